@@ -1,0 +1,1 @@
+//! Tries to get out of a sandbox, from inside.

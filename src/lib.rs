@@ -1,0 +1,33 @@
+//! Stockade: a hardened sandboxing runtime for CLI coding agents.
+//!
+//! ```text
+//!  stockade run ──▶ policy ──▶ plan ◀── host        what is allowed, what this kernel can, what will be done
+//!                               │
+//!                               ▼
+//!                             shim                  owns the terminal, the cgroup and the end of the agent
+//!                               │ clone3
+//!                               ▼
+//!                             jail                  THE SEQUENCE: becomes pid 1 of the sandbox, starts the agent
+//! ```
+//!
+//! | module | noun | knows |
+//! |---|---|---|
+//! | [`id`] | names, parsed once and then trusted | nobody |
+//! | [`policy`] | what is allowed | `id` |
+//! | [`host`] | what this kernel can enforce | `policy` (the names of shortfalls), `sys` |
+//! | [`plan`] | policy + host + request, down to every mount, filter and limit | `policy`, `host` |
+//! | [`sys`] | one wrapper per system call, the only unsafe code | nobody |
+//! | [`cgroup`] | limits ↔ control files | `policy`, `sys` |
+//! | [`netns`] | one private network | `sys` |
+//! | [`jail`] | the child's side: from clone3 to exec | `plan`, `netns`, `sys` |
+//! | [`shim`] | the parent's side: from plan to proved-empty cgroup | `plan`, `jail`, `cgroup`, `sys` |
+//! | [`cli`] | `stockade …` | everything but `jail` |
+#![deny(unsafe_code)]
+
+pub mod id;
+pub mod plan;
+pub mod policy;
+#[allow(unsafe_code)]
+pub mod sys;
+#[cfg(feature = "cli")]
+pub mod cli;

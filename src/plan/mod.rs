@@ -1,0 +1,219 @@
+//! Policy + host + request, decided down to every mount, filter, limit and flag.
+//!
+//! A plan is pure data: it can be serialised, hashed, shown and compared, and nothing in it has happened yet.
+//! Paths under *target* are inside the sandbox, paths under *source* on the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::id::PolicyName;
+use crate::policy::{Bytes, Capability, Limits, Shortfall};
+
+/// What will be built for one agent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// The policy it comes from.
+    pub policy: PolicyName,
+    /// SHA-256 over the effective policy.
+    pub policy_hash: String,
+    /// Where the request widened the policy (only root at the command line can).
+    pub widened: Vec<String>,
+    /// Host name inside.
+    pub hostname: String,
+    /// Who the agent is inside.
+    pub user: User,
+    /// In the order in which they are made.
+    pub mounts: Vec<Mount>,
+    /// Written to the cgroup and read back.
+    pub limits: Limits,
+    /// Set in the child.
+    pub rlimits: Vec<Rlimit>,
+    /// Kept; usually none.
+    pub capabilities: BTreeSet<Capability>,
+    /// The second wall around files, and the only one around TCP on loopback.
+    pub landlock: Landlock,
+    /// The allow-list, compiled.
+    pub seccomp: Seccomp,
+    /// Whether the agent may make namespaces and mounts of its own.
+    pub nested_namespaces: bool,
+    /// What is started.
+    pub command: Command,
+    /// What the host cannot enforce, all of it tolerated by the policy.
+    pub shortfalls: BTreeSet<Shortfall>,
+}
+
+/// The agent's identity inside its user namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// Name in `/etc/passwd` inside.
+    pub name: String,
+    /// Uid and gid inside; never 0.
+    pub uid: u32,
+    /// Its home inside.
+    pub home: PathBuf,
+}
+
+/// One step in building the agent's view of the filesystem.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum Mount {
+    /// Something of the host.
+    Bind(Bind),
+    /// Fresh memory-backed storage.
+    #[serde(rename_all = "camelCase")]
+    Tmpfs {
+        /// Where.
+        target: PathBuf,
+        /// At most this much.
+        size: Bytes,
+        /// Permission bits.
+        mode: u32,
+        /// Whether it belongs to the agent rather than to the sandbox's root.
+        owned_by_agent: bool,
+        /// Whether files in it may be executed.
+        exec: bool,
+    },
+    /// A link in the root filesystem.
+    Symlink {
+        /// Where.
+        target: PathBuf,
+        /// What it says.
+        points_to: PathBuf,
+    },
+    /// A small read-only file with this content.
+    File {
+        /// Where.
+        target: PathBuf,
+        /// All of it.
+        content: String,
+    },
+    /// A directory in the root filesystem; empty, read-only.
+    Directory {
+        /// Where.
+        target: PathBuf,
+    },
+}
+
+/// A host file or directory shown inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bind {
+    /// On the host; opened without following anything that an agent may have planted.
+    pub source: Source,
+    /// Inside.
+    pub target: PathBuf,
+    /// Whether it can be written.
+    pub writable: bool,
+    /// Whether files in it may be executed.
+    pub exec: bool,
+    /// Files of this host owner appear as the agent's, and the agent's files are stored as this owner's.
+    pub owner: Option<Owner>,
+}
+
+/// How a bind's source is found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum Source {
+    /// A path that only root and the caller control.
+    Path {
+        /// Absolute.
+        path: PathBuf,
+    },
+    /// A protected path below a directory that an agent may have written: no symlink is followed, and
+    /// the first missing component is held by a placeholder for the time of the run.
+    #[serde(rename_all = "camelCase")]
+    Protected {
+        /// The workspace on the host.
+        root: PathBuf,
+        /// Relative, normal components only.
+        path: PathBuf,
+        /// What a missing one is held by.
+        directory: bool,
+        /// Whether a missing one is held at all.
+        even_if_missing: bool,
+    },
+}
+
+/// A host uid and gid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Owner {
+    /// On the host's disk.
+    pub uid: u32,
+    /// On the host's disk.
+    pub gid: u32,
+}
+
+/// One rlimit, soft and hard alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Rlimit {
+    /// `nofile`, `core`, `fsize`, `memlock`, `nice`, `rtprio`, `msgqueue`.
+    pub resource: &'static str,
+    /// In the resource's own unit.
+    pub value: u64,
+}
+
+/// The Landlock domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Landlock {
+    /// The kernel's ABI, 0 if it has none.
+    pub abi: u32,
+    /// Whether files are governed (not when nested mounts are allowed: Landlock forbids every mount).
+    pub filesystem: bool,
+    /// What may be done below which path inside.
+    pub rules: Vec<(PathBuf, Rights)>,
+    /// Whether TCP bind and connect are refused altogether.
+    pub deny_tcp: bool,
+}
+
+/// What a Landlock rule grants below its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rights {
+    /// List directories.
+    List,
+    /// Read files, list directories.
+    Read,
+    /// Read and execute.
+    Execute,
+    /// Read, write, create, remove.
+    Write,
+    /// Read, write, create, remove, execute.
+    WriteExecute,
+    /// Read, write and ioctl existing devices.
+    Devices,
+    /// Read and write existing files (`/proc`).
+    Existing,
+}
+
+/// The compiled system-call filter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seccomp {
+    /// SHA-256 over the instructions.
+    pub hash: String,
+    /// The classic-BPF program: code, jt, jf, k.
+    #[serde(skip)]
+    pub program: Vec<(u16, u8, u8, u32)>,
+    /// Whether refused calls are reported through a user notification (else they just fail).
+    pub notify: bool,
+}
+
+/// What is executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Command {
+    /// Program name or path as inside, then its arguments.
+    #[serde(skip)]
+    pub argv: Vec<OsString>,
+    /// The whole environment.
+    #[serde(skip)]
+    pub environment: BTreeMap<String, OsString>,
+    /// Where it starts.
+    pub directory: PathBuf,
+}

@@ -1,0 +1,1 @@
+//! One wrapper per system call: borrowed descriptors in, owned ones out. The only unsafe code.
