@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} {given:?} is not a name: use 1 to {max} letters, digits, '.', '_' or '-', starting with a letter or digit")]
+#[error(
+    "{what} {given:?} is not a name: use 1 to {max} letters, digits, '.', '_' or '-', starting with a letter or digit"
+)]
 pub struct InvalidName {
     what: &'static str,
     given: String,
@@ -77,7 +79,9 @@ mod tests {
 
     #[test]
     fn a_name_cannot_climb_inject_or_look_like_a_flag() {
-        for hostile in ["", "../x", "a/b", "-rf", ".hidden", "a b", "a\nb", "a;b", "a\0b", "%2e%2e", &"x".repeat(65)] {
+        for hostile in
+            ["", "../x", "a/b", "-rf", ".hidden", "a b", "a\nb", "a;b", "a\0b", "%2e%2e", &"x".repeat(65)]
+        {
             assert!(hostile.parse::<AgentId>().is_err(), "{hostile:?} was accepted");
         }
         assert_eq!("run-17.a_b".parse::<AgentId>().expect("plain name").as_str(), "run-17.a_b");

@@ -24,10 +24,11 @@
 //! | [`cli`] | `stockade …` | everything but `jail` |
 #![deny(unsafe_code)]
 
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod host;
 pub mod id;
 pub mod plan;
 pub mod policy;
 #[allow(unsafe_code)]
 pub mod sys;
-#[cfg(feature = "cli")]
-pub mod cli;

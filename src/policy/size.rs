@@ -12,7 +12,9 @@ const MOST_BYTES: u64 = 1 << 50;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSize {
     /// Not a number with a known unit.
-    #[error("{0:?} is not a size: write a whole number with K, M, G or T (or KiB, MiB, GiB, TiB), like 512MiB")]
+    #[error(
+        "{0:?} is not a size: write a whole number with K, M, G or T (or KiB, MiB, GiB, TiB), like 512MiB"
+    )]
     Bytes(String),
     /// Zero, or above 1 PiB.
     #[error("the size {0:?} is out of range: it must lie between 1 byte and 1024TiB")]
@@ -103,7 +105,11 @@ impl FromStr for Cpus {
         let refused = || InvalidSize::Cpus(text.into());
         let plain = text.bytes().all(|c| c.is_ascii_digit() || c == b'.');
         let cpus: f64 = if plain { text.parse().map_err(|_| refused())? } else { return Err(refused()) };
-        if (0.01..=4096.0).contains(&cpus) { Ok(Self((cpus * 1000.0).round() as u32)) } else { Err(refused()) }
+        if (0.01..=4096.0).contains(&cpus) {
+            Ok(Self((cpus * 1000.0).round() as u32))
+        } else {
+            Err(refused())
+        }
     }
 }
 
@@ -131,7 +137,18 @@ mod tests {
 
     #[test]
     fn a_size_that_would_mean_unlimited_is_refused() {
-        for text in ["18014398509481984", "16777216G", "-1", "0", "99999999999999999999", "", "M", "1.5G", "max", "18446744073709551615"] {
+        for text in [
+            "18014398509481984",
+            "16777216G",
+            "-1",
+            "0",
+            "99999999999999999999",
+            "",
+            "M",
+            "1.5G",
+            "max",
+            "18446744073709551615",
+        ] {
             assert!(text.parse::<Bytes>().is_err(), "{text:?} was accepted");
         }
     }

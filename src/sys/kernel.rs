@@ -1,0 +1,54 @@
+//! What the kernel answers when asked what it can: questions that change nothing.
+
+use std::{io, ptr};
+
+/// A seccomp filter's verdict, as in `SECCOMP_RET_*` (seccomp(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeccompAction {
+    /// The call fails with an error number (Linux 3.5).
+    Errno,
+    /// The whole process ends (Linux 4.14).
+    KillProcess,
+    /// A supervisor is told (Linux 5.0).
+    UserNotif,
+}
+
+/// The Landlock ABI, 0 if the kernel has none or it is not switched on (landlock_create_ruleset(2)).
+pub fn landlock_abi() -> u32 {
+    const CREATE_RULESET_VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag the kernel wants a null pointer and size 0, and only returns a number.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            ptr::null::<libc::c_void>(),
+            0_usize,
+            CREATE_RULESET_VERSION,
+        )
+    };
+    // ENOSYS: not built in; EOPNOTSUPP: built in, but not in the `lsm=` list.
+    u32::try_from(answer).unwrap_or(0)
+}
+
+/// Whether a seccomp filter may return `action`.
+///
+/// # Errors
+/// Whatever `seccomp(2)` answers other than "no": ENOSYS where the kernel has no seccomp filters (before 4.14
+/// this question did not exist, and it answers EINVAL).
+pub fn has_seccomp_action(action: SeccompAction) -> io::Result<bool> {
+    let action: u32 = match action {
+        SeccompAction::Errno => libc::SECCOMP_RET_ERRNO,
+        SeccompAction::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,
+        SeccompAction::UserNotif => libc::SECCOMP_RET_USER_NOTIF,
+    };
+    // SAFETY: SECCOMP_GET_ACTION_AVAIL only reads the 32 bits behind the pointer, which outlive the call.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0_u32, ptr::from_ref(&action))
+    };
+    if answer == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
+        error => Err(error),
+    }
+}
