@@ -18,6 +18,7 @@
 //! | [`plan`] | policy + host + request, down to every mount, filter and limit | `policy`, `host` |
 //! | [`sys`] | one wrapper per system call, the only unsafe code | nobody |
 //! | [`cgroup`] | limits ↔ control files | `policy`, `sys` |
+//! | [`wire`] | messages between our processes | nobody |
 //! | [`netns`] | one private network | `sys` |
 //! | [`jail`] | the child's side: from clone3 to exec | `plan`, `netns`, `sys` |
 //! | [`shim`] | the parent's side: from plan to proved-empty cgroup | `plan`, `jail`, `cgroup`, `sys` |
@@ -28,7 +29,9 @@
 pub mod cli;
 pub mod host;
 pub mod id;
+pub mod netns;
 pub mod plan;
 pub mod policy;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod wire;

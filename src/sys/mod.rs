@@ -1,3 +1,17 @@
 //! One wrapper per system call: borrowed descriptors in, owned ones out. The only unsafe code.
+//!
+//! What rustix or nix already wraps safely is called there; this module holds the rest.
 
+pub mod fd;
 pub mod kernel;
+pub mod mount;
+pub mod net;
+pub mod process;
+pub mod signal;
+
+use std::io;
+
+/// Turns a system call's result into `io::Result`.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

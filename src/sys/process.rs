@@ -1,0 +1,178 @@
+//! Processes: clone3(2), fork(2), execve(2), pidfds.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::check;
+
+/// Start in the cgroup given by a directory descriptor; `libc`'s constant overflows its own type.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLONE_PIDFD: u64 = 0x1000;
+
+/// `struct clone_args` of clone3(2), version 2 (Linux 5.7).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Which side of a clone this is.
+pub enum Side {
+    /// The new process.
+    Child,
+    /// The caller: the child's pid here, and a descriptor that means exactly that process.
+    Parent {
+        /// In the caller's pid namespace.
+        pid: u32,
+        /// Readable once the child has ended.
+        pidfd: OwnedFd,
+    },
+}
+
+/// clone3(2) without shared memory: like fork, with namespaces `flags` and, where given, in a cgroup.
+///
+/// The caller must be single-threaded: the child goes on with a copy of its one thread.
+pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs {
+        flags: flags | CLONE_PIDFD,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child runs on its own copy of the stack, and the kernel writes only to `pidfd`.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })?;
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    // SAFETY: CLONE_PIDFD succeeded, so the kernel has stored a new descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Side::Parent { pid: pid as u32, pidfd })
+}
+
+/// Ends this process now: no destructors, no buffers flushed, nothing run twice after a fork.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no preconditions and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// execve(2). Returns only if it failed.
+pub fn execve(path: &CStr, argv: &[*const libc::c_char], environment: &[*const libc::c_char]) -> io::Error {
+    debug_assert!(
+        argv.last().is_some_and(|p| p.is_null()) && environment.last().is_some_and(|p| p.is_null())
+    );
+    // SAFETY: both lists end with a null pointer, and their strings outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// How a process ended, from its pidfd; blocks until it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// exit(code).
+    Exited(i32),
+    /// Killed by this signal.
+    Signaled(i32),
+}
+
+impl End {
+    /// As shells say it: the code, or 128 + signal.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Exited(code) => code as u8,
+            Self::Signaled(signal) => 128u8.wrapping_add(signal as u8),
+        }
+    }
+}
+
+/// Waits for a child by its pidfd and reaps it.
+pub fn wait(pidfd: BorrowedFd<'_>) -> io::Result<End> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    loop {
+        match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => {
+                return Ok(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => End::Exited(code),
+                    (None, signal) => End::Signaled(signal.unwrap_or(libc::SIGKILL)),
+                });
+            }
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// unshare(CLONE_NEWCGROUP) of this process.
+pub fn unshare_cgroup_namespace() -> io::Result<()> {
+    // SAFETY: only the namespace of this process changes; no memory is involved.
+    check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }.into()).map(drop)
+}
+
+/// Which side of a fork this is.
+pub enum Fork {
+    /// The new process.
+    Child,
+    /// The caller, with the child's pid.
+    Parent(i32),
+}
+
+/// fork(2). The caller must be single-threaded. (Inside the sandbox clone3 is refused, and glibc's fork uses clone.)
+pub fn fork() -> io::Result<Fork> {
+    // SAFETY: in a single-threaded process the child may go on as the parent would.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
+
+/// One child that has ended or stopped, with waitpid(2)'s raw status; `None` if there is none now.
+///
+/// Raw, because nix refuses the status of a process that a real-time signal killed.
+pub fn wait_any() -> io::Result<Option<(i32, i32)>> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one int to `status`.
+    match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) } {
+        0 => Ok(None),
+        -1 => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+            error => Err(error),
+        },
+        pid => Ok(Some((pid, status))),
+    }
+}
+
+/// Waits for one forked child and reaps it; what it returned is of no interest.
+pub fn reap(pid: i32) {
+    let mut status = 0;
+    // SAFETY: the kernel writes one int to `status`; EINTR is retried, any other error means there is no such child.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
+
+impl End {
+    /// From waitpid(2)'s raw status.
+    pub fn from_status(status: i32) -> Self {
+        if libc::WIFEXITED(status) {
+            Self::Exited(libc::WEXITSTATUS(status))
+        } else {
+            Self::Signaled(libc::WTERMSIG(status))
+        }
+    }
+}

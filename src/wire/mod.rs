@@ -1,0 +1,232 @@
+//! Messages between the shim and the init of its sandbox, over one SOCK_SEQPACKET pair.
+//!
+//! ```text
+//!  shim                                init (pid 1 of the sandbox)
+//!   │ ── Mapped ───────────────────────▶ │  its user namespace has ids
+//!   │ ◀─ Terminal + fd ───────────────── │  PTY master
+//!   │ ── Attached ─────────────────────▶ │  it is in all of its cgroups
+//!   │ ◀─ Confined [+ fd] ─────────────── │  every wall stands; seccomp listener
+//!   │ ── Go ───────────────────────────▶ │  what the kernel says of it was read and accepted
+//!   │ ── Signal(n) / Resume ───────────▶ │
+//!   │ ◀─ Stopped(n) ─────────────────── │  the agent was stopped (Ctrl-Z)
+//!   │ ◀─ Ended(status) ───────────────── │  then pid 1 exits, and the kernel ends the rest
+//!   │ ◀─ Failed{step, errno, detail} ─── │  instead of any of the above
+//! ```
+//! The peer is trusted until it is confined; after that its messages are still parsed as if it were hostile.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+/// Longest message: a tag, two numbers and a line of detail.
+pub const LONGEST: usize = 512;
+
+/// From the shim to init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToInit {
+    /// uid_map and gid_map are written.
+    Mapped,
+    /// The process is in all of its cgroups.
+    Attached,
+    /// Start the agent.
+    Go,
+    /// Send this signal to the agent's process group.
+    Signal(i32),
+    /// Continue the agent after a stop.
+    Resume,
+}
+
+/// From init to the shim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromInit {
+    /// The PTY master comes with this message.
+    Terminal,
+    /// Every wall stands. The seccomp listener comes with it, where notification is on.
+    Confined,
+    /// The agent was stopped by this signal.
+    Stopped(i32),
+    /// waitpid(2)'s status of the agent.
+    Ended(i32),
+    /// A step failed; nothing of the agent has run, or (step `exec`) it could not be executed.
+    Failed {
+        /// The step's index in the sequence.
+        step: u8,
+        /// The system's error number.
+        errno: i32,
+        /// The object concerned.
+        detail: String,
+    },
+}
+
+impl ToInit {
+    fn encode(self) -> [u8; 5] {
+        let (tag, number) = match self {
+            Self::Mapped => (1, 0),
+            Self::Attached => (2, 0),
+            Self::Go => (3, 0),
+            Self::Signal(n) => (4, n),
+            Self::Resume => (5, 0),
+        };
+        let [a, b, c, d] = number.to_le_bytes();
+        [tag, a, b, c, d]
+    }
+
+    /// Reads one message; `None` if it is not one.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let [tag, number @ ..]: [u8; 5] = bytes.try_into().ok()?;
+        Some(match (tag, i32::from_le_bytes(number)) {
+            (1, 0) => Self::Mapped,
+            (2, 0) => Self::Attached,
+            (3, 0) => Self::Go,
+            (4, n @ 1..=64) => Self::Signal(n),
+            (5, 0) => Self::Resume,
+            _ => return None,
+        })
+    }
+
+    /// Sends it.
+    pub fn send(self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        send(socket, &self.encode(), None)
+    }
+}
+
+impl FromInit {
+    fn encode(&self) -> Vec<u8> {
+        let plain = |tag: u8, n: i32| [&[tag, 0], n.to_le_bytes().as_slice()].concat();
+        match self {
+            Self::Terminal => plain(1, 0),
+            Self::Confined => plain(2, 0),
+            Self::Stopped(signal) => plain(3, *signal),
+            Self::Ended(status) => plain(4, *status),
+            Self::Failed { step, errno, detail } => {
+                let detail = &detail.as_bytes()[..detail.len().min(LONGEST - 6)];
+                [&[5, *step], errno.to_le_bytes().as_slice(), detail].concat()
+            }
+        }
+    }
+
+    /// Reads one message; `None` if it is not one.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (head, detail) = bytes.split_at_checked(6)?;
+        let number = i32::from_le_bytes(head[2..6].try_into().ok()?);
+        Some(match (head[0], head[1], number) {
+            (1, 0, 0) if detail.is_empty() => Self::Terminal,
+            (2, 0, 0) if detail.is_empty() => Self::Confined,
+            (3, 0, signal @ 1..=64) if detail.is_empty() => Self::Stopped(signal),
+            (4, 0, status) if detail.is_empty() => Self::Ended(status),
+            (5, step, errno) => {
+                Self::Failed { step, errno, detail: String::from_utf8_lossy(detail).into_owned() }
+            }
+            _ => return None,
+        })
+    }
+
+    /// Sends it, with a descriptor where one belongs to it.
+    pub fn send(&self, socket: BorrowedFd<'_>, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        send(socket, &self.encode(), fd)
+    }
+}
+
+/// A connected pair; both ends close on exec.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::Error::other("no room for a descriptor"));
+    }
+    loop {
+        match rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// One raw message and the descriptor that came with it; `None` once the peer is gone.
+pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+    let mut bytes = vec![0; LONGEST];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        match rustix::net::recvmsg(
+            socket.as_fd(),
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
+            Ok(received) => break received,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    bytes.truncate(received.bytes);
+    let mut fd = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            fd = fds.last().or(fd);
+        }
+    }
+    Ok(Some((bytes, fd)))
+}
+
+/// Waits for the shim's next message. A vanished or talking-nonsense shim is an error: init then ends.
+pub fn expect(socket: BorrowedFd<'_>) -> io::Result<ToInit> {
+    let (bytes, _) = receive(socket)?.ok_or_else(|| io::Error::other("the shim is gone"))?;
+    ToInit::decode(&bytes).ok_or_else(|| io::Error::other("not a message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_message_survives_the_wire() {
+        let failed = FromInit::Failed { step: 7, errno: 13, detail: "mount /usr".into() };
+        for message in
+            [FromInit::Terminal, FromInit::Confined, FromInit::Stopped(20), FromInit::Ended(0x8b), failed]
+        {
+            assert_eq!(FromInit::decode(&message.encode()), Some(message));
+        }
+        for message in [ToInit::Mapped, ToInit::Attached, ToInit::Go, ToInit::Signal(15), ToInit::Resume] {
+            assert_eq!(ToInit::decode(&message.encode()), Some(message));
+        }
+    }
+
+    #[test]
+    fn a_descriptor_travels_with_its_message_and_closes_on_exec() {
+        let (here, there) = pair().expect("a socket pair");
+        FromInit::Terminal.send(here.as_fd(), Some(here.as_fd())).expect("sent");
+        let (bytes, fd) = receive(&there).expect("received").expect("not the end");
+        assert_eq!(FromInit::decode(&bytes), Some(FromInit::Terminal));
+        let flags = rustix::io::fcntl_getfd(fd.expect("a descriptor")).expect("its flags");
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic_or_invent(bytes in proptest::collection::vec(any::<u8>(), 0..LONGEST)) {
+            if let Some(message) = ToInit::decode(&bytes) {
+                prop_assert_eq!(message.encode().to_vec(), bytes.clone());
+            }
+            if let Some(message) = FromInit::decode(&bytes) {
+                prop_assert!(message.encode().len() <= LONGEST);
+            }
+        }
+    }
+}
