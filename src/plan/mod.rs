@@ -3,6 +3,8 @@
 //! A plan is pure data: it can be serialised, hashed, shown and compared, and nothing in it has happened yet.
 //! Paths under *target* are inside the sandbox, paths under *source* on the host.
 
+pub mod seccomp;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;

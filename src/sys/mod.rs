@@ -15,3 +15,4 @@ use std::io;
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
+pub mod seccomp;

@@ -1,0 +1,119 @@
+//! The system-call filter: an allow-list, compiled for the kernel, explained to people.
+//!
+//! ```text
+//!  groups (every call, decided) ─┐
+//!  arguments (rules)            ─┼─▶ table (verdict per number) ──▶ compile ──▶ plan::Seccomp
+//!  policy [syscalls]            ─┘          └──▶ explain
+//! ```
+
+pub mod arguments;
+mod assembler;
+pub mod compile;
+mod explain;
+pub mod groups;
+#[doc(hidden)]
+pub mod simulate;
+pub mod table;
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+pub use explain::{Cause, Explanation, explain};
+
+use super::Seccomp;
+use crate::policy::Syscalls;
+use compile::{ERRNO, NOTIFY};
+use table::Verdict;
+
+/// Calls without which no agent starts or ends; a policy cannot deny them.
+const INDISPENSABLE: &[&str] = &["execve", "exit", "exit_group", "rt_sigreturn"];
+
+/// Why a policy's `[syscalls]` cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// A name that no system call has.
+    #[error("[syscalls] {list} names {name:?}, which is no system call{}", suggestion(.similar))]
+    Unknown {
+        /// `allow` or `deny`.
+        list: &'static str,
+        /// As written.
+        name: String,
+        /// A call with a similar name.
+        similar: Option<&'static str>,
+    },
+    /// A call that starting or ending the agent needs.
+    #[error("[syscalls] deny names {name:?}, without which nothing can be started or ended: remove it")]
+    Indispensable {
+        /// As written.
+        name: String,
+    },
+}
+
+fn suggestion(similar: &Option<&'static str>) -> String {
+    similar.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default()
+}
+
+/// Compiles the allow-list, changed by `syscalls`.
+///
+/// A refused call is reported through a user notification if `notify`, and fails with EPERM otherwise. The filter
+/// must be installed under `no_new_privs`; nothing that it lets through depends on who answers notifications.
+pub fn filter(syscalls: &Syscalls, notify: bool) -> Result<Seccomp, FilterError> {
+    check_names(syscalls)?;
+    let refuse = if notify { NOTIFY } else { ERRNO | libc::EPERM as u32 };
+    let program = compile::program(table::ARCH, &verdicts(syscalls), refuse);
+    Ok(Seccomp { hash: hash(&program), program, notify })
+}
+
+/// The verdict from each number on. Numbers that no kernel has given out are answered as such a kernel would.
+fn verdicts(syscalls: &Syscalls) -> Vec<(u32, Verdict)> {
+    let unknown = Verdict::Answer(libc::ENOSYS as u16);
+    let mut verdicts = Vec::new();
+    let mut next = 0;
+    for (number, name) in table::calls() {
+        if number > next {
+            verdicts.push((next, unknown));
+        }
+        verdicts.push((number, table::verdict(name, syscalls)));
+        next = number + 1;
+    }
+    verdicts.push((next, unknown));
+    verdicts
+}
+
+fn check_names(syscalls: &Syscalls) -> Result<(), FilterError> {
+    let calls = table::calls();
+    let known = |name: &String| calls.iter().any(|(_, call)| call == name);
+    for (list, names) in [("allow", &syscalls.allow), ("deny", &syscalls.deny)] {
+        if let Some(name) = names.iter().find(|name| !known(name)) {
+            return Err(FilterError::Unknown { list, name: name.clone(), similar: similar(name) });
+        }
+    }
+    match syscalls.deny.iter().find(|name| INDISPENSABLE.contains(&name.as_str())) {
+        Some(name) => Err(FilterError::Indispensable { name: name.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn similar(name: &str) -> Option<&'static str> {
+    let likeness = |call: &str| strsim::jaro_winkler(name, call);
+    let best = table::calls()
+        .into_iter()
+        .map(|(_, call)| call)
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > 0.85).then_some(best)
+}
+
+/// SHA-256 over the program as the kernel is given it (`struct sock_filter`, little endian).
+fn hash(program: &[(u16, u8, u8, u32)]) -> String {
+    let mut sha = Sha256::new();
+    for (code, jt, jf, operand) in program {
+        sha.update(code.to_le_bytes());
+        sha.update([*jt, *jf]);
+        sha.update(operand.to_le_bytes());
+    }
+    sha.finalize().iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
+        hex
+    })
+}
