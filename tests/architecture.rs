@@ -254,11 +254,7 @@ impl Names {
                     self.at += 2;
                 }
                 ("{", ..) => braces.push(false),
-                ("}", ..) => {
-                    if braces.pop() == Some(true) {
-                        self.module.pop();
-                    }
-                }
+                ("}", ..) if braces.pop() == Some(true) => drop(self.module.pop()),
                 ("(", "crate" | "super", ")") => self.at += 2,
                 ("crate", ..) => self.path(Vec::new()),
                 ("super", ..) => self.path(self.above(&self.module)),

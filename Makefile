@@ -1,0 +1,48 @@
+# make demo   builds Stockade and shows what a sandbox enforces and what it refuses
+# make test   formatting, lints and every test
+#
+# Both install what they need with apt-get, if it is missing, and both need root: a sandbox is made of
+# namespaces, cgroups and idmapped mounts, and a test that skipped them would prove nothing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+STOCKADE := target/release/stockade
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' Makefile | while IFS='|' read -r what why; do printf '  %-12s %s\n' "$$what" "$$why"; done
+
+root:
+	@packaging/prerequisites.sh root
+
+build: ## the release binary, target/release/stockade
+	@packaging/prerequisites.sh build
+	@echo "== building Stockade (release)"
+	cargo build --release --locked
+
+demo: root ## a sandboxed session: each claim followed by its evidence
+	@packaging/prerequisites.sh build demo
+	@echo "== building Stockade (release)"
+	cargo build --release --locked
+	@packaging/demo.sh $(STOCKADE)
+
+test: root ## formatting, lints and every test, the escape attempts included
+	@packaging/prerequisites.sh build lint test
+	@echo "== 1/4 formatting"
+	cargo fmt --all --check
+	@echo "== 2/4 lints, with every feature and with none"
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --package stockade --lib --no-default-features --locked -- -D warnings
+	@echo "== 3/4 building the programs that the tests start"
+	cargo build --workspace --locked
+	@echo "== 4/4 tests"
+	cargo test --workspace --locked
+
+bench: root ## start-up against peers, then steady state against the host
+	@packaging/prerequisites.sh build bench
+	cargo build --release --locked
+	@benches/startup $(STOCKADE)
+	@benches/steady $(STOCKADE)
+
+.PHONY: help root build demo test bench

@@ -1,0 +1,74 @@
+#!/bin/bash
+# Makes sure that what a make target needs is there: prerequisites.sh [root] [build] [lint] [test] [demo] [bench]
+#
+# Installs Debian packages only if a command is missing, asks nothing, and never touches the Rust toolchain
+# beyond adding the two components that the lints need.
+set -euo pipefail
+
+die() {
+    printf 'stockade: %s\n' "$*" >&2
+    exit 1
+}
+
+# One line each: the command that must exist, and the Debian package that brings it.
+needs() {
+    case $1 in
+    build) echo "cc gcc" ;;
+    lint) ;;
+    test | demo) printf '%s\n' "unshare util-linux" "git git" "python3 python3" "ip iproute2" ;;
+    bench) printf '%s\n' "hyperfine hyperfine" "bwrap bubblewrap" "git git" "python3 python3" ;;
+    *) die "prerequisites.sh: unknown group '$1'" ;;
+    esac
+}
+
+require_root() {
+    [ "$(id -u)" = 0 ] && return
+    die "this needs root, for namespaces, cgroups and idmapped mounts. Run it as: sudo -E env \"PATH=\$PATH\" make …"
+}
+
+require_rust() {
+    command -v cargo >/dev/null ||
+        die "cargo is not on the PATH of $(id -un): install Rust 1.88 or later (https://rustup.rs), or keep your PATH: sudo -E env \"PATH=\$PATH\" make …"
+}
+
+require_lints() {
+    local component
+    for component in fmt clippy; do
+        cargo "$component" --version >/dev/null 2>&1 && continue
+        command -v rustup >/dev/null || die "cargo $component is missing: install it beside cargo"
+        rustup component add "${component/#fmt/rustfmt}" || die "cannot add $component to the Rust toolchain"
+    done
+}
+
+# A compiler without the C library's headers and start files cannot link.
+links() {
+    command -v cc >/dev/null && echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null
+}
+
+missing=()
+for group in "$@"; do
+    case $group in
+    root) require_root && continue ;;
+    build) links || missing+=(libc6-dev) ;;
+    esac
+    while read -r program package; do
+        [ -z "$program" ] || command -v "$program" >/dev/null || missing+=("$package")
+    done < <(needs "$group")
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+    command -v apt-get >/dev/null || die "missing, and there is no apt-get to install them: ${missing[*]}"
+    require_root
+    echo "== installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq </dev/null || die "apt-get update failed; needed: ${missing[*]}"
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null || die "cannot install ${missing[*]}"
+fi
+
+for group in "$@"; do
+    case $group in
+    build) require_rust ;;
+    lint) require_lints ;;
+    esac
+done
