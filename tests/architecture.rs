@@ -11,13 +11,14 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("sys", &[]),
+    ("wire", &[]),
     ("policy", &["id"]),
     ("cgroup", &["id", "policy", "sys"]),
     ("host", &["cgroup", "id", "policy", "sys"]),
     ("netns", &["sys"]),
     ("plan", &["host", "id", "policy"]),
-    ("jail", &["netns", "plan", "sys"]),
-    ("shim", &["cgroup", "host", "id", "jail", "netns", "plan", "policy", "sys"]),
+    ("jail", &["netns", "plan", "sys", "wire"]),
+    ("shim", &["cgroup", "host", "id", "jail", "netns", "plan", "policy", "sys", "wire"]),
     // Not `jail`: whoever wants a sandbox goes through `shim`.
     ("cli", &["cgroup", "host", "id", "netns", "plan", "policy", "shim", "sys"]),
 ];
