@@ -5,17 +5,34 @@
 //! ```
 //! The types here are the *effective* policy: every value is present, and every `Default` is the strictest.
 
+pub mod document;
+pub mod error;
+pub mod load;
+#[cfg(test)]
+mod load_tests;
+pub mod merge;
+pub mod path;
+pub mod request;
 pub mod shortfall;
 pub mod size;
+pub mod text;
+pub mod trust;
+pub mod value;
+pub mod within;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::id::PolicyName;
+pub use error::{Fault, PolicyError};
+pub use load::{Library, Reference};
+pub use path::{HostPath, WorkspacePath};
+pub use request::Request;
 pub use shortfall::Shortfall;
 pub use size::{Bytes, Cpus};
+pub use text::hash;
+pub use within::Excess;
 
 /// Everything one agent may do, after `extends` has been followed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,21 +68,6 @@ pub struct Policy {
 pub struct Agent {
     /// Program and arguments; empty: the request must name them.
     pub command: Vec<String>,
-}
-
-/// A path on the host: absolute, or `~/…` for something below the caller's home.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct HostPath(pub PathBuf);
-
-/// A path inside the workspace: relative, without `..`; `directory` if it was written with a trailing slash.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct WorkspacePath {
-    /// Relative path, normal components only.
-    pub path: PathBuf,
-    /// What stands in for it while it is missing: an empty directory rather than an empty file.
-    pub directory: bool,
 }
 
 /// How a directory of the host may be used.
@@ -175,6 +177,14 @@ pub struct Capabilities {
 pub enum Capability {
     /// Ports below 1024 on the sandbox's own loopback.
     NetBindService,
+}
+
+impl std::fmt::Display for Capability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NetBindService => "net-bind-service",
+        })
+    }
 }
 
 /// `[environment]`: the agent starts with these variables and no others.
