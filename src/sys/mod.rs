@@ -9,6 +9,7 @@ pub mod net;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod terminal;
 
 use std::io;
 
