@@ -28,13 +28,21 @@ fn every_test_that_the_threat_model_names_exists() {
     for name in claims(&text) {
         assert!(tests.contains(name), "docs/threat-model.md names the test {name}, which does not exist");
     }
+    let attempts = texts(&root().join("sandbox-tests/src")).concat();
+    for id in attempted(&text) {
+        assert!(
+            attempts.contains(&format!("\"{id}\"")),
+            "docs/threat-model.md names the attempt {id}, which does not exist"
+        );
+    }
 }
 
 #[test]
 fn a_link_to_nowhere_and_an_invented_test_are_noticed() {
-    let text = "see [this](gone.md#part) and [that](https://example.org); proved by `a_wall_stands_for_ever`, not `path_beneath`";
+    let text = "see [this](gone.md#part) and [that](https://example.org); proved by `a_wall_stands_for_ever`, not `path_beneath`; attempts `a`, `b_2`";
     assert_eq!(links(text).collect::<Vec<_>>(), ["gone.md#part", "https://example.org"]);
     assert_eq!(claims(text).collect::<Vec<_>>(), ["a_wall_stands_for_ever"]);
+    assert_eq!(attempted(text).collect::<Vec<_>>(), ["a", "b_2"]);
     assert!(functions().contains("a_link_to_nowhere_and_an_invented_test_are_noticed"));
 }
 
@@ -61,25 +69,33 @@ fn claims(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2).filter(move |s| s.matches('_').count() >= 3 && s.chars().all(word))
 }
 
-/// The names of all functions in the source.
-fn functions() -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let mut folders: Vec<PathBuf> = ["src", "tests", "sandbox-tests"].map(|f| root().join(f)).into();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder of sources") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                names.extend(functions_in(&path));
-            }
-        }
-    }
-    names
+/// What stands in backticks after the word "attempts", up to the end of the table's cell.
+fn attempted(text: &str) -> impl Iterator<Item = &str> {
+    let cells = text.split("attempts `").skip(1).filter_map(|rest| rest.split(['|', '\n', ';']).next());
+    cells.flat_map(|cell| cell.split('`').step_by(2)).filter(|id| !id.is_empty())
 }
 
-fn functions_in(path: &Path) -> Vec<String> {
-    let text = fs::read_to_string(path).expect("a readable source");
+/// The names of all functions in the source.
+fn functions() -> BTreeSet<String> {
     let name = |rest: &str| rest.split('(').next().unwrap_or_default().trim().to_owned();
-    text.lines().filter_map(|line| line.trim_start().strip_prefix("fn ")).map(name).collect()
+    let sources = ["src", "tests", "sandbox-tests"].into_iter().flat_map(|f| texts(&root().join(f)));
+    sources
+        .flat_map(|t| {
+            t.lines().filter_map(|l| l.trim_start().strip_prefix("fn ")).map(name).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Every Rust source below a folder.
+fn texts(folder: &Path) -> Vec<String> {
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            texts.extend(self::texts(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            texts.push(fs::read_to_string(&path).expect("a readable source"));
+        }
+    }
+    texts
 }
