@@ -3,8 +3,15 @@
 //! ```text
 //!  Host::probe() ──▶ Host (pure data) ──┬─ refusals()          nothing can start here, and why
 //!                                       └─ shortfalls(wanted)  what a policy must tolerate by name
+//!  examine()     ──▶ Finding per Feature          the slow and thorough look, for people: it tries each thing
 //! ```
 //! A `Host` can be invented, so that the tests can take one feature away after another.
+
+pub mod attempt;
+pub mod examine;
+pub mod feature;
+pub mod report;
+mod surroundings;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +19,7 @@ use std::fs;
 use caps::{CapSet, Capability};
 use serde::Serialize;
 
-use crate::policy::{Policy, Shortfall};
+use crate::policy::{Access, Policy, Shortfall};
 use crate::sys::kernel::{self, SeccompAction};
 
 /// The machine as Stockade finds it.
@@ -60,7 +67,7 @@ pub const NEEDED: [Capability; 7] = [
     Capability::CAP_KILL,
 ];
 
-/// The protections that depend on the host's Landlock and seccomp; all of them unless a policy does without.
+/// The protections that a policy asks this host for; all of them unless it does without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
     /// Landlock governs files and devices.
@@ -71,11 +78,15 @@ pub struct Wanted {
     pub scope: bool,
     /// Refused system calls are reported.
     pub notify: bool,
+    /// Disk bandwidth is limited.
+    pub io: bool,
+    /// Files of the host are shown as the agent's own.
+    pub owners: bool,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { files: true, tcp: true, scope: true, notify: true }
+        Self { files: true, tcp: true, scope: true, notify: true, io: true, owners: true }
     }
 }
 
@@ -83,7 +94,34 @@ impl From<&Policy> for Wanted {
     /// What `policy` asks of the host: Landlock forbids every mount once it governs files, so a policy with nested
     /// namespaces goes without; and one that allows the sandbox's own loopback refuses no TCP.
     fn from(policy: &Policy) -> Self {
-        Self { files: !policy.syscalls.nested_namespaces, tcp: !policy.network.loopback, ..Self::default() }
+        let filesystem = &policy.filesystem;
+        Self {
+            files: !policy.syscalls.nested_namespaces,
+            tcp: !policy.network.loopback,
+            io: policy.limits.io.is_some(),
+            owners: filesystem.workspace != Access::None || !filesystem.read_write.is_empty(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Wanted {
+    /// Whether it matters that a host lacks this.
+    pub fn includes(self, shortfall: Shortfall) -> bool {
+        match shortfall {
+            Shortfall::Landlock => self.files || self.tcp || self.scope,
+            Shortfall::LandlockTruncate | Shortfall::LandlockIoctlDev => self.files,
+            Shortfall::LandlockTcp => self.tcp,
+            Shortfall::LandlockScope => self.scope,
+            Shortfall::SeccompNotify => self.notify,
+            Shortfall::IoLimit => self.io,
+            Shortfall::IdmappedMount => self.owners,
+            Shortfall::MemoryLimit
+            | Shortfall::SwapLimit
+            | Shortfall::CpuLimit
+            | Shortfall::ProcessLimit
+            | Shortfall::CgroupKill => true,
+        }
     }
 }
 
@@ -147,23 +185,20 @@ impl Host {
         refusals
     }
 
-    /// What this host lacks of the wanted protections. An older kernel never lacks less than a newer one: without
-    /// Landlock every one of its parts is named, so that tolerating `landlock` alone tolerates nothing else.
+    /// What its Landlock and seccomp lack of the wanted protections. An older kernel never lacks less than a newer
+    /// one: without Landlock every one of its parts is named, so that tolerating `landlock` alone tolerates nothing
+    /// else.
     pub fn shortfalls(&self, wanted: Wanted) -> BTreeSet<Shortfall> {
-        let landlock = wanted.files || wanted.tcp || wanted.scope;
-        let needs = [
-            (landlock, self.landlock_abi >= 1, Shortfall::Landlock),
-            (wanted.files, self.landlock_abi >= 3, Shortfall::LandlockTruncate),
-            (wanted.tcp, self.landlock_abi >= 4, Shortfall::LandlockTcp),
-            (wanted.files, self.landlock_abi >= 5, Shortfall::LandlockIoctlDev),
-            (wanted.scope, self.landlock_abi >= 6, Shortfall::LandlockScope),
-            (wanted.notify, self.seccomp.notify, Shortfall::SeccompNotify),
+        let has = [
+            (self.landlock_abi >= 1, Shortfall::Landlock),
+            (self.landlock_abi >= 3, Shortfall::LandlockTruncate),
+            (self.landlock_abi >= 4, Shortfall::LandlockTcp),
+            (self.landlock_abi >= 5, Shortfall::LandlockIoctlDev),
+            (self.landlock_abi >= 6, Shortfall::LandlockScope),
+            (self.seccomp.notify, Shortfall::SeccompNotify),
         ];
-        needs
-            .into_iter()
-            .filter(|(wanted, there, _)| *wanted && !there)
-            .map(|(_, _, lacking)| lacking)
-            .collect()
+        let lacking = has.into_iter().filter(|(there, _)| !there).map(|(_, lacking)| lacking);
+        lacking.filter(|shortfall| wanted.includes(*shortfall)).collect()
     }
 }
 
@@ -230,7 +265,7 @@ mod tests {
         let host = Host { landlock_abi: 2, ..able() };
         let without_files = Wanted { files: false, ..Wanted::default() };
         assert_eq!(host.shortfalls(without_files), [Shortfall::LandlockTcp, Shortfall::LandlockScope].into());
-        let nothing = Wanted { files: false, tcp: false, scope: false, notify: false };
+        let nothing = Wanted { files: false, tcp: false, scope: false, notify: false, ..Wanted::default() };
         let bare = Host { landlock_abi: 0, seccomp: Seccomp::default(), ..able() };
         assert_eq!(bare.shortfalls(nothing), [].into());
     }

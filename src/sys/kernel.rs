@@ -52,3 +52,14 @@ pub fn has_seccomp_action(action: SeccompAction) -> io::Result<bool> {
         error => Err(error),
     }
 }
+
+/// Whether close_range(2) can make descriptors close on exec (Linux 5.11). It is asked about a range that holds none.
+///
+/// # Errors
+/// ENOSYS before Linux 5.9, EINVAL before 5.11.
+pub fn has_close_range() -> io::Result<()> {
+    // SAFETY: no descriptor has the number u32::MAX, so none changes.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
