@@ -32,6 +32,7 @@ pub mod id;
 pub mod netns;
 pub mod plan;
 pub mod policy;
+pub mod shim;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod wire;

@@ -7,7 +7,9 @@ pub mod kernel;
 pub mod mount;
 pub mod net;
 pub mod process;
+pub mod seccomp;
 pub mod signal;
+pub mod terminal;
 
 use std::io;
 
@@ -15,4 +17,3 @@ use std::io;
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
-pub mod seccomp;

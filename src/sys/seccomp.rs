@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_long, c_ulong};
 
+use super::check;
+
 /// Larger than any kernel's `struct seccomp_notif` (80 bytes since Linux 5.0), so that one which has grown cannot
 /// write past it.
 const NOTIFICATION_WORDS: usize = 64;
@@ -52,7 +54,7 @@ fn set_mode_filter(program: &[(u16, u8, u8, u32)], flags: c_ulong) -> io::Result
     let operation = c_ulong::from(libc::SECCOMP_SET_MODE_FILTER);
     // SAFETY: `program` points to `len` instructions that live until the call returns; the kernel copies them.
     let result = unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, &raw const program) };
-    check(result)
+    check(result).map(|fd| fd as i32)
 }
 
 /// Takes the next reported call; waits for one. `None` if its caller was killed before we could take it.
@@ -65,7 +67,7 @@ pub fn recv(listener: BorrowedFd<'_>) -> io::Result<Option<Notification>> {
         unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, buffer.as_mut_ptr()) };
     match check(c_long::from(result)) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-        result => result?,
+        result => result.map(drop)?,
     };
     // SAFETY: the buffer is aligned for u64 like the structure, larger than it, and any bit pattern is one.
     let taken = unsafe { &*buffer.as_ptr().cast::<libc::seccomp_notif>() };
@@ -96,8 +98,4 @@ pub fn refuse(listener: BorrowedFd<'_>, id: u64, errno: i32) -> io::Result<()> {
 pub fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
     // SAFETY: the borrow keeps the descriptor open, and NOTIF_ID_VALID only reads the id it is given.
     unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
-}
-
-fn check(result: c_long) -> io::Result<i32> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
