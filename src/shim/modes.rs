@@ -389,3 +389,6 @@ fn leaves_style(mut style: bool, parameters: &[u16]) -> bool {
     }
     style
 }
+
+#[cfg(test)]
+mod tests;

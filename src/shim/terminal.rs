@@ -187,3 +187,129 @@ fn open_again(tty: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
     Ok(again)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use rustix::termios::{InputModes, LocalModes, OutputModes};
+
+    use super::*;
+    use crate::shim::testing::pty;
+
+    fn attributes_of(tty: &OwnedFd) -> String {
+        format!("{:?}", rustix::termios::tcgetattr(tty).expect("attributes"))
+    }
+
+    /// What the other side shows until it has nothing more.
+    fn shown(master: &OwnedFd) -> String {
+        rustix::io::ioctl_fionbio(master, true).expect("non-blocking");
+        let (mut all, mut part) = (Vec::new(), [0; 4096]);
+        while let Ok(count @ 1..) = rustix::io::read(master, &mut part) {
+            all.extend_from_slice(&part[..count]);
+        }
+        String::from_utf8(all).expect("text")
+    }
+
+    #[test]
+    fn raw_mode_lets_every_key_through_and_is_undone_to_the_last_flag() {
+        let (_master, slave) = pty();
+        let before = attributes_of(&slave);
+        let mut terminal = HostTerminal::from_tty(&slave).expect("terminal");
+        assert!(terminal.enter_raw().expect("raw"));
+        assert!(terminal.enter_raw().expect("raw again, as after SIGCONT"));
+        let raw = rustix::termios::tcgetattr(&slave).expect("attributes");
+        assert!(!raw.local_modes.intersects(LocalModes::ISIG | LocalModes::ICANON | LocalModes::ECHO));
+        assert!(!raw.input_modes.intersects(InputModes::IXON | InputModes::ICRNL));
+        assert!(!raw.output_modes.contains(OutputModes::OPOST));
+        terminal.restore().expect("restore");
+        assert!(!terminal.is_raw());
+        assert_eq!(attributes_of(&slave), before);
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_and_switches_off_what_was_on() {
+        let (master, slave) = pty();
+        let before = attributes_of(&slave);
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let mut terminal = HostTerminal::from_tty(&slave).expect("terminal");
+            terminal.enter_raw().expect("raw");
+            terminal.modes.observe(b"\x1b[?1049h\x1b[?1003;1006h\x1b[?25l");
+            panic!("as intended");
+        }));
+        assert!(ended.is_err());
+        assert_eq!(attributes_of(&slave), before);
+        assert_eq!(shown(&master), "\x1b[?1003l\x1b[?1006l\x1b[?1049l\x1b[?25h");
+    }
+
+    #[test]
+    fn what_a_stop_switched_off_comes_back_with_raw_mode() {
+        let (master, slave) = pty();
+        let mut terminal = HostTerminal::from_tty(&slave).expect("terminal");
+        terminal.enter_raw().expect("raw");
+        terminal.modes.observe(b"\x1b[?1049h\x1b[?2004h");
+        terminal.restore().expect("restore");
+        assert_eq!(shown(&master), "\x1b[?2004l\x1b[?1049l");
+        terminal.enter_raw().expect("raw");
+        assert_eq!(shown(&master), "\x1b[?2004h\x1b[?1049h");
+    }
+
+    #[test]
+    fn a_terminal_that_was_left_in_order_is_written_nothing() {
+        let (master, slave) = pty();
+        let mut terminal = HostTerminal::from_tty(&slave).expect("terminal");
+        terminal.enter_raw().expect("raw");
+        terminal.modes.observe(b"\x1b[?1049h\x1b[1mhello\x1b[m\x1b[?1049l");
+        terminal.restore().expect("restore");
+        assert_eq!(shown(&master), "");
+    }
+
+    #[test]
+    fn a_terminal_without_a_size_counts_as_80x24() {
+        let (_master, slave) = pty();
+        let terminal = HostTerminal::from_tty(&slave).expect("terminal");
+        assert_eq!((terminal.size().ws_col, terminal.size().ws_row), (80, 24));
+        let size = WindowSize { ws_row: 50, ws_col: 0, ws_xpixel: 0, ws_ypixel: 800 };
+        rustix::termios::tcsetwinsize(&slave, size).expect("resize");
+        let size = terminal.size();
+        assert_eq!((size.ws_col, size.ws_row, size.ws_ypixel), (80, 50, 800));
+    }
+
+    #[test]
+    fn the_shells_description_stays_blocking_while_ours_is_not() {
+        let (_master, slave) = pty();
+        let terminal = HostTerminal::from_tty(&slave).expect("terminal");
+        let channel = terminal.channel().expect("channel");
+        let is_nonblocking = |fd: &OwnedFd| rustix::fs::fcntl_getfl(fd).expect("flags").contains(OFlags::NONBLOCK);
+        assert!(!is_nonblocking(&slave) && is_nonblocking(&channel));
+    }
+
+    #[test]
+    fn a_multiplexer_is_not_opened_again_into_another_terminal() {
+        let (master, slave) = pty();
+        let terminal = HostTerminal::from_tty(&master).expect("terminal");
+        terminal.write(b"typed\n");
+        let mut line = [0; 16];
+        let count = rustix::io::read(&slave, &mut line).expect("read");
+        assert_eq!(&line[..count], b"typed\n", "went elsewhere");
+    }
+
+    #[test]
+    fn a_terminal_that_hung_up_or_takes_nothing_does_not_hold_up_the_end() {
+        let (master, slave) = pty();
+        let mut gone = HostTerminal::from_tty(&slave).expect("terminal");
+        gone.enter_raw().expect("raw");
+        gone.modes.observe(b"\x1b[?1049h");
+        drop(master);
+        gone.restore().expect("nothing left to restore");
+
+        let (_master, slave) = pty();
+        let before = attributes_of(&slave);
+        let mut stuck = HostTerminal::from_tty(&slave).expect("terminal");
+        stuck.enter_raw().expect("raw");
+        stuck.modes.observe(b"\x1b[?1049h");
+        while rustix::io::write(stuck.tty.as_fd(), &[b'x'; 4096]).is_ok() {}
+        stuck.restore().expect("restore");
+        assert_eq!(attributes_of(&slave), before, "attributes are restored all the same");
+    }
+}
