@@ -25,6 +25,7 @@
 //! | [`cli`] | `stockade …` | everything but `jail` |
 #![deny(unsafe_code)]
 
+pub mod cgroup;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod host;
