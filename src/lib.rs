@@ -30,6 +30,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod host;
 pub mod id;
+pub mod jail;
 pub mod netns;
 pub mod plan;
 pub mod policy;

@@ -63,7 +63,8 @@ fn admit(cgroup: &Cgroup, pid: u32) {
 fn directories(id: &AgentId) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
     let cgroups = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let roots = cgroups.filter(|fields| fields[2].starts_with("cgroup")).map(|fields| PathBuf::from(fields[1]));
+    let roots =
+        cgroups.filter(|fields| fields[2].starts_with("cgroup")).map(|fields| PathBuf::from(fields[1]));
     roots.map(|root| root.join("stockade").join(id.as_str())).filter(|path| path.exists()).collect()
 }
 
@@ -120,7 +121,10 @@ fn an_agent_that_uses_too_much_memory_dies_and_its_usage_says_why() {
     let id = id("hog");
     let cgroup = create(&id, &limits(32, "2", 20));
     let watch = cgroup.oom_watch().expect("the kernel tells");
-    assert_eq!(watch.is_some(), cgroup.enforced().expect("readable").limits.iter().any(|l| l.file.ends_with("memory.limit_in_bytes")));
+    assert_eq!(
+        watch.is_some(),
+        cgroup.enforced().expect("readable").limits.iter().any(|l| l.file.ends_with("memory.limit_in_bytes"))
+    );
     assert!(!cgroup.usage().ran_out_of_memory());
 
     // `tail` keeps a line that never ends.
@@ -134,7 +138,9 @@ fn an_agent_that_uses_too_much_memory_dies_and_its_usage_says_why() {
     assert!((16 << 20..=32 << 20).contains(&peak), "{peak}");
     if let Some(watch) = watch {
         let mut count = [0; 8];
-        fs::File::from(watch).read_exact(&mut count).expect("it is readable by now, or this would say EAGAIN");
+        fs::File::from(watch)
+            .read_exact(&mut count)
+            .expect("it is readable by now, or this would say EAGAIN");
         assert!(u64::from_ne_bytes(count) >= 1);
     }
     cgroup.remove().expect("the group can be removed");
@@ -166,11 +172,17 @@ fn a_fork_bomb_is_held_by_its_limit_and_killed_to_the_last_process() {
 fn killing_ends_every_process_and_waiting_proves_it() {
     let id = id("kill");
     let cgroup = create(&id, &limits(64, "1", 30));
-    let mut child = start(&cgroup, "sleep 1000 & setsid sleep 1000 & setsid sh -c 'trap \"\" TERM INT; sleep 1000' & echo up; wait");
+    let mut child = start(
+        &cgroup,
+        "sleep 1000 & setsid sleep 1000 & setsid sh -c 'trap \"\" TERM INT; sleep 1000' & echo up; wait",
+    );
     let mut line = [0; 3];
     child.stdout.as_mut().expect("piped").read_exact(&mut line).expect("it says that it is up");
 
-    assert!(!cgroup.wait_empty(Duration::from_millis(50)).expect("the kernel says"), "it lives, so it is not empty");
+    assert!(
+        !cgroup.wait_empty(Duration::from_millis(50)).expect("the kernel says"),
+        "it lives, so it is not empty"
+    );
     cgroup.kill().expect("the group can be killed");
     assert!(cgroup.wait_empty(SOON).expect("the kernel says"));
 
@@ -203,7 +215,8 @@ fn fifty_agents_at_once_leave_nothing() {
             let layout = &layout;
             scope.spawn(move || {
                 for _ in 0..4 {
-                    let cgroup = Cgroup::create(layout, id, &limits(16, "0.1", 5), &[]).expect("it can be made");
+                    let cgroup =
+                        Cgroup::create(layout, id, &limits(16, "0.1", 5), &[]).expect("it can be made");
                     assert!(!directories(id).is_empty());
                     cgroup.remove().expect("it can be removed");
                 }
@@ -276,8 +289,7 @@ fn a_limit_that_the_kernel_refuses_leaves_nothing_behind() {
     let id = id("refused");
     let io = Some(Io { read: Bytes::mib(1), write: Bytes::mib(1) });
     let no_such_disk = Device { major: 4095, minor: 77 };
-    let refused =
-        Cgroup::create(&layout(), &id, &Limits { io, ..limits(64, "1", 10) }, &[no_such_disk]);
+    let refused = Cgroup::create(&layout(), &id, &Limits { io, ..limits(64, "1", 10) }, &[no_such_disk]);
     assert!(matches!(refused, Err(CgroupError::Write { .. })), "{refused:?}");
     assert_eq!(directories(&id), [PathBuf::new(); 0]);
 }

@@ -35,9 +35,10 @@ impl Device {
         }
         // The entry is a link to …/block/sda/sda1: its parent is the disk.
         let number = fs::read_to_string(format!("{own}/../dev"))?;
-        let parsed = number.trim().split_once(':').and_then(|(major, minor)| {
-            Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
-        });
+        let parsed = number
+            .trim()
+            .split_once(':')
+            .and_then(|(major, minor)| Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? }));
         parsed.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }

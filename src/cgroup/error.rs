@@ -34,7 +34,9 @@ pub enum CgroupError {
         least: String,
     },
     /// An id that would collide with the kernel's own files.
-    #[error("{id} cannot name a cgroup: the kernel keeps names that start like a controller; choose another id")]
+    #[error(
+        "{id} cannot name a cgroup: the kernel keeps names that start like a controller; choose another id"
+    )]
     Reserved {
         /// The id.
         id: AgentId,
@@ -62,7 +64,9 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// Something was mounted over the hierarchy, or a link put in it (the class of CVE-2025-52881).
-    #[error("{path} is not on the cgroup filesystem that it should be on: something is mounted over it; unmount that")]
+    #[error(
+        "{path} is not on the cgroup filesystem that it should be on: something is mounted over it; unmount that"
+    )]
     Redirected {
         /// The file or group.
         path: PathBuf,
@@ -133,7 +137,9 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// Killed, and still there.
-    #[error("processes in {path} outlive SIGKILL: they hang in the kernel (state D, see `ps -eo pid,stat,wchan`)")]
+    #[error(
+        "processes in {path} outlive SIGKILL: they hang in the kernel (state D, see `ps -eo pid,stat,wchan`)"
+    )]
     NotEmpty {
         /// The group.
         path: PathBuf,

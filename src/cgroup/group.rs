@@ -101,7 +101,8 @@ impl Group {
 
     /// The whole of a control file.
     pub(super) fn read(&self, file: &str) -> Result<String, CgroupError> {
-        read(&self.directory, file).map_err(|source| CgroupError::Read { path: self.path().join(file), source })
+        read(&self.directory, file)
+            .map_err(|source| CgroupError::Read { path: self.path().join(file), source })
     }
 
     /// One write of a value.

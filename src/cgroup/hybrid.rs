@@ -31,7 +31,9 @@ pub(super) fn controls(amounts: Amounts, io: Option<Io>, devices: &[Device]) -> 
         plain(Limit::Cpu, Controller::Cpu, "cpu.cfs_quota_us", quota.to_string()),
         plain(Limit::Processes, Controller::Pids, "pids.max", processes.to_string()),
     ];
-    for (Io { read, write }, device) in io.iter().flat_map(|io| devices.iter().map(move |device| (io, device))) {
+    for (Io { read, write }, device) in
+        io.iter().flat_map(|io| devices.iter().map(move |device| (io, device)))
+    {
         for (file, rate) in
             [("blkio.throttle.read_bps_device", read), ("blkio.throttle.write_bps_device", write)]
         {
@@ -119,7 +121,8 @@ pub(super) fn usage(group: &Group, usage: &mut Usage) {
                 usage.oom_kills = events("memory.oom_control").get("oom_kill").copied();
             }
             Controller::Cpu => {
-                usage.cpu_throttled_micros = events("cpu.stat").get("throttled_time").map(|nanos| nanos / 1000);
+                usage.cpu_throttled_micros =
+                    events("cpu.stat").get("throttled_time").map(|nanos| nanos / 1000);
                 // Only where cpuacct is mounted together with cpu; beside a v2 tree, that one counts.
                 let total: Option<u64> = number("cpuacct.usage");
                 usage.cpu_micros = usage.cpu_micros.or(total.map(|nanos| nanos / 1000));

@@ -82,7 +82,9 @@ impl<'g> Brake<'g> {
 
     fn release(self) -> Result<(), CgroupError> {
         match self {
-            Self::Frozen(group) if group.tree.version == Version::Unified => group.write("cgroup.freeze", "0"),
+            Self::Frozen(group) if group.tree.version == Version::Unified => {
+                group.write("cgroup.freeze", "0")
+            }
             Self::Frozen(group) => group.write("freezer.state", "THAWED"),
             // They are to die, not to go on.
             Self::Childless | Self::None => Ok(()),

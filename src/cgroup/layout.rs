@@ -288,7 +288,8 @@ mod tests {
 
     #[test]
     fn a_complete_v2_host_falls_short_of_nothing() {
-        let all = tree(Version::Unified, &[Controller::Memory, Controller::Cpu, Controller::Pids, Controller::Io]);
+        let all =
+            tree(Version::Unified, &[Controller::Memory, Controller::Cpu, Controller::Pids, Controller::Io]);
         assert_eq!(shortfalls(vec![all], Swap::Limited, true, true), [""; 0]);
     }
 
@@ -297,18 +298,19 @@ mod tests {
         let none = tree(Version::Unified, &[]);
         let wanted = ["memory-limit", "cpu-limit", "process-limit", "io-limit"];
         assert_eq!(shortfalls(vec![none], Swap::Unlimited, true, true), wanted);
-        assert_eq!(shortfalls(vec![], Swap::Limited, false, false), [
-            "memory-limit",
-            "cpu-limit",
-            "process-limit",
-            "cgroup-kill"
-        ]);
+        assert_eq!(
+            shortfalls(vec![], Swap::Limited, false, false),
+            ["memory-limit", "cpu-limit", "process-limit", "cgroup-kill"]
+        );
     }
 
     #[test]
     fn unlimited_swap_and_v1_io_are_named() {
         let v1 = tree(Version::Legacy, &Controller::ALL);
-        assert_eq!(shortfalls(vec![Arc::clone(&v1)], Swap::Unlimited, true, true), ["swap-limit", "io-limit"]);
+        assert_eq!(
+            shortfalls(vec![Arc::clone(&v1)], Swap::Unlimited, true, true),
+            ["swap-limit", "io-limit"]
+        );
         assert_eq!(shortfalls(vec![v1], Swap::Limited, true, false), [""; 0]);
     }
 

@@ -43,8 +43,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How the kernel names its own files; a group named like one would be in their way, or they in its.
 const KERNEL_PREFIXES: [&str; 17] = [
-    "blkio", "cgroup", "cpu", "cpuacct", "cpuset", "devices", "dmem", "freezer", "hugetlb", "io", "irq", "memory",
-    "misc", "net_cls", "net_prio", "pids", "rdma",
+    "blkio", "cgroup", "cpu", "cpuacct", "cpuset", "devices", "dmem", "freezer", "hugetlb", "io", "irq",
+    "memory", "misc", "net_cls", "net_prio", "pids", "rdma",
 ];
 
 /// One agent's groups, one in each hierarchy used.

@@ -22,20 +22,17 @@ pub(super) fn controls(amounts: Amounts, io: Option<Io>, devices: &[Device]) -> 
     let mut controls = vec![
         plain(Limit::Memory, Controller::Memory, "memory.max", memory.to_string()),
         // Together with memory.max: swap is not on top of the memory, there is none.
-        Control {
-            optional: true,
-            ..plain(Limit::Swap, Controller::Memory, "memory.swap.max", "0".into())
-        },
+        Control { optional: true, ..plain(Limit::Swap, Controller::Memory, "memory.swap.max", "0".into()) },
         plain(Limit::KillAllWhenOutOfMemory, Controller::Memory, "memory.oom.group", "1".into()),
         plain(Limit::Cpu, Controller::Cpu, "cpu.max", format!("{quota} {PERIOD}")),
         plain(Limit::Processes, Controller::Pids, "pids.max", processes.to_string()),
     ];
-    for (Io { read, write }, device) in io.iter().flat_map(|io| devices.iter().map(move |device| (io, device))) {
+    for (Io { read, write }, device) in
+        io.iter().flat_map(|io| devices.iter().map(move |device| (io, device)))
+    {
         let value = format!("{device} rbps={} wbps={}", read.get(), write.get());
-        controls.push(Control {
-            reads: Reads::AmongLines,
-            ..plain(Limit::Io, Controller::Io, "io.max", value)
-        });
+        controls
+            .push(Control { reads: Reads::AmongLines, ..plain(Limit::Io, Controller::Io, "io.max", value) });
     }
     controls
 }

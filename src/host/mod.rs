@@ -8,10 +8,12 @@
 //! A `Host` can be invented, so that the tests can take one feature away after another.
 
 pub mod attempt;
+pub mod command;
 pub mod examine;
 pub mod feature;
 pub mod report;
 mod surroundings;
+pub mod survey;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -3,7 +3,13 @@
 //! A plan is pure data: it can be serialised, hashed, shown and compared, and nothing in it has happened yet.
 //! Paths under *target* are inside the sandbox, paths under *source* on the host.
 
+mod environment;
+mod error;
+mod etc;
+pub mod request;
+pub mod resolve;
 pub mod seccomp;
+pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -12,7 +18,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::id::PolicyName;
-use crate::policy::{Bytes, Capability, Limits, Shortfall};
+pub use crate::policy::Capability;
+use crate::policy::{Bytes, Limits, Shortfall};
+pub use error::PlanError;
+pub use request::Request;
+pub use resolve::{CANARY, Given, resolve};
 
 /// What will be built for one agent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,6 +54,8 @@ pub struct Plan {
     pub nested_namespaces: bool,
     /// What is started.
     pub command: Command,
+    /// Whether a terminal may be made.
+    pub terminal: bool,
     /// What the host cannot enforce, all of it tolerated by the policy.
     pub shortfalls: BTreeSet<Shortfall>,
 }

@@ -48,7 +48,9 @@ pub enum PolicyError {
     #[error(transparent)]
     Invalid(#[from] Box<Fault>),
     /// All is well-formed, but a value that every sandbox needs was never given.
-    #[error("policy {name} does not set {key}: set it, or start from a policy that does with extends = \"base\"")]
+    #[error(
+        "policy {name} does not set {key}: set it, or start from a policy that does with extends = \"base\""
+    )]
     Undecided {
         /// The policy that was asked for.
         name: PolicyName,
@@ -83,7 +85,13 @@ impl fmt::Display for Fault {
 
 impl Fault {
     /// A mistake at these bytes of `text`.
-    pub fn at(file: &str, text: &str, span: Range<usize>, message: String, suggestion: Option<String>) -> Self {
+    pub fn at(
+        file: &str,
+        text: &str,
+        span: Range<usize>,
+        message: String,
+        suggestion: Option<String>,
+    ) -> Self {
         let (line, column) = position(text.as_bytes(), span.start);
         Self { file: file.into(), line, column, message, suggestion }
     }
@@ -151,7 +159,8 @@ impl<'a> Unknown<'a> {
         let suggestion = nearest(self.given, self.known.iter().copied()).map(str::to_owned);
         let given: String = self.given.chars().take(80).collect();
         let message = if self.is_key {
-            let place = section(text, offset).map_or_else(|| "at the top level".into(), |name| format!("in [{name}]"));
+            let place = section(text, offset)
+                .map_or_else(|| "at the top level".into(), |name| format!("in [{name}]"));
             format!("unknown key {given:?} {place}, which knows {}", self.known.join(", "))
         } else {
             format!("{given:?} is not one of {}", self.known.join(", "))

@@ -12,11 +12,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::Policy;
 use super::document::Document;
 use super::error::{self, Fault, PolicyError};
 use super::merge::NothingToRemove;
 use super::trust::{self, OpenError};
-use super::Policy;
 use crate::id::{InvalidName, PolicyName};
 
 /// How many files may extend each other; the shipped ones need three.
@@ -156,7 +156,8 @@ impl Library {
 
     /// Like [`Library::layers`], for a file that need not be trusted: to look at, never to start from.
     pub fn check(&self, path: &Path) -> Result<Vec<Layer>, PolicyError> {
-        let file = std::fs::File::open(path).map_err(|source| PolicyError::Read { path: path.into(), source })?;
+        let file =
+            std::fs::File::open(path).map_err(|source| PolicyError::Read { path: path.into(), source })?;
         self.layers_of(Text {
             name: stem_of(path)?,
             source: Source::File(path.into()),
@@ -176,17 +177,16 @@ impl Library {
 
     fn open(&self, reference: &Reference) -> Result<Text, PolicyError> {
         match reference {
-            Reference::Name(name) => self.find(name, 0)?.ok_or_else(|| PolicyError::Unknown {
-                name: name.to_string(),
-                nearest: self.nearest(name),
-            }),
+            Reference::Name(name) => self
+                .find(name, 0)?
+                .ok_or_else(|| PolicyError::Unknown { name: name.to_string(), nearest: self.nearest(name) }),
             Reference::File(path) => {
                 let name = stem_of(path)?;
                 let failed = |source| PolicyError::Read { path: path.clone(), source };
                 let absolute = std::path::absolute(path).map_err(failed)?;
-                let content = self.read_trusted(&absolute).and_then(|content| {
-                    content.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
-                })?;
+                let content = self
+                    .read_trusted(&absolute)
+                    .and_then(|content| content.ok_or_else(|| failed(io::ErrorKind::NotFound.into())))?;
                 Ok(Text { name, source: Source::File(path.clone()), places: 0, content })
             }
         }
@@ -247,11 +247,21 @@ impl Library {
         let from = if *name == link.text.name { link.text.places } else { 0 };
         let Some(parent) = self.find(name, from)? else {
             let suggestion = if from == 0 { self.nearest(name) } else { None };
-            return fault(format!("extends {:?}, but there is no {}such policy", name.as_str(), if from == 0 { "" } else { "other " }), suggestion);
+            return fault(
+                format!(
+                    "extends {:?}, but there is no {}such policy",
+                    name.as_str(),
+                    if from == 0 { "" } else { "other " }
+                ),
+                suggestion,
+            );
         };
         if chain.iter().any(|seen| seen.text.source == parent.source && seen.text.name == parent.name) {
             let names = chain.iter().map(|link| link.text.name.as_str()).chain([name.as_str()]);
-            return fault(format!("extends in a circle: {}", names.collect::<Vec<_>>().join(" extends ")), None);
+            return fault(
+                format!("extends in a circle: {}", names.collect::<Vec<_>>().join(" extends ")),
+                None,
+            );
         }
         Ok(Some(parent))
     }
@@ -262,7 +272,9 @@ fn apply(chain: Vec<Link>, mut after_each: impl FnMut(&Source, &Policy)) -> Resu
     let last = chain.last().expect("a chain has its first file");
     let mut policy = Policy::nothing(last.text.name.clone());
     for Link { text, document } in chain.into_iter().rev() {
-        policy = policy.changed_by(text.name.clone(), document).map_err(|nothing| text.nothing_to_remove(nothing))?;
+        policy = policy
+            .changed_by(text.name.clone(), document)
+            .map_err(|nothing| text.nothing_to_remove(nothing))?;
         after_each(&text.source, &policy);
     }
     Ok(policy)
@@ -295,14 +307,23 @@ impl Text {
         }
     }
 
-    fn fault(&self, span: std::ops::Range<usize>, message: String, suggestion: Option<String>) -> PolicyError {
+    fn fault(
+        &self,
+        span: std::ops::Range<usize>,
+        message: String,
+        suggestion: Option<String>,
+    ) -> PolicyError {
         Box::new(Fault::at(&self.file(), &self.content, span, message, suggestion)).into()
     }
 
     fn nothing_to_remove(&self, nothing: NothingToRemove) -> PolicyError {
         let NothingToRemove { span, key, entry, present } = nothing;
         let suggestion = error::nearest(&entry, present.iter().map(String::as_str)).map(str::to_owned);
-        self.fault(span, format!("cannot remove {entry:?}: the parent policy does not have it in {key}"), suggestion)
+        self.fault(
+            span,
+            format!("cannot remove {entry:?}: the parent policy does not have it in {key}"),
+            suggestion,
+        )
     }
 }
 

@@ -45,7 +45,10 @@ fn fault(content: &str) -> String {
     let site = Site::new().with("etc/site.toml", content);
     let refusal = site.refusal("site");
     let prefix = format!("{}:", site.path("etc/site.toml").display());
-    refusal.strip_prefix(&prefix).unwrap_or_else(|| panic!("{refusal:?} does not start with {prefix:?}")).to_owned()
+    refusal
+        .strip_prefix(&prefix)
+        .unwrap_or_else(|| panic!("{refusal:?} does not start with {prefix:?}"))
+        .to_owned()
 }
 
 #[test]
@@ -55,7 +58,11 @@ fn every_shipped_policy_loads_and_extends_base() {
     for name in library.names().into_keys() {
         let layers = library.layers(&Reference::Name(name.clone())).unwrap();
         assert_eq!(layers[0].policy, base, "{name}");
-        assert!(layers.iter().all(|layer| layer.source == Source::BuiltIn && !layer.policy.description.is_empty()));
+        assert!(
+            layers
+                .iter()
+                .all(|layer| layer.source == Source::BuiltIn && !layer.policy.description.is_empty())
+        );
     }
     assert_eq!(library.names().len(), 7);
 }
@@ -114,14 +121,23 @@ fn a_mistake_is_shown_where_it_stands_with_what_was_meant() {
         ("[filesystem]\nread-write = [\"/srv/../etc\"]\n", "2:15: \"/srv/../etc\" has"),
         ("[filesystem]\nread-only = [\"/a\\u0000b\"]\n", "2:14: \"/a\\0b\" has a NUL"),
         ("[filesystem]\nprotected = [\"/etc\"]\n", "2:14: \"/etc\" is not a path inside"),
-        ("[filesystem]\nworkspace = \"writable\"\n", "2:13: \"writable\" is not one of none, read-only, read-write"),
-        ("[syscalls]\nallow = [\"ptrace\", \"openn\"]\n", "2:20: no system call is named \"openn\"; did you mean \"open\"?"),
+        (
+            "[filesystem]\nworkspace = \"writable\"\n",
+            "2:13: \"writable\" is not one of none, read-only, read-write",
+        ),
+        (
+            "[syscalls]\nallow = [\"ptrace\", \"openn\"]\n",
+            "2:20: no system call is named \"openn\"; did you mean \"open\"?",
+        ),
         ("[capabilities]\nkeep = [\"sys-admin\"]\n", "2:9: \"sys-admin\" is not one of net-bind-service"),
         ("[tolerate]\nshortfalls = [\"swap-limt\"]\n", "2:15: \"swap-limt\" is not one of"),
         ("[environment]\npass = [\"*\"]\n", "2:9: \"*\" is not a variable's name"),
         ("[environment]\nset = { HOME = \"/\" }\n", "2:9: HOME is decided by stockade"),
         ("extends = \"../etc/passwd\"\n", "1:11: policy \"../etc/passwd\" is not a name"),
-        ("extends = \"bsae\"\n", "1:11: extends \"bsae\", but there is no such policy; did you mean \"base\"?"),
+        (
+            "extends = \"bsae\"\n",
+            "1:11: extends \"bsae\", but there is no such policy; did you mean \"base\"?",
+        ),
         ("extends = \"site\"\n", "1:11: extends \"site\", but there is no other such policy"),
         (
             "extends = \"base\"\n[remove.filesystem]\nprotected = [\".git/hoks/\"]\n",
@@ -169,17 +185,28 @@ fn a_site_changes_a_shipped_policy_under_its_own_name() {
 #[test]
 fn a_circle_and_a_tower_of_policies_are_refused() {
     let site = Site::new().with("etc/a.toml", "extends = 'b'").with("etc/b.toml", "extends = 'a'");
-    assert!(site.refusal("a").ends_with("b.toml:1:11: extends in a circle: a extends b extends a"), "{}", site.refusal("a"));
+    assert!(
+        site.refusal("a").ends_with("b.toml:1:11: extends in a circle: a extends b extends a"),
+        "{}",
+        site.refusal("a")
+    );
     let tower = (0..9).fold(Site::new(), |site, n| {
         site.with(&format!("etc/t{n}.toml"), &format!("extends = 't{}'", n + 1))
     });
-    assert!(tower.refusal("t0").contains("more than 8 policies extend each other"), "{}", tower.refusal("t0"));
+    assert!(
+        tower.refusal("t0").contains("more than 8 policies extend each other"),
+        "{}",
+        tower.refusal("t0")
+    );
 }
 
 #[test]
 fn a_policy_that_leaves_a_limit_open_is_refused() {
     let site = Site::new().with("etc/empty.toml", "");
-    assert_eq!(site.refusal("empty"), "policy empty does not set limits.memory: set it, or start from a policy that does with extends = \"base\"");
+    assert_eq!(
+        site.refusal("empty"),
+        "policy empty does not set limits.memory: set it, or start from a policy that does with extends = \"base\""
+    );
 }
 
 #[test]
@@ -190,13 +217,20 @@ fn what_others_can_write_is_not_believed() {
     let mode = |path: &PathBuf, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 
     mode(&file, 0o664);
-    assert!(site.refusal("site").contains(&format!("chmod go-w {}", file.display())), "{}", site.refusal("site"));
+    assert!(
+        site.refusal("site").contains(&format!("chmod go-w {}", file.display())),
+        "{}",
+        site.refusal("site")
+    );
     assert!(matches!(site.load(&file.display().to_string()), Err(PolicyError::Untrusted { .. })));
     mode(&file, 0o644);
 
     mode(&directory, 0o777);
     assert!(site.refusal("site").contains(&format!("chmod go-w {}", directory.display())));
-    assert!(matches!(site.load("base"), Err(PolicyError::Untrusted { .. })), "a file could appear at any time");
+    assert!(
+        matches!(site.load("base"), Err(PolicyError::Untrusted { .. })),
+        "a file could appear at any time"
+    );
     mode(&directory, 0o1777);
     assert!(site.load("site").is_ok(), "in a sticky directory nobody can replace another's file");
     mode(&directory, 0o755);
@@ -235,7 +269,11 @@ fn a_link_is_followed_only_to_what_is_believed() {
 fn what_is_not_text_or_too_long_is_refused() {
     let site = Site::new();
     fs::write(site.path("etc/binary.toml"), b"# \xc3\xa4\nname = \"\xff\"").unwrap();
-    assert!(site.refusal("binary").ends_with("binary.toml:2:9: not UTF-8 text"), "{}", site.refusal("binary"));
+    assert!(
+        site.refusal("binary").ends_with("binary.toml:2:9: not UTF-8 text"),
+        "{}",
+        site.refusal("binary")
+    );
     fs::write(site.path("etc/long.toml"), vec![b'#'; (1 << 20) + 1]).unwrap();
     assert!(site.refusal("long").ends_with("is larger than 1MiB"));
     fs::write(site.path("etc/longest.toml"), vec![b'#'; 1 << 20]).unwrap();

@@ -58,7 +58,8 @@ impl Policy {
         replace(&mut self.syscalls.nested_namespaces, document.syscalls.nested_namespaces);
         self.capabilities.keep.extend(document.capabilities.keep);
         self.environment.pass.extend(document.environment.pass.into_iter().map(|pattern| pattern.0));
-        let set = document.environment.set.into_iter().map(|(VariableName(name), Argument(value))| (name, value));
+        let set =
+            document.environment.set.into_iter().map(|(VariableName(name), Argument(value))| (name, value));
         self.environment.set.extend(set);
         let paths = document.environment.paths.into_iter().map(|(VariableName(name), path)| (name, path));
         self.environment.paths.extend(paths);
@@ -133,7 +134,12 @@ fn take<T: Ord + Display>(
     for entry in entries {
         if !set.remove(entry.get_ref()) {
             let present = set.iter().map(T::to_string).collect();
-            return Err(NothingToRemove { span: entry.span(), key, entry: entry.get_ref().to_string(), present });
+            return Err(NothingToRemove {
+                span: entry.span(),
+                key,
+                entry: entry.get_ref().to_string(),
+                present,
+            });
         }
     }
     Ok(())

@@ -18,7 +18,9 @@ const NEVER_BELOW: [&str; 3] = ["/proc", "/dev", "/sys/fs/cgroup"];
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPath {
     /// Neither `/…` nor `~/…`.
-    #[error("{0:?} is not a host path: write it from the root (\"/opt/tools\") or from the caller's home (\"~/.cargo/bin\")")]
+    #[error(
+        "{0:?} is not a host path: write it from the root (\"/opt/tools\") or from the caller's home (\"~/.cargo/bin\")"
+    )]
     Relative(String),
     /// Has `.`, `..` or an empty name in it.
     #[error("{0:?} has \".\" or \"..\" in it: write the path that is meant")]
@@ -139,7 +141,8 @@ fn exposes(path: &Path) -> Option<&'static str> {
     if path.components().eq([Component::RootDir]) {
         return Some("the whole host");
     }
-    let below = NEVER_BELOW.iter().find(|kernel| path.starts_with(kernel) || Path::new(kernel).starts_with(path));
+    let below =
+        NEVER_BELOW.iter().find(|kernel| path.starts_with(kernel) || Path::new(kernel).starts_with(path));
     let own = OWN.iter().find(|own| path.starts_with(own) || Path::new(own).starts_with(path));
     below.or(own).copied()
 }
@@ -150,7 +153,20 @@ mod tests {
 
     #[test]
     fn a_host_path_cannot_be_relative_or_climb() {
-        for hostile in ["", "etc", "./x", "/usr/..", "/usr/../etc", "/usr/./bin", "~", "~root/x", "~/../x", "~/", "/a\0b", "~//"] {
+        for hostile in [
+            "",
+            "etc",
+            "./x",
+            "/usr/..",
+            "/usr/../etc",
+            "/usr/./bin",
+            "~",
+            "~root/x",
+            "~/../x",
+            "~/",
+            "/a\0b",
+            "~//",
+        ] {
             assert!(hostile.parse::<HostPath>().is_err(), "{hostile:?} was accepted");
         }
         assert_eq!("/usr//lib/".parse::<HostPath>().expect("a path").0, Path::new("/usr/lib"));
@@ -159,7 +175,20 @@ mod tests {
 
     #[test]
     fn what_would_expose_the_runtime_itself_cannot_be_named() {
-        for hostile in ["/", "/etc", "/etc/stockade/pki", "/run", "/run/stockade", "/var", "/var/lib", "/proc", "/proc/sys", "/dev", "/sys", "/sys/fs/cgroup/x"] {
+        for hostile in [
+            "/",
+            "/etc",
+            "/etc/stockade/pki",
+            "/run",
+            "/run/stockade",
+            "/var",
+            "/var/lib",
+            "/proc",
+            "/proc/sys",
+            "/dev",
+            "/sys",
+            "/sys/fs/cgroup/x",
+        ] {
             assert!(hostile.parse::<HostPath>().is_err(), "{hostile:?} was accepted");
         }
         for fine in ["/etc/ssl", "/var/cache", "/sys/devices/system/cpu", "/run/systemd/resolve"] {

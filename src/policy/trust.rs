@@ -39,9 +39,14 @@ impl fmt::Display for Distrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = self.part.display();
         match self.reason {
-            Reason::Owner(uid) => write!(f, "{part} belongs to uid {uid} instead of root; put it right with: chown root {part}"),
+            Reason::Owner(uid) => {
+                write!(f, "{part} belongs to uid {uid} instead of root; put it right with: chown root {part}")
+            }
             Reason::Writable(mode) => {
-                write!(f, "{part} can be written by others (mode {mode:04o}); put it right with: chmod go-w {part}")
+                write!(
+                    f,
+                    "{part} can be written by others (mode {mode:04o}); put it right with: chmod go-w {part}"
+                )
             }
             Reason::NotAFile => write!(f, "{part} is not a regular file"),
             Reason::TooManyLinks => write!(f, "{part} goes through more than {MOST_LINKS} symbolic links"),
@@ -95,7 +100,12 @@ pub fn open(path: &Path, owner: u32) -> Result<File, OpenError> {
             }
             FileType::RegularFile if ahead.is_empty() => return open_file(&here, &name, owner, &walked),
             FileType::Directory if !ahead.is_empty() => {
-                here = rustix::fs::openat(&here, &name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+                here = rustix::fs::openat(
+                    &here,
+                    &name,
+                    OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )?;
                 judge_directory(&rustix::fs::fstat(&here)?, owner, &walked)?;
             }
             // The kernel's word for a file where a directory is wanted.

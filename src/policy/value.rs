@@ -37,7 +37,9 @@ impl<'de> Deserialize<'de> for Count {
         let given = i64::deserialize(deserializer)?;
         match u32::try_from(given) {
             Ok(count) if (1..=MOST).contains(&given) => Ok(Self(count)),
-            _ => Err(serde::de::Error::custom(format!("{given} is out of range: write a whole number from 1 to {MOST}"))),
+            _ => Err(serde::de::Error::custom(format!(
+                "{given} is out of range: write a whole number from 1 to {MOST}"
+            ))),
         }
     }
 }
@@ -94,7 +96,11 @@ pub struct Argument(pub String);
 impl<'de> Deserialize<'de> for Argument {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_text(deserializer, |text| {
-            if text.contains('\0') { Err(format!("{text:?} has a NUL byte in it")) } else { Ok(Self(text.into())) }
+            if text.contains('\0') {
+                Err(format!("{text:?} has a NUL byte in it"))
+            } else {
+                Ok(Self(text.into()))
+            }
         })
     }
 }
@@ -111,6 +117,8 @@ fn refusal(name: &str) -> String {
     if DECIDED.contains(&name) {
         format!("{name} is decided by stockade for every agent: leave it out")
     } else {
-        format!("{name:?} is not a variable's name: use letters, digits and '_' (in `pass`, a '*' may follow)")
+        format!(
+            "{name:?} is not a variable's name: use letters, digits and '_' (in `pass`, a '*' may follow)"
+        )
     }
 }

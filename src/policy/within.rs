@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::path::Path;
 
-use super::{Access, Environment, Filesystem, HostPath, Io, Limits, Network, Policy, Syscalls, Terminal, WorkspacePath};
+use super::{
+    Access, Environment, Filesystem, HostPath, Io, Limits, Network, Policy, Syscalls, Terminal, WorkspacePath,
+};
 
 /// Everything in which a policy goes beyond its ceiling.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,7 +151,9 @@ impl Findings {
                 self.host_path(key, path, wanted, ceiling);
             }
         }
-        for path in host_sets(ceiling).into_iter().flat_map(|(_, set)| set).filter(|path| !here.contains(path)) {
+        for path in
+            host_sets(ceiling).into_iter().flat_map(|(_, set)| set).filter(|path| !here.contains(path))
+        {
             self.host_path("filesystem.read-write", path, wanted, ceiling);
         }
     }
@@ -192,7 +196,8 @@ impl Findings {
 
     fn syscalls(&mut self, wanted: &Syscalls, ceiling: &Syscalls) {
         let Syscalls { allow, deny, nested_namespaces } = wanted;
-        let effective = |allow: &BTreeSet<String>, deny: &BTreeSet<String>| allow.difference(deny).cloned().collect();
+        let effective =
+            |allow: &BTreeSet<String>, deny: &BTreeSet<String>| allow.difference(deny).cloned().collect();
         self.subset("syscalls.allow", &effective(allow, deny), &effective(&ceiling.allow, &ceiling.deny));
         for call in ceiling.deny.difference(deny) {
             self.add("syscalls.deny", format!("without {call}"), list(&ceiling.deny));
@@ -213,7 +218,11 @@ impl Findings {
 
 fn host_sets(files: &Filesystem) -> [(&'static str, &BTreeSet<HostPath>); 3] {
     let Filesystem { system, read_only, read_write, .. } = files;
-    [("filesystem.system", system), ("filesystem.read-only", read_only), ("filesystem.read-write", read_write)]
+    [
+        ("filesystem.system", system),
+        ("filesystem.read-only", read_only),
+        ("filesystem.read-write", read_write),
+    ]
 }
 
 /// The access to a host path that the nearest named ancestor gives; `of_two` decides where two lists name it.

@@ -1,10 +1,294 @@
 //! The parent's side of one sandbox: from a plan to a cgroup that is proved empty.
+//!
+//! ```text
+//!  Held ──build──▶ Confined ──attest──▶ Running ──attend──▶ Ended ──tear down──▶ (nothing left)
+//!    │                │                    │                                      ▲
+//!    └────────────────┴────── any error ───┴──────────────────────────────────────┘
+//! ```
 
+pub mod attestation;
 pub mod backlog;
+pub mod denials;
+mod devices;
 pub mod ends;
+pub mod error;
+mod idmap;
+pub mod ids;
+mod keeper;
 pub mod modes;
+pub mod placeholders;
 pub mod relay;
+mod session;
+pub mod sources;
 pub mod streams;
 pub mod terminal;
 #[cfg(test)]
 pub(crate) mod testing;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use crate::cgroup::{Cgroup, Layout, Usage};
+use crate::host::Host;
+use crate::id::AgentId;
+use crate::jail::{self, Materials, Stream};
+use crate::plan::Plan;
+use crate::policy::Policy;
+use crate::sys::process::{End, Side, clone3, wait};
+use crate::wire::{self, FromInit, ToInit};
+use attestation::Attestation;
+use denials::{Denial, Denials};
+pub use error::ShimError;
+use idmap::Idmaps;
+use ids::UidRange;
+use keeper::Keeper;
+use placeholders::Placeholders;
+use relay::Relay;
+use session::{Session, Signals};
+use streams::StreamKind;
+use terminal::HostTerminal;
+
+/// What every sandbox has to itself.
+const NAMESPACES: u64 = (libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS) as u64;
+
+/// How long a killed group may take to become empty before that is an error.
+const EMPTY_WITHIN: Duration = Duration::from_secs(10);
+
+/// How one agent fared.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// Whether its memory limit ended it.
+    pub out_of_memory: bool,
+    /// What it used.
+    pub usage: Usage,
+    /// Which of its calls were refused.
+    pub denials: Vec<Denial>,
+    /// What was enforced.
+    pub attestation: Attestation,
+}
+
+/// What a plan is carried out with.
+pub struct Ground<'a> {
+    /// What was decided.
+    pub plan: &'a Plan,
+    /// What it was decided from: explains refused calls.
+    pub policy: &'a Policy,
+    /// This kernel.
+    pub host: &'a Host,
+    /// Its cgroups.
+    pub layout: &'a Layout,
+}
+
+/// Runs one agent in the foreground, on the caller's own streams. When it returns, nothing of the sandbox is left.
+pub fn run(ground: &Ground<'_>) -> Result<Outcome, ShimError> {
+    let streams = Streams::survey(ground.plan)?;
+    let signals = Signals::take()?;
+    let range = UidRange::acquire().map_err(ShimError::Ids)?;
+    let id: AgentId = format!("run-{}", range.index()).parse().expect("digits and a dash are a name");
+    let mut keeper = Keeper::start(ground.layout, &id, &range).map_err(ShimError::Keeper)?;
+    let mut placeholders = Placeholders::default();
+    let result = Cgroup::create(ground.layout, &id, &ground.plan.limits, &[])
+        .map_err(ShimError::from)
+        .and_then(|cgroup| {
+            let result = Placeholders::hold(&ground.plan.mounts, |path| keeper.announce(path))
+                .map_err(ShimError::from)
+                .and_then(|held| {
+                    placeholders = held;
+                    Launch { ground, id: &id, range: &range, cgroup: &cgroup, signals: &signals }.run(streams)
+                });
+            let cleared = clear(cgroup);
+            result.and_then(|outcome| cleared.map(|()| outcome))
+        });
+    placeholders.remove();
+    range.release();
+    keeper.dismiss();
+    result
+}
+
+/// Ends whatever is left in the group, proves that nothing is, and removes it.
+fn clear(cgroup: Cgroup) -> Result<(), ShimError> {
+    cgroup.kill()?;
+    cgroup.wait_empty(EMPTY_WITHIN)?;
+    Ok(cgroup.remove()?)
+}
+
+/// The caller's standard streams, and where each leads.
+struct Streams {
+    lead: [Stream; 3],
+    host: Option<HostTerminal>,
+}
+
+impl Streams {
+    fn survey(plan: &Plan) -> Result<Self, ShimError> {
+        let mut lead = [Stream::Inherited; 3];
+        for (number, (lead, name)) in (0..).zip(lead.iter_mut().zip(["stdin", "stdout", "stderr"])) {
+            match streams::check_stream(crate::sys::fd::standard(number))? {
+                StreamKind::Terminal if !plan.terminal => return Err(ShimError::NoTerminal { stream: name }),
+                StreamKind::Terminal => *lead = Stream::Terminal,
+                StreamKind::Direct | StreamKind::Closed => {}
+            }
+        }
+        let host = if lead.contains(&Stream::Terminal) { HostTerminal::find()? } else { None };
+        Ok(Self { lead, host })
+    }
+}
+
+struct Launch<'a> {
+    ground: &'a Ground<'a>,
+    id: &'a AgentId,
+    range: &'a UidRange,
+    cgroup: &'a Cgroup,
+    signals: &'a Signals,
+}
+
+/// The child, until it has ended.
+struct Child {
+    pid: u32,
+    pidfd: OwnedFd,
+    socket: OwnedFd,
+}
+
+/// What init hands over while it is being confined.
+#[derive(Default)]
+struct Handed {
+    master: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
+}
+
+impl Launch<'_> {
+    fn run(&self, streams: Streams) -> Result<Outcome, ShimError> {
+        let child = self.build(&streams)?;
+        let outcome = self.accompany(&child, streams);
+        if outcome.is_err() {
+            // Whatever it was doing, it does not go on unattended.
+            let _ = self.cgroup.kill();
+            let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+        }
+        let reaped = wait(child.pidfd.as_fd());
+        let mut outcome = outcome?;
+        let of_init = reaped?;
+        outcome.usage = self.cgroup.usage();
+        // An init that could not report the agent's end was killed with it: by the memory limit, or from outside.
+        let end = outcome.end.unwrap_or(of_init);
+        Ok(Outcome {
+            end,
+            out_of_memory: end != End::Exited(0) && outcome.usage.ran_out_of_memory(),
+            usage: outcome.usage,
+            denials: outcome.denials,
+            attestation: outcome.attestation,
+        })
+    }
+
+    /// Opens what the host has to give, makes the process, and gives it its ids.
+    fn build(&self, streams: &Streams) -> Result<Child, ShimError> {
+        let plan = self.ground.plan;
+        let mut idmaps = Idmaps::new(self.range.first() + plan.user.uid);
+        let trees = sources::open(&plan.mounts, &mut idmaps)?;
+        let dev = devices::make().map_err(ShimError::Devices)?;
+        let (ours, theirs) = wire::pair()?;
+        match clone3(NAMESPACES, self.cgroup.directory()).map_err(ShimError::Clone)? {
+            Side::Child => {
+                drop(ours);
+                let terminal = streams.host.as_ref().map(HostTerminal::size);
+                jail::enter(plan, Materials { socket: theirs, trees, dev, streams: streams.lead, terminal })
+            }
+            Side::Parent { pid, pidfd } => {
+                let child = Child { pid, pidfd, socket: ours };
+                drop(theirs);
+                let mapped = self.map_ids(pid).map_err(ShimError::Map);
+                let attached = mapped.and_then(|()| {
+                    ToInit::Mapped.send(child.socket.as_fd())?;
+                    self.cgroup.attach(pid)?;
+                    Ok(ToInit::Attached.send(child.socket.as_fd())?)
+                });
+                if let Err(error) = attached {
+                    let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+                    let _ = wait(child.pidfd.as_fd());
+                    // If it had failed before, its own word says more than our broken pipe.
+                    let said = self.until_confined(&child).err();
+                    return Err(match said {
+                        Some(said @ ShimError::Jail { .. }) => said,
+                        _ => error,
+                    });
+                }
+                Ok(child)
+            }
+        }
+    }
+
+    fn map_ids(&self, pid: u32) -> io::Result<()> {
+        std::fs::write(format!("/proc/{pid}/uid_map"), self.range.map())?;
+        std::fs::write(format!("/proc/{pid}/gid_map"), self.range.map())
+    }
+
+    /// Checks what was built, starts the agent, and stays with it to its end.
+    fn accompany(&self, child: &Child, streams: Streams) -> Result<Accompanied, ShimError> {
+        let handed = self.until_confined(child)?;
+        let Ground { plan, host, policy, .. } = self.ground;
+        let limits = self.cgroup.enforced()?.limits;
+        let attestation = Attestation::read(child.pid, self.id, plan, host, self.range.first(), limits)?;
+        let terminal = handed.master.map(|master| open_relay(master, streams)).transpose()?;
+        ToInit::Go.send(child.socket.as_fd())?;
+        let mut session = Session {
+            socket: &child.socket,
+            cgroup: self.cgroup,
+            signals: self.signals,
+            denials: Denials::new(handed.listener),
+            terminal,
+            out_of_memory: self.cgroup.oom_watch()?,
+            deadline: None,
+        };
+        let end = session.attend();
+        let finished = session.finish();
+        let end = end?;
+        finished?;
+        let denials = session.denials.explained(&policy.syscalls);
+        Ok(Accompanied { end, denials, attestation, usage: Usage::default() })
+    }
+
+    fn until_confined(&self, child: &Child) -> Result<Handed, ShimError> {
+        let mut handed = Handed::default();
+        loop {
+            let Some((bytes, fd)) = wire::receive(&child.socket)? else {
+                return Err(ShimError::Vanished { out_of_memory: self.cgroup.usage().ran_out_of_memory() });
+            };
+            match FromInit::decode(&bytes) {
+                Some(FromInit::Terminal) => handed.master = fd,
+                Some(FromInit::Confined) => {
+                    handed.listener = fd;
+                    return Ok(handed);
+                }
+                Some(FromInit::Failed { step, errno, detail }) => {
+                    return Err(ShimError::jail(step, errno, detail));
+                }
+                other => return Err(ShimError::Protocol { what: format!("{other:?} while it is built") }),
+            }
+        }
+    }
+}
+
+struct Accompanied {
+    end: Option<End>,
+    denials: Vec<Denial>,
+    attestation: Attestation,
+    usage: Usage,
+}
+
+/// The relay reads keys only if stdin is the terminal, and writes only if a stream of the agent's leads there.
+fn open_relay(master: OwnedFd, streams: Streams) -> io::Result<(Relay, Option<HostTerminal>)> {
+    let host = streams.host;
+    let channel = || host.as_ref().map(HostTerminal::channel).transpose();
+    let relay = Relay::new(channel()?, channel()?, master)?;
+    if let Some(host) = &host {
+        relay.adopt(&host.attributes()?)?;
+    }
+    Ok((relay, host))
+}

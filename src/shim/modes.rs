@@ -288,7 +288,8 @@ impl Modes {
         if ALTERNATE.contains(&number) {
             // The three share one screen: leaving it by any of them leaves it.
             for alternate in ALTERNATE {
-                let bit = PRIVATE.iter().position(|&(n, _)| n == alternate).expect("ALTERNATE is part of PRIVATE");
+                let bit =
+                    PRIVATE.iter().position(|&(n, _)| n == alternate).expect("ALTERNATE is part of PRIVATE");
                 self.private &= !(1 << bit);
             }
         }

@@ -27,7 +27,9 @@ pub enum StreamKind {
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
     /// It gives access to more than its own bytes.
-    #[error("{stream} is {what}, which would be a way out of the sandbox: redirect it to a file, a pipe or /dev/null")]
+    #[error(
+        "{stream} is {what}, which would be a way out of the sandbox: redirect it to a file, a pipe or /dev/null"
+    )]
     Refused {
         /// Which.
         stream: &'static str,
@@ -132,7 +134,8 @@ mod tests {
             let refusal = check_stream(&fd).expect_err(what).to_string();
             assert!(refusal.contains(what) && refusal.contains("redirect it"), "{refusal}");
         }
-        let mem = check_stream(File::open("/dev/mem").or_else(|_| File::open("/dev/kmsg")).expect("a device"));
+        let mem =
+            check_stream(File::open("/dev/mem").or_else(|_| File::open("/dev/kmsg")).expect("a device"));
         assert!(mem.expect_err("refused").to_string().contains("a character device"));
     }
 }

@@ -280,7 +280,8 @@ mod tests {
         let (_master, slave) = pty();
         let terminal = HostTerminal::from_tty(&slave).expect("terminal");
         let channel = terminal.channel().expect("channel");
-        let is_nonblocking = |fd: &OwnedFd| rustix::fs::fcntl_getfl(fd).expect("flags").contains(OFlags::NONBLOCK);
+        let is_nonblocking =
+            |fd: &OwnedFd| rustix::fs::fcntl_getfl(fd).expect("flags").contains(OFlags::NONBLOCK);
         assert!(!is_nonblocking(&slave) && is_nonblocking(&channel));
     }
 

@@ -166,8 +166,9 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>
             RecvFlags::CMSG_CLOEXEC,
         ) {
             Ok(received) => break received,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            // A peer that ended with a message of ours unread resets the connection, ahead of what it said before:
+            // this error is reported once, and then come its messages.
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
             Err(error) => return Err(error.into()),
         }
     };

@@ -109,7 +109,8 @@ fn what_the_undoing_does_to_a_terminal_leaves_nothing_on() {
 
 #[test]
 fn what_is_brought_back_after_a_stop_is_what_was_on() {
-    let output = "\x1b[>1u\x1b[?1049h\x1b[>3u\x1b[>3u\x1b[?1000;1006;2004h\x1b[?25l\x1b[?7l\x1b=\x1b[>4;1m\x1b[?1h";
+    let output =
+        "\x1b[>1u\x1b[?1049h\x1b[>3u\x1b[>3u\x1b[?1000;1006;2004h\x1b[?25l\x1b[?7l\x1b=\x1b[>4;1m\x1b[?1h";
     let before = after(&[output.as_bytes()]);
     let again = after(&[&before.redo()]);
     assert_eq!(text(again.undo()), text(before.undo()));
@@ -143,7 +144,8 @@ fn output() -> impl Strategy<Value = Vec<u8>> {
         6 => proptest::sample::select(b"hlmuqrp !()=cPX]\\".to_vec()),
         2 => any::<u8>(),
     ];
-    let known = proptest::sample::select(CASES.iter().map(|(o, _)| o.as_bytes().to_vec()).collect::<Vec<_>>());
+    let known =
+        proptest::sample::select(CASES.iter().map(|(o, _)| o.as_bytes().to_vec()).collect::<Vec<_>>());
     let part = prop_oneof![proptest::collection::vec(byte, 1..40), known];
     proptest::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
 }

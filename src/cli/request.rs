@@ -1,0 +1,135 @@
+//! From words to a [`Request`]: what the user typed, checked and looked up on this host.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::host::{command, survey};
+use crate::plan::request::{Caller, Place, Request};
+use crate::plan::{Owner, view};
+use crate::policy::Policy;
+
+/// Words that make no sense on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// A directory that the user named.
+    #[error("{what} {path}: {source}")]
+    Directory {
+        /// `--workspace` or `--home`.
+        what: &'static str,
+        /// As given.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The caller's directory is gone.
+    #[error("the current directory cannot be read ({0}): change to one that exists")]
+    CurrentDirectory(#[source] io::Error),
+}
+
+/// `K=V` of `--env`.
+pub fn variable(text: &str) -> Result<(String, String), String> {
+    let refused = || format!("{text:?} is not NAME=VALUE with a NAME of letters, digits and '_'");
+    let (name, value) = text.split_once('=').ok_or_else(refused)?;
+    let starts_well = name.bytes().next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_');
+    let plain = name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
+    if starts_well && plain { Ok((name.into(), value.into())) } else { Err(refused()) }
+}
+
+/// `--home`: `ephemeral`, or a directory of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Home {
+    /// Empty at the start, gone at the end.
+    Ephemeral,
+    /// Kept.
+    Directory(PathBuf),
+}
+
+impl From<&str> for Home {
+    fn from(text: &str) -> Self {
+        if text == "ephemeral" { Self::Ephemeral } else { Self::Directory(text.into()) }
+    }
+}
+
+/// What the user typed.
+pub struct Words {
+    /// After `--`.
+    pub command: Vec<OsString>,
+    /// `--workspace`
+    pub workspace: Option<PathBuf>,
+    /// `--home`
+    pub home: Home,
+    /// `--env`
+    pub environment: Vec<(String, String)>,
+    /// What of it widens the policy.
+    pub widened: Vec<String>,
+}
+
+/// Looks everything up.
+pub fn resolve(words: Words, policy: &Policy) -> Result<Request, RequestError> {
+    let workspace = words.workspace.map(|path| place("--workspace", &path)).transpose()?;
+    let home = match words.home {
+        Home::Ephemeral => None,
+        Home::Directory(path) => Some(place("--home", &path)?),
+    };
+    let git_common = workspace.as_ref().filter(|_| policy.filesystem.git_worktree).and_then(|workspace| {
+        let common = survey::git_common_directory(&workspace.path)?;
+        place("the repository of", &common).ok()
+    });
+    let caller = caller()?;
+    let mut request = Request {
+        command: words.command,
+        workspace,
+        home,
+        git_common,
+        installation: Vec::new(),
+        environment: words.environment.into_iter().map(|(name, value)| (name, value.into())).collect(),
+        caller,
+        widened: words.widened,
+    };
+    if policy.filesystem.expose_command {
+        request.installation = installation(policy, &request);
+    }
+    Ok(request)
+}
+
+fn place(what: &'static str, path: &Path) -> Result<Place, RequestError> {
+    let failed = |source| RequestError::Directory { what, path: path.into(), source };
+    let path = fs::canonicalize(path).map_err(failed)?;
+    let found = fs::metadata(&path).map_err(failed)?;
+    if !found.is_dir() {
+        return Err(failed(io::ErrorKind::NotADirectory.into()));
+    }
+    let owner = Owner { uid: found.uid(), gid: found.gid() };
+    Ok(Place { owner, noexec: survey::is_noexec(&path), path })
+}
+
+fn caller() -> Result<Caller, RequestError> {
+    let environment: BTreeMap<String, OsString> =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
+    let home = environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    Ok(Caller {
+        home: home.and_then(|home| fs::canonicalize(home).ok()).unwrap_or_else(|| "/root".into()),
+        directory: std::env::current_dir().map_err(RequestError::CurrentDirectory)?,
+        environment,
+    })
+}
+
+fn installation(policy: &Policy, request: &Request) -> Vec<PathBuf> {
+    let first = policy.agent.command.first().map(OsString::from);
+    let Some(name) = request.command.first().cloned().or(first) else { return Vec::new() };
+    let path = request.caller.environment.get("PATH").cloned().unwrap_or_default();
+    let files = &policy.filesystem;
+    let shown: Vec<PathBuf> = files
+        .system
+        .iter()
+        .chain(&files.read_only)
+        .chain(&files.read_write)
+        .map(|path| view::expand(path, &request.caller.home))
+        .chain(request.workspace.iter().chain(&request.home).map(|place| place.path.clone()))
+        .collect();
+    command::installation(&name, &path, |file| shown.iter().any(|place| file.starts_with(place)))
+}

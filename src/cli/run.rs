@@ -1,0 +1,215 @@
+//! `stockade run`: one agent in the foreground, no daemon, the same walls.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use super::Voice;
+use super::report::Report;
+use super::request::{self, Home, RequestError, Words};
+use crate::cgroup::{CgroupError, Layout};
+use crate::host::Host;
+use crate::host::survey::Survey;
+use crate::id::InvalidName;
+use crate::plan::{self, Given, PlanError};
+use crate::policy::{self, Bytes, Cpus, Library, Policy, PolicyError, Reference};
+use crate::shim::{self, Ground, Outcome, ShimError};
+
+/// Stockade itself failed.
+pub const FAILED: u8 = 125;
+/// The command cannot be executed; it was not found.
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+/// The policy or this host said no.
+const REFUSED: u8 = 77;
+
+/// Run one command in a sandbox, in the foreground.
+///
+/// With a terminal it is a full interactive one; without, standard input and output work in pipes. Exit code: the
+/// command's own, 128+n if signal n ended it, 125 if Stockade failed, 126 or 127 if the command cannot be executed or
+/// found, 77 if the policy or this host refused.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Policy by name, or a file: `stockade policy list`
+    #[arg(long, default_value = "base", value_name = "NAME|FILE")]
+    policy: String,
+    /// Directory the agent works in, shown at the same path; none: it sees no directory of yours
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+    /// The agent's home: empty and gone afterwards, or a directory that is kept
+    #[arg(long, default_value = "ephemeral", value_name = "ephemeral|DIR", value_parser = |s: &str| Ok::<_, String>(Home::from(s)))]
+    home: Home,
+    /// Memory and swap together, like 512M
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Bytes>,
+    /// CPUs, like 1.5
+    #[arg(long, value_name = "N")]
+    cpus: Option<Cpus>,
+    /// Processes and threads
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    processes: Option<u32>,
+    /// Variable for the agent
+    #[arg(long = "env", value_name = "K=V", value_parser = request::variable)]
+    environment: Vec<(String, String)>,
+    /// Write what was enforced, used and refused, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Command and arguments; none: the policy's own
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error("{0}")]
+    Name(#[from] InvalidName),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Shim(#[from] ShimError),
+    #[error("cannot write the report {}", path.display())]
+    Report { path: PathBuf, source: io::Error },
+}
+
+/// Runs it; the exit code.
+pub fn run(arguments: Arguments, voice: Voice) -> u8 {
+    match attempt(arguments, voice) {
+        Ok(code) => code,
+        Err(error) => {
+            let code = code_of(&error);
+            complain(&error, code, voice);
+            code
+        }
+    }
+}
+
+fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
+    let host = Host::probe();
+    let policy = Library::system().load(&arguments.policy.parse::<Reference>()?)?;
+    let limits =
+        policy::Request { memory: arguments.memory, cpus: arguments.cpus, processes: arguments.processes };
+    let (policy, excess) = limits.on(&policy);
+    // Root owns the policies, so root may go beyond one; the report says so.
+    let widened = excess.iter().flat_map(|excess| excess.iter()).map(ToString::to_string).collect();
+    let words = Words {
+        command: arguments.command,
+        workspace: arguments.workspace,
+        home: arguments.home,
+        environment: arguments.environment,
+        widened,
+    };
+    let request = request::resolve(words, &policy)?;
+    let survey = Survey::look(plan::resolve::paths_of_interest(&policy, &request));
+    // Without root the cgroups could not even be looked at; the plan says that better.
+    let layout = if host.refusals().is_empty() { Some(Layout::detect()?) } else { None };
+    let limits_missing = layout.as_ref().map(|layout| layout.shortfalls(&policy.limits)).unwrap_or_default();
+    let given = Given { policy: &policy, host: &host, limits_missing, survey: &survey };
+    let plan = plan::resolve(&given, &request)?;
+    let layout = layout.expect("a plan was made, so there is no refusal");
+    let report = arguments.report.map(|path| open_report(&path).map(|report| (path, report))).transpose()?;
+    match shim::run(&Ground { plan: &plan, policy: &policy, host: &host, layout: &layout }) {
+        Ok(outcome) => {
+            tell(&outcome, &policy, voice);
+            if let Some((path, report)) = report {
+                report.write(&outcome).map_err(|source| RunError::Report { path, source })?;
+            }
+            Ok(outcome.end.code())
+        }
+        Err(error) => {
+            if let Some((_, report)) = report {
+                report.abandon();
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn open_report(path: &std::path::Path) -> Result<Report, RunError> {
+    Report::create(path).map_err(|source| RunError::Report { path: path.into(), source })
+}
+
+/// What the user would otherwise have to guess: that a limit ended it, and what was refused.
+fn tell(outcome: &Outcome, policy: &Policy, voice: Voice) {
+    if voice.quiet {
+        return;
+    }
+    if outcome.out_of_memory {
+        note(&format!(
+            "the agent used more than its memory limit of {} and was ended (raise it with --memory, or limits.memory in \
+             the policy)",
+            policy.limits.memory
+        ));
+    }
+    if outcome.usage.forks_refused.is_some_and(|refused| refused > 0) {
+        note(&format!(
+            "the agent reached its limit of {} processes (raise it with --processes, or limits.processes in the policy)",
+            policy.limits.processes
+        ));
+    }
+    if outcome.end.code() != 0 {
+        for denial in &outcome.denials {
+            let remedy = denial.explanation.remedy.as_deref().unwrap_or("no policy can allow it");
+            note(&format!(
+                "refused {} ({}x) by the system-call filter; {remedy}",
+                denial.explanation.call, denial.count
+            ));
+        }
+    }
+}
+
+fn note(text: &str) {
+    // Standard error may be closed; then there is nobody to tell.
+    let _ = writeln!(io::stderr(), "stockade: {text}");
+}
+
+fn complain(error: &RunError, code: u8, voice: Voice) {
+    let text = chain(error);
+    let line = if voice.json {
+        serde_json::json!({ "error": text, "exitCode": code }).to_string()
+    } else if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        format!("\x1b[1;31mstockade:\x1b[0m {text}")
+    } else {
+        format!("stockade: {text}")
+    };
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let said = source.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = source.source();
+    }
+    text.replace('\n', " ")
+}
+
+fn code_of(error: &RunError) -> u8 {
+    match error {
+        RunError::Plan(plan) if plan.is_refusal() => REFUSED,
+        RunError::Policy(PolicyError::Untrusted { .. }) => REFUSED,
+        RunError::Shim(ShimError::Exec { cause, .. }) => match cause.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => NOT_FOUND,
+            _ => NOT_EXECUTABLE,
+        },
+        RunError::Shim(shim) if shim.is_refusal() => REFUSED,
+        RunError::Name(_)
+        | RunError::Policy(_)
+        | RunError::Request(_)
+        | RunError::Cgroup(_)
+        | RunError::Plan(_)
+        | RunError::Shim(_)
+        | RunError::Report { .. } => FAILED,
+    }
+}

@@ -1,0 +1,102 @@
+//! What the paths that a plan may show look like on this host: facts, gathered once, for a plan that touches nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What was found at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file, a socket, a device: anything that a file can be mounted over.
+    File,
+    /// A symbolic link, and what it says.
+    Symlink(PathBuf),
+}
+
+/// One path as found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What it is.
+    pub kind: Kind,
+    /// The same without symbolic links in its directories.
+    pub canonical: PathBuf,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Facts about paths; a path that is not in it does not exist.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    found: BTreeMap<PathBuf, Found>,
+}
+
+impl Survey {
+    /// Looks at each path. What cannot be looked at counts as missing.
+    pub fn look(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let mut survey = Self::default();
+        for path in paths {
+            if let Some(found) = look(&path) {
+                survey.found.insert(path, found);
+            }
+        }
+        survey
+    }
+
+    /// Adds what a test wants to be there.
+    pub fn insert(&mut self, path: impl Into<PathBuf>, found: Found) {
+        self.found.insert(path.into(), found);
+    }
+
+    /// What is at `path`.
+    pub fn get(&self, path: &Path) -> Option<&Found> {
+        self.found.get(path)
+    }
+}
+
+fn look(path: &Path) -> Option<Found> {
+    let found = fs::symlink_metadata(path).ok()?;
+    let kind = if found.is_dir() {
+        Kind::Directory
+    } else if found.is_symlink() {
+        Kind::Symlink(fs::read_link(path).ok()?)
+    } else {
+        Kind::File
+    };
+    let canonical = match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => fs::canonicalize(parent).ok()?.join(name),
+        _ => PathBuf::from("/"),
+    };
+    Some(Found { kind, canonical, uid: found.uid(), gid: found.gid() })
+}
+
+/// The repository that a linked worktree belongs to (gitrepository-layout(5)), if `workspace` really is one of its
+/// worktrees.
+///
+/// The workspace's `.git` file is not believed: an agent may have written it, and it could name any directory. The
+/// repository must name this worktree in turn, in a file outside the workspace, and belong to the same owner.
+pub fn git_common_directory(workspace: &Path) -> Option<PathBuf> {
+    let pointer = workspace.join(".git");
+    if !fs::symlink_metadata(&pointer).ok()?.is_file() {
+        return None;
+    }
+    let text = fs::read_to_string(&pointer).ok()?;
+    let private = fs::canonicalize(workspace.join(text.strip_prefix("gitdir:")?.trim())).ok()?;
+    let worktrees = private.parent().filter(|p| p.file_name().is_some_and(|n| n == "worktrees"))?;
+    let common = worktrees.parent()?;
+    let back = fs::read_to_string(private.join("gitdir")).ok()?;
+    let names_us = fs::canonicalize(back.trim()).ok()? == fs::canonicalize(&pointer).ok()?;
+    let is_repository = ["HEAD", "objects", "refs"].iter().all(|name| common.join(name).exists());
+    let same_owner = fs::metadata(common).ok()?.uid() == fs::metadata(workspace).ok()?.uid();
+    let outside = !common.starts_with(workspace);
+    (names_us && is_repository && same_owner && outside).then(|| common.to_path_buf())
+}
+
+/// Whether the filesystem at `path` is mounted noexec (statvfs(3)).
+pub fn is_noexec(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC))
+}

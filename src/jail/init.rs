@@ -1,0 +1,167 @@
+//! Pid 1 of the sandbox: starts the agent, reaps what is orphaned, passes signals on, ends when the agent ends.
+//!
+//! It is as confined as the agent: everything was given up before this point. It is not dumpable, so the agent
+//! cannot read or trace it, and it holds nothing but three streams and its end of the socket.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::Stream;
+use super::step::{At, JailError, Step};
+use crate::plan::{Command, Plan};
+use crate::sys;
+use crate::sys::process::Fork;
+use crate::wire::{self, FromInit, ToInit};
+
+/// Starts the agent and stays until it has ended; then this process exits, and the kernel ends all that is left of
+/// the pid namespace (pid_namespaces(7)).
+pub fn run(plan: &Plan, socket: &OwnedFd, streams: [Stream; 3]) -> Result<Infallible, JailError> {
+    let terminal =
+        (0..).zip(streams).find(|(_, s)| *s == Stream::Terminal).map(|(n, _)| sys::fd::standard(n));
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    rustix::process::chdir(&plan.command.directory).at(Step::Directory)?;
+    // Blocked before the agent exists, so that not even its immediate end is missed.
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    sys::signal::set_mask(&children).at(Step::Signals)?;
+    let ended =
+        SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).at(Step::Signals)?;
+
+    let agent = match sys::process::fork().at(Step::Exec)? {
+        Fork::Child => start(&plan.command, terminal, socket),
+        Fork::Parent(pid) => Pid::from_raw(pid),
+    };
+    attend(agent, terminal, socket, &ended).at(Step::Report)?;
+    sys::process::exit_now(0)
+}
+
+/// The agent's side: foreground of the terminal, then exec. Its pid and process group are the same.
+fn start(command: &Command, terminal: Option<BorrowedFd<'_>>, socket: &OwnedFd) -> ! {
+    let error = prepare(terminal).and_then(|()| Err(exec(command)));
+    let Err(source): io::Result<Infallible> = error;
+    let failed = FromInit::Failed {
+        step: Step::Exec as u8,
+        errno: source.raw_os_error().unwrap_or(libc::ENOEXEC),
+        detail: command.argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+    };
+    let _ = failed.send(socket.as_fd(), None);
+    sys::process::exit_now(127)
+}
+
+fn prepare(terminal: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    rustix::process::setpgid(None, None)?;
+    if let Some(terminal) = terminal {
+        // A background process that takes the foreground gets SIGTTOU; still blocked here, reset below.
+        let mut stop = SigSet::empty();
+        stop.add(Signal::SIGTTOU);
+        sys::signal::set_mask(&stop)?;
+        rustix::termios::tcsetpgrp(terminal, rustix::process::getpid())?;
+    }
+    sys::signal::set_mask(&SigSet::empty())
+}
+
+/// Looks the program up in PATH as execvp(3) does, and executes it. Returns only the error.
+fn exec(command: &Command) -> io::Error {
+    let text = |s: &OsStr| CString::new(s.as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL));
+    let strings = |list: Vec<OsString>| list.iter().map(|s| text(s)).collect::<io::Result<Vec<CString>>>();
+    let pairs = command.environment.iter().map(|(k, v)| {
+        let mut pair = OsString::from(k);
+        pair.push("=");
+        pair.push(v);
+        pair
+    });
+    let (argv, environment) = match (strings(command.argv.clone()), strings(pairs.collect())) {
+        (Ok(argv), Ok(environment)) => (argv, environment),
+        (Err(error), _) | (_, Err(error)) => return error,
+    };
+    let pointers =
+        |list: &[CString]| list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
+    let Some(name) = argv.first() else { return io::Error::from_raw_os_error(libc::ENOENT) };
+    let mut error = io::Error::from_raw_os_error(libc::ENOENT);
+    for candidate in candidates(name, command) {
+        let attempt = sys::process::execve(&candidate, &pointers(&argv), &pointers(&environment));
+        match attempt.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => {}
+            Some(libc::EACCES) => error = attempt, // maybe a later directory has one that may be executed
+            _ => return attempt,
+        }
+    }
+    error
+}
+
+fn candidates(name: &CString, command: &Command) -> Vec<CString> {
+    if name.as_bytes().contains(&b'/') {
+        return vec![name.clone()];
+    }
+    let path = command.environment.get("PATH").map(|p| p.as_bytes()).unwrap_or_default();
+    path.split(|c| *c == b':')
+        .filter(|directory| directory.starts_with(b"/"))
+        .filter_map(|directory| CString::new([directory, b"/", name.as_bytes()].concat()).ok())
+        .collect()
+}
+
+/// Reaps, forwards and reports until the agent has ended or the shim is gone.
+fn attend(
+    agent: Pid,
+    terminal: Option<BorrowedFd<'_>>,
+    socket: &OwnedFd,
+    ended: &SignalFd,
+) -> io::Result<()> {
+    loop {
+        let mut fds = [PollFd::new(ended, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let (child, shim) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+        if child {
+            while ended.read_signal()?.is_some() {}
+            if let Some(status) = reap(agent, socket)? {
+                return FromInit::Ended(status).send(socket.as_fd(), None);
+            }
+        }
+        if shim {
+            match wire::expect(socket.as_fd())? {
+                ToInit::Signal(number) => signal_group(agent, number),
+                ToInit::Resume => {
+                    if let Some(terminal) = terminal {
+                        // Best effort: the agent may have moved its own foreground group meanwhile.
+                        let _ = nix::unistd::tcsetpgrp(terminal, agent);
+                    }
+                    signal_group(agent, libc::SIGCONT);
+                }
+                other => return Err(io::Error::other(format!("unexpected {other:?}"))),
+            }
+        }
+    }
+}
+
+/// Reaps every child that has ended; the raw status once the agent is among them.
+fn reap(agent: Pid, socket: &OwnedFd) -> io::Result<Option<i32>> {
+    loop {
+        let Some((pid, status)) = sys::process::wait_any()? else { return Ok(None) };
+        if pid != agent.as_raw() {
+            continue;
+        }
+        if libc::WIFSTOPPED(status) {
+            FromInit::Stopped(libc::WSTOPSIG(status)).send(socket.as_fd(), None)?;
+        } else {
+            return Ok(Some(status));
+        }
+    }
+}
+
+/// The group may be gone already; then there is nobody left to tell.
+fn signal_group(agent: Pid, number: i32) {
+    if let Ok(signal) = Signal::try_from(number) {
+        let _ = nix::sys::signal::killpg(agent, signal);
+    }
+}

@@ -1,0 +1,128 @@
+//! THE SEQUENCE: from clone3 to a confined pid 1, and from there to the agent.
+//!
+//! Runs in the child, single-threaded, with everything that needs the host already opened by the shim.
+//! Decisions were made in the plan: there are none here. A failure names its step and ends the child.
+
+mod capabilities;
+mod descriptors;
+mod init;
+mod landlock;
+mod limits;
+mod mounts;
+mod proc;
+pub mod step;
+mod terminal;
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
+
+pub use rustix::termios::Winsize as WindowSize;
+
+use crate::plan::Plan;
+use crate::wire::{self, FromInit, ToInit};
+use crate::{netns, sys};
+use step::{At, JailError, Step};
+
+/// Where one of the agent's standard streams leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// To the sandbox's own terminal.
+    Terminal,
+    /// To what the caller gave: a pipe, a socket, a file.
+    Inherited,
+}
+
+/// What the shim opened for the child while it still could see the host.
+pub struct Materials {
+    /// The way to the shim.
+    pub socket: OwnedFd,
+    /// For each mount of the plan: the detached tree, where it comes from the host.
+    pub trees: Vec<Option<OwnedFd>>,
+    /// A detached, read-only tmpfs with exactly the devices an agent gets.
+    pub dev: OwnedFd,
+    /// Descriptors 0, 1 and 2.
+    pub streams: [Stream; 3],
+    /// The size of the terminal to make, if one is to be made.
+    pub terminal: Option<WindowSize>,
+}
+
+/// Becomes the sandbox's pid 1. Never returns: on failure it tells the shim which step failed, and ends.
+pub fn enter(plan: &Plan, materials: Materials) -> ! {
+    let socket = materials.socket.as_fd().try_clone_to_owned();
+    let Err(error) = confine(plan, materials);
+    if let Ok(socket) = socket {
+        let failed = FromInit::Failed {
+            step: error.step as u8,
+            errno: error.source.raw_os_error().unwrap_or(0),
+            detail: describe(&error),
+        };
+        // If even the report fails, the shim sees the end of the socket and says so.
+        let _ = failed.send(socket.as_fd(), None);
+    }
+    sys::process::exit_now(125)
+}
+
+fn describe(error: &JailError) -> String {
+    match (error.source.raw_os_error(), error.object.as_str()) {
+        (Some(_), object) => object.to_owned(),
+        (None, "") => error.source.to_string(),
+        (None, object) => format!("{object}: {}", error.source),
+    }
+}
+
+/// The order is the design: each step needs a right that a later one gives up.
+fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
+    let Materials { socket, trees, dev, streams, terminal } = materials;
+
+    expect(&socket, ToInit::Mapped).at(Step::Ids)?;
+    capabilities::become_root_inside().at(Step::Ids)?;
+    rustix::process::setsid().at(Step::Session)?;
+    rustix::system::sethostname(plan.hostname.as_bytes()).at(Step::Hostname)?;
+    netns::enable_loopback().at(Step::Network)?;
+
+    let proc = proc::make().at(Step::Proc)?;
+    let root = mounts::make_root().at(Step::Root)?;
+    mounts::place_special(&root, proc.as_fd(), dev.as_fd(), &plan.user).at(Step::Mounts)?;
+    mounts::build(&root, &plan.mounts, &trees, &plan.user).at(Step::Mounts)?;
+    if !plan.nested_namespaces {
+        proc::forbid_user_namespaces(&proc).at(Step::Mask)?;
+    }
+    proc::mask(&proc, &dev, &root).at(Step::Mask)?;
+    let slave = terminal::make(&root, terminal, &plan.user, &socket).at(Step::Terminal)?;
+    mounts::seal(&root).at(Step::Root)?;
+    mounts::pivot_into(&root).at(Step::Pivot)?;
+
+    expect(&socket, ToInit::Attached).at(Step::Cgroup)?;
+    capabilities::enter_cgroup_namespace().at(Step::Cgroup)?;
+    limits::set(&plan.rlimits).at(Step::Limits)?;
+    // From here on the sandbox's descriptors are 0, 1, 2 and the socket; whatever else was open is gone.
+    drop((proc, root, dev, trees));
+    let socket = descriptors::keep_only(streams, slave, socket).at(Step::Descriptors)?;
+    sys::signal::reset_all().at(Step::Signals)?;
+    capabilities::give_up(&plan.user, &plan.capabilities).at(Step::Privileges)?;
+    // A change of uid clears the parent-death signal, so it is set after it (prctl(2)).
+    set_parent_process_death_signal(Some(Signal::KILL)).at(Step::Tether)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Tether)?;
+    rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs)?;
+    landlock::restrict(&plan.landlock).at(Step::Landlock)?;
+    // Last: the filter forbids most of the calls made above.
+    let listener = sys::seccomp::install(&plan.seccomp.program, plan.seccomp.notify).at(Step::Seccomp)?;
+    FromInit::Confined.send(socket.as_fd(), listener.as_ref().map(AsFd::as_fd)).at(Step::Report)?;
+    drop(listener);
+
+    // The shim has read back from the kernel what this process is. If it died meanwhile, this read says so.
+    expect(&socket, ToInit::Go).at(Step::Report)?;
+    init::run(plan, &socket, streams)
+}
+
+fn expect(socket: &OwnedFd, wanted: ToInit) -> io::Result<()> {
+    let message = wire::expect(socket.as_fd())?;
+    if message == wanted {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{message:?} instead of {wanted:?}")))
+    }
+}

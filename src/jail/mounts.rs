@@ -1,0 +1,248 @@
+//! The agent's view of the filesystem, built with descriptors: no path is ever looked up twice, and nothing that an
+//! agent could have planted is followed (GHSA-pxhw-h44j-8pfx, CVE-2025-52565, CVE-2026-41579).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, openat2};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use super::step::{Fault, On};
+use crate::plan::{Bind, Mount, Source, User};
+use crate::sys::mount::{Attributes, set_attributes, set_read_only};
+
+/// The new root: a tmpfs that holds mount points, links and a few small files, and is read-only in the end.
+pub struct Root {
+    fd: OwnedFd,
+}
+
+impl Root {
+    /// An empty, read-only directory to cover others with. The kernel clones no mount of a directory without a name, so it
+    /// has one until everything is covered.
+    pub fn empty_directory(&self) -> Result<OwnedFd, Fault> {
+        let name = EMPTY;
+        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o555)).on(name)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = rustix::mount::open_tree(&self.fd, name, flags).on(name)?;
+        set_read_only(tree.as_fd()).on(name)?;
+        Ok(tree)
+    }
+
+    /// Takes its name away again; what it covers stays covered.
+    pub fn remove_empty_directory(&self) -> Result<(), Fault> {
+        rustix::fs::unlinkat(&self.fd, EMPTY, AtFlags::REMOVEDIR).on(EMPTY)
+    }
+}
+
+const EMPTY: &str = ".empty";
+
+/// Whether a mount point is for a directory or for anything else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    File,
+}
+
+/// Makes the root and hangs it into this mount namespace: over the old /proc, the one directory every host has.
+pub fn make_root() -> Result<Root, Fault> {
+    let fd = tmpfs("root", &[("size", "4M"), ("nr_inodes", "4096"), ("mode", "0755")], false)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&fd, "", rustix::fs::CWD, "/proc", flags).on("/proc")?;
+    Ok(Root { fd })
+}
+
+/// Hangs in what every sandbox has.
+pub fn place_special(
+    root: &Root,
+    proc: BorrowedFd<'_>,
+    dev: BorrowedFd<'_>,
+    user: &User,
+) -> Result<(), Fault> {
+    attach(root, proc, "proc")?;
+    attach(root, dev, "dev")?;
+    // Everyone's home lies in a directory that is not theirs.
+    if let Some(parent) = user.home.parent().and_then(|p| p.strip_prefix("/").ok()) {
+        target(root, parent, Kind::Directory).on(parent.display())?;
+    }
+    Ok(())
+}
+
+/// Makes each mount in the plan's order.
+pub fn build(root: &Root, mounts: &[Mount], trees: &[Option<OwnedFd>], user: &User) -> Result<(), Fault> {
+    for (mount, tree) in mounts.iter().zip(trees) {
+        match mount {
+            Mount::Bind(bind) => place_bind(root, bind, tree.as_ref()).on_path(&bind.target)?,
+            Mount::Tmpfs { target, size, mode, owned_by_agent, exec } => {
+                let (size, mode) = (size.get().to_string(), format!("{mode:o}"));
+                let id = if *owned_by_agent { user.uid } else { 0 }.to_string();
+                let options = [("size", size.as_str()), ("mode", &mode), ("uid", &id), ("gid", &id)];
+                let fs = tmpfs("tmpfs", &options, !exec).on_path(target)?;
+                attach(root, fs.as_fd(), relative(target)).on_path(target)?;
+            }
+            Mount::Symlink { target, points_to } => {
+                let (parent, name) = split(root, target).on_path(target)?;
+                rustix::fs::symlinkat(points_to, &parent, name).on(target.display())?;
+            }
+            Mount::File { target, content } => write_file(root, target, content).on_path(target)?,
+            Mount::Directory { target: path } => {
+                target(root, relative(path), Kind::Directory).on(path.display())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing in the root itself can change any more.
+pub fn seal(root: &Root) -> io::Result<()> {
+    set_read_only(root.fd.as_fd())
+}
+
+/// pivot_root(2) with the old root stacked on the same place, then let go: no name leads to it any more.
+pub fn pivot_into(root: &Root) -> io::Result<()> {
+    rustix::process::fchdir(&root.fd)?;
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
+
+/// Hangs a detached tree in at `path`, relative to the root.
+pub fn attach(root: &Root, tree: BorrowedFd<'_>, path: impl AsRef<Path>) -> Result<(), Fault> {
+    let path = path.as_ref();
+    let point = target(root, path, kind_of(tree).on(path.display())?).on(path.display())?;
+    move_onto(tree, point.as_fd()).on(path.display())
+}
+
+fn place_bind(root: &Root, bind: &Bind, tree: Option<&OwnedFd>) -> Result<(), Fault> {
+    match (&bind.source, tree) {
+        (Source::Path { .. }, Some(tree)) => attach(root, tree.as_fd(), relative(&bind.target)),
+        (Source::Path { .. }, None) => Err(io::Error::other("was not opened by the shim").into()),
+        (Source::Protected { even_if_missing, .. }, _) => {
+            // Source and target are one descriptor, so no rename in between can part them.
+            let point = match open(root.fd.as_fd(), relative(&bind.target)) {
+                Ok(point) => point,
+                Err(Errno::NOENT) if !even_if_missing => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_EMPTY_PATH
+                | OpenTreeFlags::AT_RECURSIVE;
+            let tree = rustix::mount::open_tree(&point, "", flags)?;
+            let wanted = Attributes {
+                read_only: !bind.writable,
+                no_exec: !bind.exec,
+                recursive: true,
+                ..Attributes::default()
+            };
+            set_attributes(tree.as_fd(), wanted)?;
+            Ok(move_onto(tree.as_fd(), point.as_fd())?)
+        }
+    }
+}
+
+fn write_file(root: &Root, path: &Path, content: &str) -> Result<(), Fault> {
+    let (parent, name) = split(root, path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o444))?;
+    let mut rest = content.as_bytes();
+    while !rest.is_empty() {
+        rest = &rest[rustix::io::write(&file, rest)?..];
+    }
+    // The mode above went through a umask.
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444))?;
+    rustix::fs::fchown(&file, Some(Uid::ROOT), Some(Gid::ROOT))?;
+    Ok(())
+}
+
+/// A detached tmpfs of this user namespace.
+fn tmpfs(name: &str, options: &[(&str, &str)], no_exec: bool) -> Result<OwnedFd, Fault> {
+    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).on("tmpfs")?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), "source", name).on("tmpfs")?;
+    for (key, value) in options {
+        rustix::mount::fsconfig_set_string(context.as_fd(), *key, *value).on(key)?;
+    }
+    rustix::mount::fsconfig_create(context.as_fd()).on("tmpfs")?;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    if no_exec {
+        attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    }
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).on("tmpfs")
+}
+
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+fn open(at: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    openat2(at, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// The mount point at `path`; what is missing of it is made, one component at a time.
+fn target(root: &Root, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
+    match open(root.fd.as_fd(), path) {
+        Ok(point) => return Ok(point),
+        Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut at = root.fd.try_clone()?;
+    let mut names = path.components().peekable();
+    while let Some(component) = names.next() {
+        let Component::Normal(name) = component else {
+            return Err(io::Error::other("not a plain path"));
+        };
+        at = match open(at.as_fd(), Path::new(name)) {
+            Err(Errno::NOENT) if names.peek().is_none() && kind == Kind::File => {
+                let flags =
+                    OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(&at, name, flags, Mode::from_raw_mode(0o444))?;
+                open(at.as_fd(), Path::new(name))?
+            }
+            Err(Errno::NOENT) => {
+                rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755))?;
+                open(at.as_fd(), Path::new(name))?
+            }
+            found => found?,
+        };
+    }
+    Ok(at)
+}
+
+/// The directory that `path` lies in, made where it is missing, and the last component.
+fn split<'path>(root: &Root, path: &'path Path) -> Result<(OwnedFd, &'path std::ffi::OsStr), Fault> {
+    let (Some(parent), Some(name)) = (relative(path).parent(), path.file_name()) else {
+        return Err(io::Error::other("not a plain path").into());
+    };
+    if parent.as_os_str().is_empty() {
+        return Ok((root.fd.try_clone()?, name));
+    }
+    Ok((target(root, parent, Kind::Directory)?, name))
+}
+
+fn kind_of(tree: BorrowedFd<'_>) -> io::Result<Kind> {
+    let mode = rustix::fs::fstat(tree)?.st_mode;
+    let directory = rustix::fs::FileType::from_raw_mode(mode).is_dir();
+    Ok(if directory { Kind::Directory } else { Kind::File })
+}
+
+fn move_onto(tree: BorrowedFd<'_>, point: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(tree, "", point, "", flags)?)
+}
+
+/// Names the mount an error belongs to, unless a more exact object is known.
+trait OnPath<T> {
+    fn on_path(self, path: &Path) -> Result<T, Fault>;
+}
+
+impl<T> OnPath<T> for Result<T, Fault> {
+    fn on_path(self, path: &Path) -> Result<T, Fault> {
+        self.map_err(|fault| match fault.object.as_str() {
+            "" => Fault { object: path.display().to_string(), ..fault },
+            _ => fault,
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! policy + host + survey + request → [`Plan`]. Pure: the same words give the same plan.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::request::Request;
+use super::{
+    Command, Landlock, Mount, Plan, PlanError, Rights, Rlimit, User, environment, etc, seccomp, view,
+};
+use crate::host::survey::Survey;
+use crate::host::{Host, Wanted};
+use crate::policy::{self, Policy, Shortfall};
+
+/// Readable for everybody, granted by no Landlock rule: if it opens, Landlock is not in force.
+pub const CANARY: &str = "/.stockade";
+
+/// The agent's uid and gid inside. Not 0: some agents refuse to run as root, and nothing needs it.
+const UID: u32 = 1000;
+
+/// What the plan is made from, besides the request.
+pub struct Given<'a> {
+    /// What is allowed.
+    pub policy: &'a Policy,
+    /// What this kernel can.
+    pub host: &'a Host,
+    /// Which of the policy's limits the cgroups of this host cannot enforce.
+    pub limits_missing: BTreeSet<Shortfall>,
+    /// What the paths look like.
+    pub survey: &'a Survey,
+}
+
+/// Decides everything.
+pub fn resolve(given: &Given<'_>, request: &Request) -> Result<Plan, PlanError> {
+    let policy = given.policy;
+    let shortfalls = tolerated(given)?;
+    let user = User { name: "agent".into(), uid: UID, home: PathBuf::from("/home/agent") };
+    let hostname = "stockade".to_owned();
+    let mut mounts = view::mounts(given, request, &user)?;
+    mounts.extend(etc::files(&user, &hostname));
+    mounts.push(Mount::File { target: CANARY.into(), content: "Landlock keeps this file closed.\n".into() });
+    let argv = if request.command.is_empty() {
+        policy.agent.command.iter().map(Into::into).collect()
+    } else {
+        request.command.clone()
+    };
+    if argv.is_empty() {
+        return Err(PlanError::NoCommand { policy: policy.name.clone() });
+    }
+    let directory = view::directory(request, &user);
+    let environment = environment::resolve(policy, given.survey, request, &user, &mounts);
+    Ok(Plan {
+        policy: policy.name.clone(),
+        policy_hash: policy::hash(policy),
+        widened: request.widened.clone(),
+        landlock: landlock(given, &mounts, &user),
+        seccomp: seccomp::filter(&policy.syscalls, given.host.seccomp.notify)?,
+        hostname,
+        user,
+        mounts,
+        limits: policy.limits,
+        rlimits: rlimits(policy),
+        capabilities: policy.capabilities.keep.clone(),
+        nested_namespaces: policy.syscalls.nested_namespaces,
+        command: Command { argv, environment, directory },
+        terminal: policy.terminal.allocate,
+        shortfalls,
+    })
+}
+
+/// Refuses a host that lacks what the policy does not tolerate.
+fn tolerated(given: &Given<'_>) -> Result<BTreeSet<Shortfall>, PlanError> {
+    let refusals = given.host.refusals();
+    if !refusals.is_empty() {
+        return Err(PlanError::Host { refusals });
+    }
+    let mut shortfalls = given.host.shortfalls(Wanted::from(given.policy));
+    shortfalls.extend(&given.limits_missing);
+    let refused: Vec<_> = shortfalls.difference(&given.policy.tolerate.shortfalls).copied().collect();
+    if refused.is_empty() {
+        Ok(shortfalls)
+    } else {
+        Err(PlanError::Shortfall { policy: given.policy.name.clone(), shortfalls: refused })
+    }
+}
+
+/// Each mount's own rights; below `/` nothing but the names of directories.
+fn landlock(given: &Given<'_>, mounts: &[Mount], user: &User) -> Landlock {
+    let mut rules: Vec<(PathBuf, Rights)> = vec![
+        ("/".into(), Rights::List),
+        ("/dev".into(), Rights::Devices),
+        ("/etc".into(), Rights::Read),
+        ("/proc".into(), Rights::Existing),
+    ];
+    for mount in mounts {
+        let (target, writable, exec) = match mount {
+            Mount::Bind(bind) if matches!(bind.source, super::Source::Path { .. }) => {
+                (&bind.target, bind.writable, bind.exec)
+            }
+            Mount::Tmpfs { target, exec, .. } => (target, true, *exec),
+            _ => continue,
+        };
+        let rights = match (writable, exec) {
+            (true, true) => Rights::WriteExecute,
+            (true, false) => Rights::Write,
+            (false, true) => Rights::Execute,
+            (false, false) => Rights::Read,
+        };
+        rules.push((target.clone(), rights));
+    }
+    debug_assert!(rules.iter().any(|(path, _)| path == &user.home));
+    Landlock {
+        abi: given.host.landlock_abi,
+        filesystem: !given.policy.syscalls.nested_namespaces && given.host.landlock_abi > 0,
+        rules,
+        deny_tcp: !given.policy.network.loopback,
+    }
+}
+
+fn rlimits(policy: &Policy) -> Vec<Rlimit> {
+    let mut limits = vec![
+        // A core file would be handed to the host's core_pattern helper, which runs as root (core(5)).
+        Rlimit { resource: "core", value: 0 },
+        Rlimit { resource: "nofile", value: policy.limits.open_files.into() },
+        Rlimit { resource: "memlock", value: 8 << 20 },
+        Rlimit { resource: "msgqueue", value: 819_200 },
+        Rlimit { resource: "nice", value: 0 },
+        Rlimit { resource: "rtprio", value: 0 },
+    ];
+    limits.extend(policy.limits.file_size.map(|size| Rlimit { resource: "fsize", value: size.get() }));
+    limits
+}
+
+/// Every host path that a plan for `policy` may have to know about.
+pub fn paths_of_interest(policy: &Policy, request: &Request) -> BTreeSet<PathBuf> {
+    let files = &policy.filesystem;
+    let named = files
+        .system
+        .iter()
+        .chain(&files.read_only)
+        .chain(&files.read_write)
+        .chain(policy.environment.paths.values());
+    let mut paths: BTreeSet<PathBuf> = named.map(|path| view::expand(path, &request.caller.home)).collect();
+    paths.extend(request.installation.iter().cloned());
+    let protected = files.protected.iter().chain(&files.protected_if_present);
+    if let Some(workspace) = &request.workspace {
+        for path in protected {
+            let inside = workspace.path.join(&path.path);
+            paths.extend(inside.ancestors().take_while(|p| *p != workspace.path).map(Path::to_path_buf));
+        }
+    }
+    if let Some(common) = &request.git_common {
+        paths.extend(view::GIT_PROTECTED.iter().map(|name| common.path.join(name)));
+    }
+    paths
+}

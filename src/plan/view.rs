@@ -1,0 +1,235 @@
+//! The agent's view of the filesystem, as a list of mounts sorted so that what is below comes later.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::request::{Place, Request};
+use super::resolve::Given;
+use super::{Bind, Mount, PlanError, Source, User};
+use crate::host::survey::{Found, Kind};
+use crate::policy::{Access, HostPath, WorkspacePath};
+
+/// In a repository that a worktree belongs to: what git on the host would execute, or take commands from.
+pub const GIT_PROTECTED: [&str; 2] = ["config", "hooks"];
+
+/// Places that are never a workspace or home: giving one away gives the host away.
+const NEVER_WRITABLE: [&str; 17] = [
+    "/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var",
+    "/var/lib", "/var/log", "/home", "/opt",
+];
+
+type View = BTreeMap<PathBuf, Mount>;
+
+/// All mounts but the files of /etc.
+pub fn mounts(given: &Given<'_>, request: &Request, user: &User) -> Result<Vec<Mount>, PlanError> {
+    let mut view = View::new();
+    skeleton(&mut view, given);
+    shown(&mut view, given, request)?;
+    home(&mut view, given, request, user)?;
+    workspace(&mut view, given, request)?;
+    Ok(view.into_values().collect())
+}
+
+/// Where the agent starts: where the caller is, if that is in the workspace; else the workspace; else home.
+pub fn directory(request: &Request, user: &User) -> PathBuf {
+    match &request.workspace {
+        Some(Place { path, .. }) if request.caller.directory.starts_with(path) => {
+            request.caller.directory.clone()
+        }
+        Some(Place { path, .. }) => path.clone(),
+        None => user.home.clone(),
+    }
+}
+
+/// `~` is the caller's home.
+pub fn expand(path: &HostPath, home: &Path) -> PathBuf {
+    match path.0.strip_prefix("~") {
+        Ok(below) => home.join(below),
+        Err(_) => path.0.clone(),
+    }
+}
+
+fn skeleton(view: &mut View, given: &Given<'_>) {
+    let files = &given.policy.filesystem;
+    let tmpfs = |target: &str, size, mode, exec| Mount::Tmpfs {
+        target: target.into(),
+        size,
+        mode,
+        owned_by_agent: false,
+        exec,
+    };
+    let link = |target: &str, to: &str| Mount::Symlink { target: target.into(), points_to: to.into() };
+    for mount in [
+        tmpfs("/tmp", files.tmp_size, 0o1777, files.tmp_exec),
+        tmpfs("/dev/shm", files.shm_size, 0o1777, false),
+        Mount::Directory { target: "/etc".into() },
+        Mount::Directory { target: "/run".into() },
+        link("/var/tmp", "/tmp"),
+        link("/var/run", "/run"),
+    ] {
+        add(view, mount);
+    }
+}
+
+/// What the policy shows read-only, or writable, wherever it is.
+fn shown(view: &mut View, given: &Given<'_>, request: &Request) -> Result<(), PlanError> {
+    let files = &given.policy.filesystem;
+    let home = &request.caller.home;
+    for path in files.system.iter().map(|path| expand(path, home)).chain(request.installation.iter().cloned())
+    {
+        if let Some(found) = given.survey.get(&path) {
+            add(view, show(&path, found, false));
+        }
+    }
+    for (list, writable) in [(&files.read_only, false), (&files.read_write, true)] {
+        for path in list {
+            let path = expand(path, home);
+            let found = given.survey.get(&path).ok_or_else(|| PlanError::Missing { path: path.clone() })?;
+            if writable {
+                refuse_precious(&path)?;
+            }
+            add(view, show(&path, found, writable));
+        }
+    }
+    Ok(())
+}
+
+fn show(path: &Path, found: &Found, writable: bool) -> Mount {
+    match &found.kind {
+        Kind::Symlink(points_to) => Mount::Symlink { target: path.into(), points_to: points_to.clone() },
+        Kind::Directory | Kind::File => Mount::Bind(Bind {
+            source: Source::Path { path: found.canonical.clone() },
+            target: path.into(),
+            writable,
+            exec: !["/etc", "/sys"].iter().any(|data| path.starts_with(data)),
+            owner: writable.then_some(super::Owner { uid: found.uid, gid: found.gid }),
+        }),
+    }
+}
+
+fn home(view: &mut View, given: &Given<'_>, request: &Request, user: &User) -> Result<(), PlanError> {
+    let files = &given.policy.filesystem;
+    let mount = match &request.home {
+        None => Mount::Tmpfs {
+            target: user.home.clone(),
+            size: files.home_size,
+            mode: 0o700,
+            owned_by_agent: true,
+            exec: files.home_exec,
+        },
+        Some(place) => {
+            refuse_precious(&place.path)?;
+            if files.home_exec && place.noexec {
+                return Err(PlanError::HomeNoexec {
+                    path: place.path.clone(),
+                    policy: given.policy.name.clone(),
+                });
+            }
+            Mount::Bind(own(place, &user.home, true, files.home_exec))
+        }
+    };
+    add(view, mount);
+    Ok(())
+}
+
+fn workspace(view: &mut View, given: &Given<'_>, request: &Request) -> Result<(), PlanError> {
+    let Some(place) = &request.workspace else { return Ok(()) };
+    refuse_precious(&place.path)?;
+    let files = &given.policy.filesystem;
+    let writable = match files.workspace {
+        Access::None => return Err(PlanError::NoWorkspace { policy: given.policy.name.clone() }),
+        Access::ReadOnly => false,
+        Access::ReadWrite => true,
+    };
+    add(view, Mount::Bind(own(place, &place.path, writable, true)));
+    if !writable {
+        return Ok(());
+    }
+    for (list, even_if_missing) in [(&files.protected, true), (&files.protected_if_present, false)] {
+        for path in list {
+            protect(view, given, place, path, even_if_missing)?;
+        }
+    }
+    if let (Some(common), true) = (&request.git_common, files.git_worktree) {
+        refuse_precious(&common.path)?;
+        add(view, Mount::Bind(own(common, &common.path, true, true)));
+        for name in GIT_PROTECTED {
+            let path = WorkspacePath { path: name.into(), directory: name == "hooks" };
+            protect(view, given, common, &path, true)?;
+        }
+    }
+    Ok(())
+}
+
+fn own(place: &Place, target: &Path, writable: bool, exec: bool) -> Bind {
+    let source = Source::Path { path: place.path.clone() };
+    Bind { source, target: target.into(), writable, exec, owner: Some(place.owner) }
+}
+
+/// Makes one path of the workspace read-only, and pins the directories above it: a mount point cannot be renamed, so
+/// the fence does not move with its parent.
+fn protect(
+    view: &mut View,
+    given: &Given<'_>,
+    place: &Place,
+    protected: &WorkspacePath,
+    even_if_missing: bool,
+) -> Result<(), PlanError> {
+    let mut above = PathBuf::new();
+    let mut names = protected.path.components().peekable();
+    while let Some(name) = names.next() {
+        above.push(name);
+        let last = names.peek().is_none();
+        let found = given.survey.get(&place.path.join(&above)).map(|found| &found.kind);
+        let fence = |writable, directory| fence(place, &above, writable, directory, even_if_missing);
+        match found {
+            Some(Kind::Symlink(_)) => {
+                return Err(PlanError::ProtectedSymlink { path: place.path.join(&above) });
+            }
+            // Its first missing part holds the place for all that would be below.
+            None if even_if_missing => {
+                return Ok(add_fence(view, fence(false, protected.directory || !last)));
+            }
+            None => return Ok(()),
+            Some(Kind::Directory) if !last => add_fence(view, fence(true, true)),
+            Some(kind) => return Ok(add_fence(view, fence(false, *kind == Kind::Directory))),
+        }
+    }
+    Ok(())
+}
+
+fn fence(place: &Place, path: &Path, writable: bool, directory: bool, even_if_missing: bool) -> Bind {
+    Bind {
+        source: Source::Protected { root: place.path.clone(), path: path.into(), directory, even_if_missing },
+        target: place.path.join(path),
+        writable,
+        exec: true,
+        owner: Some(place.owner),
+    }
+}
+
+/// A read-only fence stays read-only, whoever else asks for a pin at the same place.
+fn add_fence(view: &mut View, bind: Bind) {
+    let existing = view.get(&bind.target).is_some_and(|m| matches!(m, Mount::Bind(b) if !b.writable));
+    if !existing {
+        view.insert(bind.target.clone(), Mount::Bind(bind));
+    }
+}
+
+fn refuse_precious(path: &Path) -> Result<(), PlanError> {
+    if NEVER_WRITABLE.iter().any(|never| path == Path::new(never)) {
+        return Err(PlanError::Precious { path: path.into() });
+    }
+    Ok(())
+}
+
+fn add(view: &mut View, mount: Mount) {
+    let target = match &mount {
+        Mount::Bind(bind) => &bind.target,
+        Mount::Tmpfs { target, .. }
+        | Mount::Symlink { target, .. }
+        | Mount::File { target, .. }
+        | Mount::Directory { target } => target,
+    };
+    view.insert(target.clone(), mount);
+}

@@ -1,0 +1,56 @@
+//! The agent's /dev: exactly the devices it needs, made fresh, so that nothing on the host's /dev can have been swapped
+//! (CVE-2025-31133, CVE-2025-52565, CVE-2026-41579).
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, makedev, mkdirat, mknodat, symlinkat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+};
+
+use crate::sys::mount::set_read_only;
+
+/// Name, major, minor (Documentation/admin-guide/devices.txt).
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// A detached, read-only tmpfs with the devices, the usual links, and mount points for `pts` and `shm`.
+///
+/// Made in the host's user namespace: in the sandbox's own, the kernel opens no device node.
+pub fn make() -> io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in [("source", "dev"), ("size", "64k"), ("nr_inodes", "32"), ("mode", "0755")] {
+        fsconfig_set_string(context.as_fd(), key, value)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let dev = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let umask = rustix::process::umask(Mode::empty());
+    let made = populate(&dev);
+    rustix::process::umask(umask);
+    made?;
+    set_read_only(dev.as_fd())?;
+    Ok(dev)
+}
+
+fn populate(dev: &OwnedFd) -> io::Result<()> {
+    for (name, major, minor) in DEVICES {
+        mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(major, minor))?;
+    }
+    for (name, target) in LINKS {
+        symlinkat(target, dev, name)?;
+    }
+    for name in ["pts", "shm"] {
+        mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
+    }
+    Ok(())
+}

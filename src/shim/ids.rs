@@ -1,0 +1,148 @@
+//! One range of host uids and gids per sandbox, held by a lock that no crash can leave behind.
+//!
+//! Ranges start at 1879048192 (0x7000_0000), above what systemd hands out to containers (524288 to 1879048191,
+//! systemd's UIDS-GIDS.md) and below 2^31, where some tools lose the sign. Each lock is one byte of one file: an open
+//! file description lock (fcntl_locking(2)) lives as long as any process that holds a copy of the descriptor.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use rustix::fd::AsFd;
+
+/// The first host uid that Stockade uses.
+pub const FIRST: u32 = 0x7000_0000;
+/// Uids in one range.
+pub const SIZE: u32 = 0x1_0000;
+/// How many ranges there are, and so how many sandboxes at once.
+pub const RANGES: u32 = 4096;
+
+const DIRECTORY: &str = "/run/stockade";
+const FILE: &str = "/run/stockade/uid-ranges";
+
+/// A range that belongs to one sandbox until every copy of the descriptor is closed.
+#[derive(Debug)]
+pub struct UidRange {
+    index: u32,
+    lock: File,
+}
+
+impl UidRange {
+    /// Takes the first free range.
+    pub fn acquire() -> io::Result<Self> {
+        loop {
+            let lock = open()?;
+            let index = (0..RANGES).find(|index| lock_byte(&lock, *index));
+            // Between open and lock the last holder may have removed the file: then this lock protects nothing.
+            if !is_current(&lock)? {
+                continue;
+            }
+            let index =
+                index.ok_or_else(|| io::Error::other(format!("all {RANGES} uid ranges are in use")))?;
+            return Ok(Self { index, lock });
+        }
+    }
+
+    /// Its number, 0 to [`RANGES`].
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The host uid of the sandbox's uid 0.
+    pub fn first(&self) -> u32 {
+        FIRST + self.index * SIZE
+    }
+
+    /// The line for uid_map and gid_map (user_namespaces(7)).
+    pub fn map(&self) -> String {
+        format!("0 {} {SIZE}\n", self.first())
+    }
+
+    /// The descriptor that carries the lock.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
+    /// Gives the range back; the last holder of any range also removes the file.
+    pub fn release(self) {
+        remove_if_unused(&self.lock);
+    }
+}
+
+/// Removes the lock file and its directory when no range is held through any other descriptor.
+pub fn remove_if_unused(lock: &File) {
+    // Succeeds only if nobody else holds a byte. Whoever opened the file before it was removed will see, after
+    // locking, that it is no longer the current one.
+    if lock_bytes(lock, 0, 0) && is_current(lock).unwrap_or(false) {
+        let _ = std::fs::remove_file(FILE);
+        let _ = std::fs::remove_dir(DIRECTORY); // holds other things, or another start has just made it anew
+    }
+}
+
+fn open() -> io::Result<File> {
+    loop {
+        let mut directory = std::fs::DirBuilder::new();
+        match directory.mode(0o700).create(DIRECTORY) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => check_owner(Path::new(DIRECTORY))?,
+        }
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+        match options.open(FILE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed in between: once more
+            opened => return opened,
+        }
+    }
+}
+
+fn check_owner(directory: &Path) -> io::Result<()> {
+    let found = std::fs::symlink_metadata(directory)?;
+    if found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{} must be a directory that only root can write to", directory.display())))
+}
+
+fn is_current(file: &File) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match std::fs::symlink_metadata(FILE) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn lock_byte(file: &File, index: u32) -> bool {
+    lock_bytes(file, i64::from(index), 1)
+}
+
+fn lock_bytes(file: &File, start: i64, length: i64) -> bool {
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: start,
+        l_len: length,
+        l_pid: 0,
+    };
+    debug_assert!(file.as_raw_fd() >= 0);
+    fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_range_reaches_root_or_the_sign_bit() {
+        assert!(FIRST > 1_879_048_191);
+        assert!(u64::from(FIRST) + u64::from(RANGES) * u64::from(SIZE) <= 1 << 31);
+    }
+}
