@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | [`id`] | names, parsed once and then trusted | nobody |
 //! | [`policy`] | what is allowed | `id` |
-//! | [`host`] | what this kernel can enforce | `policy` (the names of shortfalls), `sys` |
+//! | [`host`] | what this kernel can enforce | `policy` (the names of shortfalls), `cgroup`, `sys` |
 //! | [`plan`] | policy + host + request, down to every mount, filter and limit | `policy`, `host` |
 //! | [`sys`] | one wrapper per system call, the only unsafe code | nobody |
 //! | [`cgroup`] | limits ↔ control files | `policy`, `sys` |

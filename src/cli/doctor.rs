@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write as _};
 use std::path::PathBuf;
 
 use crate::host::Host;
-use crate::host::examine::{Status, examine};
+use crate::host::examine::{Status, examine, with_causes};
 use crate::host::report::{FeatureReport, Report};
 use crate::policy::{Library, Reference};
 
@@ -41,7 +41,7 @@ fn look() -> Report {
     let findings = examine(&host, &homes());
     let library = Library::system();
     let policies = library.names().into_keys().map(|name| {
-        let policy = library.load(&Reference::Name(name.clone())).map_err(|error| error.to_string());
+        let policy = library.load(&Reference::Name(name.clone())).map_err(|error| with_causes(&error));
         (name, policy)
     });
     Report::new(&host, &findings, policies.collect())

@@ -49,6 +49,34 @@ pub fn in_sandbox(flags: libc::c_int, act: impl FnOnce() -> io::Result<()>) -> i
     held.let_go()
 }
 
+/// Starts a child, in `cgroup` where given, that ends only when it is killed, and has `kill` do that.
+pub fn until_killed(
+    cgroup: Option<BorrowedFd<'_>>,
+    kill: impl FnOnce(u32) -> io::Result<()>,
+) -> io::Result<()> {
+    refuse_threads()?;
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    match process::clone3(0, cgroup)? {
+        Side::Child => {
+            drop(writer);
+            end_with(|| fs::File::from(reader).read_exact(&mut [0]))
+        }
+        Side::Parent { pid, pidfd } => {
+            let killed = kill(pid);
+            // Whoever was not killed reads the end of the pipe now, and ends by itself.
+            drop(writer);
+            let end = process::wait(pidfd.as_fd())?;
+            killed?;
+            match end {
+                End::Signaled(libc::SIGKILL) => Ok(()),
+                other => Err(io::Error::other(format!(
+                    "a process was to be killed with its group, but: {other:?}"
+                ))),
+            }
+        }
+    }
+}
+
 /// A user namespace with the ids of a sandbox; it lasts as long as the descriptor.
 pub fn user_namespace() -> io::Result<OwnedFd> {
     let held = Held::start(0, || Ok(()))?;

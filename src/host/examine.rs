@@ -16,7 +16,7 @@ use rustix::mount::{
 use serde::Serialize;
 
 use super::feature::Feature;
-use super::{Host, Wanted, attempt, surroundings};
+use super::{Host, Wanted, attempt, limits, surroundings};
 use crate::policy::Shortfall;
 use crate::sys::mount::Attributes;
 use crate::sys::{kernel, mount};
@@ -84,9 +84,21 @@ pub fn examine(host: &Host, homes: &[PathBuf]) -> Vec<Finding> {
     findings.extend(calls());
     findings.extend(landlock(host));
     findings.extend(seccomp(host));
+    findings.extend(limits::findings(host));
     findings.extend(surroundings::findings(homes));
     findings.sort_by_key(|finding| finding.feature);
     findings
+}
+
+/// An error in one line, with everything that led to it.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
 }
 
 /// Who we are.

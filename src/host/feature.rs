@@ -134,6 +134,34 @@ features! {
         for "tells the user which call was refused",
         without "refused, unless the policy tolerates `seccomp-notify`",
         remedy "Linux 5.0 with CONFIG_SECCOMP_FILTER=y";
+    MemoryLimit, "memory-limit", since "4.5",
+        for "ends an agent that takes too much memory, and nothing else",
+        without "refused, unless the policy tolerates `memory-limit`",
+        remedy "enable the memory controller: boot without `cgroup_disable=memory`, and delegate it (systemd: `Delegate=yes`)";
+    SwapLimit, "swap-limit", since "4.5",
+        for "stops an agent from moving its memory to swap",
+        without "refused where the host has swap, unless the policy tolerates `swap-limit`",
+        remedy "`swapoff -a`, or boot with `swapaccount=1`";
+    CpuLimit, "cpu-limit", since "4.15",
+        for "keeps an agent to its share of the processors",
+        without "refused, unless the policy tolerates `cpu-limit`",
+        remedy "enable the cpu controller: CONFIG_CFS_BANDWIDTH=y, and delegate it (systemd: `Delegate=yes`)";
+    ProcessLimit, "process-limit", since "4.5",
+        for "stops fork bombs",
+        without "refused, unless the policy tolerates `process-limit`",
+        remedy "enable the pids controller: CONFIG_CGROUP_PIDS=y, and delegate it (systemd: `Delegate=yes`)";
+    IoLimit, "io-limit", since "4.5",
+        for "bounds disk bandwidth where a policy asks for it",
+        without "a policy with `limits.io` is refused, unless it tolerates `io-limit`",
+        remedy "boot with `systemd.unified_cgroup_hierarchy=1`; CONFIG_BLK_DEV_THROTTLING=y; delegate the io controller";
+    CgroupKill, "cgroup-kill", since "5.14",
+        for "ends all of an agent's processes at once",
+        without "refused, unless the policy tolerates `cgroup-kill`",
+        remedy "Linux 5.14, and a writable cgroup2 mount (`systemd.unified_cgroup_hierarchy=1`)";
+    CloneIntoCgroup, "clone-into-cgroup", since "5.7",
+        for "starts the agent inside its limits",
+        without "starts; the agent is moved into its limits before it runs",
+        remedy "Linux 5.7, and a writable cgroup2 mount";
     UidRange, "uid-range", since "any",
         for "host uids 1879048192 to 2147483647 must belong to nobody else",
         without "an agent may share a uid with the account that is named",
@@ -178,6 +206,12 @@ impl Feature {
     pub fn shortfall(self) -> Option<Shortfall> {
         match self {
             Self::IdmappedMount => Some(Shortfall::IdmappedMount),
+            Self::MemoryLimit => Some(Shortfall::MemoryLimit),
+            Self::SwapLimit => Some(Shortfall::SwapLimit),
+            Self::CpuLimit => Some(Shortfall::CpuLimit),
+            Self::ProcessLimit => Some(Shortfall::ProcessLimit),
+            Self::IoLimit => Some(Shortfall::IoLimit),
+            Self::CgroupKill => Some(Shortfall::CgroupKill),
             Self::SeccompNotify => Some(Shortfall::SeccompNotify),
             Self::Landlock => Some(Shortfall::Landlock),
             _ => None,

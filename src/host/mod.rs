@@ -11,6 +11,7 @@ pub mod attempt;
 pub mod command;
 pub mod examine;
 pub mod feature;
+mod limits;
 pub mod report;
 mod surroundings;
 pub mod survey;

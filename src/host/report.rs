@@ -241,6 +241,16 @@ mod tests {
     }
 
     #[test]
+    fn each_policy_is_judged_by_what_it_asks_for_itself() {
+        let mut io = policy("io", &[]);
+        io.limits.io = Some(Io { read: Bytes::mib(1), write: Bytes::mib(1) });
+        let report = report(&lacking(Feature::IoLimit), vec![policy("base", &[]), io]);
+        assert!(report.policies[0].can_start, "base asks for no I/O limit");
+        assert!(!report.policies[1].can_start);
+        assert!(report.is_base_enforced());
+    }
+
+    #[test]
     fn a_host_is_not_judged_by_a_base_that_cannot_be_read() {
         let all: Vec<Finding> = Feature::ALL.iter().map(|feature| Finding::ok(*feature, "works")).collect();
         let unreadable =
@@ -261,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_names_in_the_json_document_stay() {
-        let report = report(&lacking(Feature::SeccompNotify), vec![policy("base", &[])]);
+        let report = report(&lacking(Feature::SwapLimit), vec![policy("base", &[])]);
         let document = serde_json::to_value(&report).expect("plain data");
         let keys = |value: &serde_json::Value| -> Vec<String> {
             value.as_object().expect("an object").keys().cloned().collect()
@@ -271,7 +281,7 @@ mod tests {
             assert_eq!(keys(feature), ["detail", "name", "remedy", "status"]);
         }
         assert_eq!(keys(&document["policies"][0]), ["canStart", "name", "reason", "shortfalls"]);
-        assert_eq!(document["policies"][0]["shortfalls"], serde_json::json!(["seccomp-notify"]));
+        assert_eq!(document["policies"][0]["shortfalls"], serde_json::json!(["swap-limit"]));
         let statuses: BTreeSet<_> = report.features.iter().map(|feature| feature.status).collect();
         assert_eq!(serde_json::to_value(statuses).expect("plain data"), serde_json::json!(["ok", "missing"]));
         let names: Vec<&str> = Feature::ALL.iter().map(|feature| feature.name()).collect();
@@ -279,7 +289,8 @@ mod tests {
             names.join(" "),
             "root capabilities user-namespace mount-namespace pid-namespace network-namespace ipc-namespace \
              uts-namespace cgroup-namespace time-namespace mount-api idmapped-mount procfs devpts openat2 pidfd \
-             close-range landlock landlock-errata seccomp-filter seccomp-notify uid-range run-directory executable-homes tiocsti \
+             close-range landlock landlock-errata seccomp-filter seccomp-notify memory-limit swap-limit cpu-limit \
+             process-limit io-limit cgroup-kill clone-into-cgroup uid-range run-directory executable-homes tiocsti \
              core-pattern apparmor-userns yama lockdown"
         );
     }
