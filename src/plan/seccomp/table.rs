@@ -1,5 +1,8 @@
 //! System calls by number, name and verdict, for one architecture.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use syscalls::x86_64::Sysno;
 
 use super::arguments::{self, Rule};
@@ -54,7 +57,10 @@ pub fn verdict(call: &str, syscalls: &Syscalls) -> Verdict {
 
 /// The group that decides about `call`.
 pub fn group(call: &str) -> Option<&'static Group> {
-    GROUPS.iter().find(|group| group.calls.contains(&call))
+    static BY_CALL: LazyLock<HashMap<&str, &Group>> = LazyLock::new(|| {
+        GROUPS.iter().flat_map(|group| group.calls.iter().map(move |call| (*call, group))).collect()
+    });
+    BY_CALL.get(call).copied()
 }
 
 fn checked(call: &str, nested: bool) -> Verdict {

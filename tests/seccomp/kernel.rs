@@ -188,7 +188,7 @@ fn a_refused_call_is_reported_and_fails_as_answered() {
 
 #[test]
 fn a_32_bit_call_kills_the_process() {
-    dies_of_sigsys_only_under_the_filter("a_32_bit_call_kills_the_process", || {
+    dies_of_sigsys_only_under_the_filter("kernel::a_32_bit_call_kills_the_process", || {
         let result: i64;
         // SAFETY: 20 is the 32-bit getpid, which takes nothing and touches no memory.
         unsafe { asm!("int 0x80", inlateout("rax") 20_i64 => result) };
@@ -198,7 +198,7 @@ fn a_32_bit_call_kills_the_process() {
 
 #[test]
 fn an_x32_call_kills_the_process() {
-    dies_of_sigsys_only_under_the_filter("an_x32_call_kills_the_process", || {
+    dies_of_sigsys_only_under_the_filter("kernel::an_x32_call_kills_the_process", || {
         let result = call(0x4000_0000 | libc::SYS_getpid, [0; 4]);
         assert!(result > 0 || result == -i64::from(libc::ENOSYS), "neither x32 nor the lack of it: {result}");
     });

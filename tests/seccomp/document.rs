@@ -1,6 +1,6 @@
 //! `docs/syscalls.md` says what the code does, because the code writes it.
 //!
-//! `STOCKADE_WRITE_DOCUMENTS=1 cargo test --test seccomp_document` writes it anew.
+//! `STOCKADE_WRITE_DOCUMENTS=1 cargo test --test seccomp document` writes it anew.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ use stockade::plan::seccomp::table;
 const INTRODUCTION: &str = "\
 # System calls
 
-What an agent may ask the kernel for. This page is written by the code (`tests/seccomp_document.rs`); why the filter is built as it
+What an agent may ask the kernel for. This page is written by the code (`tests/seccomp/document.rs`); why the filter is built as it
 is stands in [record 0002](adr/0002-seccomp-filter.md).
 
 The filter is an allow-list, installed last before the agent is started, and inherited by all that it starts.

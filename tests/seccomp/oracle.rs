@@ -14,7 +14,7 @@ use stockade::plan::seccomp::simulate::{self, Call};
 use stockade::plan::seccomp::{filter, table};
 use stockade::policy::Syscalls;
 
-type Program = Vec<(u16, u8, u8, u32)>;
+use crate::Program;
 
 fn ours(syscalls: &Syscalls) -> Program {
     filter(syscalls, false).expect("a policy of known names").program
