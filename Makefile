@@ -1,7 +1,8 @@
-# make demo   builds Stockade and shows what a sandbox enforces and what it refuses
-# make test   formatting, lints and every test
+# make demo      builds Stockade and shows what a sandbox enforces and what it refuses
+# make test      formatting, lints and every test
+# make test-vm   the tests on other kernels, in emulated machines
 #
-# Both install what they need with apt-get, if it is missing, and both need root: a sandbox is made of
+# All install what they need with apt-get, if it is missing, and all need root: a sandbox is made of
 # namespaces, cgroups and idmapped mounts, and a test that skipped them would prove nothing.
 
 SHELL := /bin/bash
@@ -45,4 +46,8 @@ bench: root ## start-up against peers, then steady state against the host
 	@benches/startup $(STOCKADE)
 	@benches/steady $(STOCKADE)
 
-.PHONY: help root build demo test bench
+test-vm: root ## the tests on Debian 12 with Linux 6.1 and 6.12 and a pure cgroup v2 tree, in emulated machines
+	@packaging/prerequisites.sh build
+	@sandbox-tests/vm/test-vm
+
+.PHONY: help root build demo test test-vm bench
