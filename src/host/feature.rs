@@ -202,6 +202,14 @@ impl Feature {
         self.without() == NOTHING_STARTS
     }
 
+    /// Whether it can only be tried by root, so that anybody else learns nothing about the host.
+    pub fn takes_root_to_try(self) -> bool {
+        use Feature::*;
+        self <= Devpts && self != Root
+            || (MemoryLimit..=CloneIntoCgroup).contains(&self)
+            || self == RunDirectory
+    }
+
     /// What it looks like to a policy where this host lacks it altogether.
     pub fn shortfall(self) -> Option<Shortfall> {
         match self {

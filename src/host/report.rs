@@ -64,7 +64,7 @@ impl Report {
             .iter()
             .find(|(name, _)| name.as_str() == BASE)
             .and_then(|(_, policy)| policy.as_ref().ok());
-        let features = findings.iter().map(|finding| FeatureReport::new(finding, base)).collect();
+        let features = findings.iter().map(|finding| FeatureReport::new(host, finding, base)).collect();
         let policies =
             policies.iter().map(|(name, policy)| PolicyReport::new(name, policy, host, findings)).collect();
         Self { kernel: host.kernel.clone(), features, policies }
@@ -79,12 +79,14 @@ impl Report {
 }
 
 impl FeatureReport {
-    fn new(finding: &Finding, base: Option<&Policy>) -> Self {
+    fn new(host: &Host, finding: &Finding, base: Option<&Policy>) -> Self {
         let status = match base {
             Some(base) if can_do_without(base, finding) => finding.status.min(Status::Degraded),
             _ => finding.status,
         };
-        let remedy = (status != Status::Ok).then(|| finding.feature.remedy());
+        let untried = host.euid != 0 && finding.feature.takes_root_to_try();
+        let mends = if untried { Feature::Root } else { finding.feature };
+        let remedy = (status != Status::Ok).then(|| mends.remedy());
         Self { name: finding.feature, status, detail: finding.detail.clone(), remedy }
     }
 }
@@ -267,6 +269,24 @@ mod tests {
         let base = policy("base", &Shortfall::ALL);
         let report = Report::new(&host, &all, vec![(base.name.clone(), Ok(base))]);
         assert!(!report.is_base_enforced());
+    }
+
+    #[test]
+    fn who_is_not_root_is_not_sent_to_change_settings() {
+        let host = Host { euid: 1000, ..able() };
+        for (feature, mends) in [
+            (Feature::UserNamespace, Feature::Root),
+            (Feature::Devpts, Feature::Root),
+            (Feature::MemoryLimit, Feature::Root),
+            (Feature::RunDirectory, Feature::Root),
+            (Feature::Openat2, Feature::Openat2),
+            (Feature::Landlock, Feature::Landlock),
+            (Feature::UidRange, Feature::UidRange),
+        ] {
+            let report = Report::new(&host, &lacking(feature), vec![]);
+            let found = report.features.iter().find(|found| found.name == feature).expect("it is reported");
+            assert_eq!(found.remedy, Some(mends.remedy()), "{feature}");
+        }
     }
 
     #[test]
