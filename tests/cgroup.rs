@@ -16,6 +16,8 @@ use stockade::policy::{Bytes, Io, Limits};
 /// Far above what anything here takes on a busy machine, and below anybody's patience.
 const SOON: Duration = Duration::from_secs(20);
 
+const NOTHING: [PathBuf; 0] = [];
+
 fn layout() -> Layout {
     Layout::detect().expect("the cgroup mounts can be read")
 }
@@ -65,7 +67,8 @@ fn directories(id: &AgentId) -> Vec<PathBuf> {
     let cgroups = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     let roots =
         cgroups.filter(|fields| fields[2].starts_with("cgroup")).map(|fields| PathBuf::from(fields[1]));
-    roots.map(|root| root.join("stockade").join(id.as_str())).filter(|path| path.exists()).collect()
+    let names = [format!("stockade/{id}"), format!("stockade-{id}")];
+    roots.flat_map(|root| names.clone().map(|name| root.join(name))).filter(|path| path.exists()).collect()
 }
 
 fn value(limits: &[EnforcedLimit], limit: Limit) -> String {
@@ -77,9 +80,10 @@ fn value(limits: &[EnforcedLimit], limit: Limit) -> String {
 fn each_limit_is_read_back_from_the_kernel() {
     let id = id("readback");
     let wanted = Limits { memory: "67108865".parse().expect("a size"), ..limits(64, "1.5", 77) };
-    assert_eq!(layout().shortfalls(&wanted).into_iter().map(|s| s.name()).collect::<Vec<_>>(), [""; 0]);
-
     let cgroup = create(&id, &wanted);
+    let shortfalls: Vec<_> = layout().shortfalls(&wanted).into_iter().map(|s| s.name()).collect();
+    let expected: &[&str] = if cgroup.directory().is_some() { &[] } else { &["cgroup-kill"] };
+    assert_eq!(shortfalls, expected, "run this where every limit can be enforced");
     let enforced = cgroup.enforced().expect("the files can be read");
 
     for EnforcedLimit { file, value, .. } in &enforced.limits {
@@ -93,7 +97,7 @@ fn each_limit_is_read_back_from_the_kernel() {
     let json = serde_json::to_value(&enforced).expect("an attestation is JSON");
     assert!(json["limits"][0]["file"].is_string() && json["atomicKill"].is_boolean(), "{json}");
     cgroup.remove().expect("an empty group can be removed");
-    assert_eq!(directories(&id), [PathBuf::new(); 0]);
+    assert_eq!(directories(&id), NOTHING);
 }
 
 #[test]
@@ -165,7 +169,7 @@ fn a_fork_bomb_is_held_by_its_limit_and_killed_to_the_last_process() {
     assert!(cgroup.wait_empty(SOON).expect("the kernel says"), "somebody outlived SIGKILL");
     bomb.wait().expect("it ends");
     cgroup.remove().expect("an empty group can be removed");
-    assert_eq!(directories(&id), [PathBuf::new(); 0]);
+    assert_eq!(directories(&id), NOTHING);
 }
 
 #[test]
@@ -193,7 +197,7 @@ fn killing_ends_every_process_and_waiting_proves_it() {
     }
     assert!(cgroup.usage().cpu_micros.is_none_or(|micros| micros > 0));
     cgroup.remove().expect("an empty group can be removed");
-    assert_eq!(directories(&id), [PathBuf::new(); 0]);
+    assert_eq!(directories(&id), NOTHING);
 }
 
 #[test]
@@ -203,7 +207,7 @@ fn removing_a_group_with_somebody_in_it_kills_them_first() {
     let mut child = start(&cgroup, "exec sleep 1000");
     cgroup.remove().expect("its members are killed, then it is removed");
     assert!(!child.wait().expect("it ends").success());
-    assert_eq!(directories(&id), [PathBuf::new(); 0]);
+    assert_eq!(directories(&id), NOTHING);
 }
 
 #[test]
@@ -224,7 +228,7 @@ fn fifty_agents_at_once_leave_nothing() {
         }
     });
     for id in &ids {
-        assert_eq!(directories(id), [PathBuf::new(); 0]);
+        assert_eq!(directories(id), NOTHING);
     }
 }
 
@@ -267,7 +271,7 @@ fn killing_by_name_can_be_repeated() {
     cgroup::kill_and_remove(&layout(), &id).expect("by name");
 
     assert!(!child.wait().expect("it ends").success());
-    assert_eq!(directories(&id), [PathBuf::new(); 0]);
+    assert_eq!(directories(&id), NOTHING);
     for _ in 0..2 {
         cgroup::kill_and_remove(&layout(), &id).expect("nothing to do is success");
     }
@@ -281,7 +285,7 @@ fn a_limit_of_nothing_is_refused_and_nothing_is_made() {
     let id = id("nothing");
     let refused = Cgroup::create(&layout(), &id, &Limits::default(), &[]);
     assert!(matches!(refused, Err(CgroupError::TooSmall { limit: "memory", .. })), "{refused:?}");
-    assert_eq!(directories(&id), [PathBuf::new(); 0]);
+    assert_eq!(directories(&id), NOTHING);
 }
 
 #[test]
@@ -291,7 +295,7 @@ fn a_limit_that_the_kernel_refuses_leaves_nothing_behind() {
     let no_such_disk = Device { major: 4095, minor: 77 };
     let refused = Cgroup::create(&layout(), &id, &Limits { io, ..limits(64, "1", 10) }, &[no_such_disk]);
     assert!(matches!(refused, Err(CgroupError::Write { .. })), "{refused:?}");
-    assert_eq!(directories(&id), [PathBuf::new(); 0]);
+    assert_eq!(directories(&id), NOTHING);
 }
 
 #[test]
@@ -301,6 +305,106 @@ fn a_name_of_the_kernels_own_is_refused() {
         let refused = Cgroup::create(&layout(), &id, &limits(64, "1", 10), &[]);
         assert!(matches!(refused, Err(CgroupError::Reserved { .. })), "{refused:?}");
     }
+}
+
+/// Runs tests of this file again, after `script` changed the mounts that only they see.
+fn with_mounts(script: &str, tests: &[&str]) {
+    let own = std::env::current_exe().expect("/proc is mounted");
+    let run = format!("set -e; {script}; exec \"$@\"");
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &run, "sh"])
+        .arg(own)
+        .args(["--exact", "--include-ignored"])
+        .args(tests)
+        .output()
+        .expect("unshare(1) is there");
+    let told =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains(&format!("test result: ok. {} passed", tests.len())), "{told}");
+}
+
+const UNMOUNT: &str =
+    "unmount() { for m in $(awk -v t=$1 '$3 == t {print $2}' /proc/self/mounts); do umount -l $m; done; }";
+
+#[test]
+fn without_a_v2_tree_killing_is_as_thorough() {
+    let cgroup = create(&id("which"), &limits(64, "1", 10));
+    let hybrid = cgroup.oom_watch().expect("readable").is_some();
+    cgroup.remove().expect("an empty group can be removed");
+    if !hybrid {
+        // On pure v2 nothing is left then, which is the next test's claim.
+        return with_mounts(&format!("{UNMOUNT}; unmount cgroup2"), &["inner_no_hierarchy"]);
+    }
+    with_mounts(
+        &format!("{UNMOUNT}; unmount cgroup2"),
+        &[
+            "inner_no_atomic_kill",
+            "a_fork_bomb_is_held_by_its_limit_and_killed_to_the_last_process",
+            "fifty_agents_at_once_leave_nothing",
+            "killing_by_name_can_be_repeated",
+            "killing_ends_every_process_and_waiting_proves_it",
+            "what_a_crash_left_behind_is_killed_and_taken_over",
+        ],
+    );
+}
+
+#[test]
+#[ignore = "run by without_a_v2_tree_killing_is_as_thorough"]
+fn inner_no_atomic_kill() {
+    let limits = limits(64, "1", 10);
+    let names: Vec<_> = layout().shortfalls(&limits).into_iter().map(|s| s.name()).collect();
+    assert_eq!(names, ["cgroup-kill"]);
+    let cgroup = create(&id("inner"), &limits);
+    assert!(cgroup.directory().is_none());
+    assert!(!cgroup.enforced().expect("readable").atomic_kill);
+    cgroup.remove().expect("an empty group can be removed");
+}
+
+#[test]
+fn a_host_without_hierarchies_is_refused() {
+    with_mounts(&format!("{UNMOUNT}; unmount cgroup; unmount cgroup2"), &["inner_no_hierarchy"]);
+}
+
+#[test]
+#[ignore = "run by a_host_without_hierarchies_is_refused"]
+fn inner_no_hierarchy() {
+    let limits = limits(64, "1", 10);
+    let names: Vec<_> = layout().shortfalls(&limits).into_iter().map(|s| s.name()).collect();
+    let limited = names.iter().filter(|name| name.ends_with("-limit")).count();
+    assert_eq!((limited, names.contains(&"cgroup-kill")), (3, true), "{names:?}");
+    let refused = Cgroup::create(&layout(), &id("inner"), &limits, &[]);
+    assert!(matches!(refused, Err(CgroupError::NoHierarchy)), "{refused:?}");
+}
+
+#[test]
+fn a_hierarchy_that_a_mount_hides_is_not_written_to() {
+    // A writable directory of the same name would swallow every limit without a sound.
+    with_mounts(
+        &format!(
+            "{UNMOUNT}; for m in $(awk '$3 ~ /^cgroup/ {{print $2}}' /proc/self/mounts); do mount -t tmpfs hides $m; done"
+        ),
+        &["inner_no_hierarchy"],
+    );
+}
+
+#[test]
+fn a_group_that_a_mount_hides_is_not_written_to() {
+    let id = id("hidden");
+    let cgroup = create(&id, &limits(64, "1", 10));
+    let group = directories(&id).remove(0);
+    drop(cgroup);
+    let hide = format!("mount -t tmpfs hides {}; export HIDDEN={id}", group.display());
+    with_mounts(&hide, &["inner_hidden_group"]);
+    cgroup::kill_and_remove(&layout(), &id).expect("it is there, once nothing hides it");
+}
+
+#[test]
+#[ignore = "run by a_group_that_a_mount_hides_is_not_written_to"]
+fn inner_hidden_group() {
+    let id = std::env::var("HIDDEN").expect("set by the outer test").parse().expect("a plain name");
+    let refused = Cgroup::create(&layout(), &id, &limits(64, "1", 10), &[]);
+    assert!(matches!(refused, Err(CgroupError::Redirected { .. })), "{refused:?}");
 }
 
 /// Prints rather than asserts: the machine may be busy.

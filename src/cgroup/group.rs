@@ -11,9 +11,14 @@ use rustix::io::Errno;
 
 use super::CgroupError;
 use super::layout::Tree;
+use super::mountinfo::Version;
 use crate::id::AgentId;
 
-/// The directory that holds all agents' groups in a hierarchy.
+/// The directory that holds all agents' groups in a v2 tree with controllers.
+///
+/// While it hands them down the kernel refuses to take them from the root (EBUSY), which systemd otherwise does as
+/// soon as no unit of its own wants one. Elsewhere there is nothing to hand down, and a directory more would
+/// double the time that a group takes, so that an agent's is `stockade-<id>` in the root.
 pub(super) const HOUSE: &str = "stockade";
 
 /// How often a group is tried again whose parent was removed by an agent that ended just then.
@@ -30,14 +35,14 @@ pub(super) struct Group {
 impl Group {
     /// Makes the directory; `None`: there is one of this name.
     pub(super) fn make(tree: &Arc<Tree>, id: &AgentId) -> Result<Option<Self>, CgroupError> {
-        let below = relative(id);
+        let below = relative(tree, id);
         let path = || tree.path.join(&below);
         for _ in 0..MOST_RACES {
             match rustix::fs::mkdirat(&tree.root, below.as_str(), Mode::from_raw_mode(0o755)) {
                 Ok(()) => return Self::open(tree, id),
                 Err(Errno::EXIST) => return Ok(None),
                 // ENODEV: the parent is open by name but being removed.
-                Err(Errno::NOENT | Errno::NODEV) => {}
+                Err(Errno::NOENT | Errno::NODEV) if has_house(tree) => {}
                 Err(source) => return Err(CgroupError::Make { path: path(), source: source.into() }),
             }
             match rustix::fs::mkdirat(&tree.root, HOUSE, Mode::from_raw_mode(0o755)) {
@@ -52,7 +57,7 @@ impl Group {
 
     /// Opens the directory if there is one.
     pub(super) fn open(tree: &Arc<Tree>, id: &AgentId) -> Result<Option<Self>, CgroupError> {
-        let below = relative(id);
+        let below = relative(tree, id);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         match open_below(&tree.root, &below, flags) {
             Ok(directory) => Ok(Some(Self { tree: Arc::clone(tree), directory, id: id.clone() })),
@@ -76,13 +81,14 @@ impl Group {
     /// Whether the name still leads to this very directory.
     fn is_still_there(&self) -> bool {
         let own = rustix::fs::fstat(&self.directory);
-        let named = rustix::fs::statat(&self.tree.root, relative(&self.id), AtFlags::SYMLINK_NOFOLLOW);
+        let named =
+            rustix::fs::statat(&self.tree.root, relative(&self.tree, &self.id), AtFlags::SYMLINK_NOFOLLOW);
         matches!((own, named), (Ok(own), Ok(named)) if own.st_ino == named.st_ino)
     }
 
     /// Where it is, for people and for attestations.
     pub(super) fn path(&self) -> PathBuf {
-        self.tree.path.join(relative(&self.id))
+        self.tree.path.join(relative(&self.tree, &self.id))
     }
 
     pub(super) fn directory(&self) -> BorrowedFd<'_> {
@@ -129,7 +135,7 @@ impl Group {
 
     /// Removes the directory; `false`: there are still processes in it.
     pub(super) fn remove(&self) -> Result<bool, CgroupError> {
-        match rustix::fs::unlinkat(&self.tree.root, relative(&self.id), AtFlags::REMOVEDIR) {
+        match rustix::fs::unlinkat(&self.tree.root, relative(&self.tree, &self.id), AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(true),
             Err(Errno::BUSY) => Ok(false),
             Err(source) => Err(CgroupError::Remove { path: self.path(), source: source.into() }),
@@ -143,6 +149,9 @@ impl Group {
 
 /// Removes the directory that held all agents, if this was the last one.
 pub(super) fn leave_house(tree: &Tree) -> Result<(), CgroupError> {
+    if !has_house(tree) {
+        return Ok(());
+    }
     match rustix::fs::unlinkat(&tree.root, HOUSE, AtFlags::REMOVEDIR) {
         // EBUSY is what cgroupfs says for ENOTEMPTY: another agent lives there.
         Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::BUSY | Errno::NOTEMPTY) => Ok(()),
@@ -150,8 +159,13 @@ pub(super) fn leave_house(tree: &Tree) -> Result<(), CgroupError> {
     }
 }
 
-fn relative(id: &AgentId) -> String {
-    format!("{HOUSE}/{id}")
+fn has_house(tree: &Tree) -> bool {
+    tree.version == Version::Unified && !tree.controllers.is_empty()
+}
+
+/// Where an agent's group is, from the root of the hierarchy.
+pub(super) fn relative(tree: &Tree, id: &AgentId) -> String {
+    if has_house(tree) { format!("{HOUSE}/{id}") } else { format!("{HOUSE}-{id}") }
 }
 
 /// Opens `path` below `directory`, refusing every link and every mount on the way: a limit that is written to

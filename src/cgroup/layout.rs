@@ -9,6 +9,7 @@
 //! A controller is in one hierarchy at a time: where v2 has it, v1 has not.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,8 +96,9 @@ pub struct Layout {
 /// Whether an agent's memory could move to swap, and whether that can be limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Swap {
-    /// None on this host, or it is counted with the memory.
     Limited,
+    /// There is none on this host.
+    Absent,
     Unlimited,
 }
 
@@ -106,7 +108,7 @@ impl Layout {
     /// # Errors
     /// When `/proc` cannot be read, or a mount is not what the kernel says it is.
     pub fn detect() -> Result<Self, CgroupError> {
-        let mounts = fs::read(MOUNTS).map_err(|source| CgroupError::Mounts { path: MOUNTS, source })?;
+        let mounts = read_mounts().map_err(|source| CgroupError::Mounts { path: MOUNTS, source })?;
         let mut trees: Vec<Arc<Tree>> = Vec::new();
         for mounted in mountinfo::parse(&mounts).iter().filter(|mounted| mounted.writable) {
             let useful = match mounted.version {
@@ -144,6 +146,11 @@ impl Layout {
         found
     }
 
+    /// Whether a missing file for the swap limit is no news: there is no swap, or the shortfalls have told.
+    pub(super) fn may_lack_swap_limit(&self) -> bool {
+        self.swap != Swap::Limited
+    }
+
     /// Every hierarchy that an agent may have a group in, the v2 tree first.
     pub(super) fn trees(&self) -> &[Arc<Tree>] {
         &self.trees
@@ -166,6 +173,13 @@ impl Layout {
     fn with(&self, controller: Controller) -> Option<&Arc<Tree>> {
         self.trees.iter().find(|tree| tree.controllers.contains(&controller))
     }
+}
+
+/// In few reads: the kernel starts the list anew when a mount comes or goes between two of them.
+fn read_mounts() -> io::Result<Vec<u8>> {
+    let mut mounts = Vec::with_capacity(64 << 10);
+    fs::File::open(MOUNTS)?.read_to_end(&mut mounts)?;
+    Ok(mounts)
 }
 
 /// The controllers that no tree has yet.
@@ -233,28 +247,30 @@ fn has(root: &OwnedFd, file: &str) -> bool {
 }
 
 fn swap(trees: &[Arc<Tree>]) -> Swap {
-    let limited = match trees.iter().find(|tree| tree.controllers.contains(&Controller::Memory)) {
-        None => false,
-        Some(tree) => match tree.version {
-            Version::Legacy => has(&tree.root, "memory.memsw.limit_in_bytes"),
-            // Before Linux 6.1 the boot option took the file away; the root group never shows it.
-            Version::Unified => !words_of("/proc/cmdline").any(|word| word == "swapaccount=0"),
-        },
-    };
-    if limited || host_has_no_swap() { Swap::Limited } else { Swap::Unlimited }
+    let memory = trees.iter().find(|tree| tree.controllers.contains(&Controller::Memory));
+    let limited = memory.is_some_and(|tree| match tree.version {
+        Version::Legacy => has(&tree.root, "memory.memsw.limit_in_bytes"),
+        // The root group never shows memory.swap.max; before Linux 6.1 this boot option took it away.
+        Version::Unified => {
+            let boot = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+            boot.split_ascii_whitespace().all(|word| word != "swapaccount=0")
+        }
+    });
+    match limited {
+        // A v1 root that has the file is proof; on v2 a kernel built without swap has none anywhere.
+        true if memory.is_some_and(|tree| tree.version == Version::Legacy) => Swap::Limited,
+        _ if host_has_no_swap() => Swap::Absent,
+        true => Swap::Limited,
+        false => Swap::Unlimited,
+    }
 }
 
 /// Whether `/proc/swaps` lists nothing, or the kernel has no such file because it has no swap (proc(5)).
-pub(super) fn host_has_no_swap() -> bool {
+fn host_has_no_swap() -> bool {
     match fs::read_to_string("/proc/swaps") {
         Ok(text) => text.lines().skip(1).all(|line| line.trim().is_empty()),
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
-}
-
-fn words_of(path: &str) -> impl Iterator<Item = String> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>().into_iter()
 }
 
 /// `cgroup.kill` came with Linux 5.14; the root group does not show it, so the version must tell.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  create ──▶ attach ──▶ enforced … usage ──▶ kill ──▶ wait_empty ──▶ remove
-//!    │ mkdir  <tree>/stockade/<id>   in each hierarchy that the limits need
+//!    │ mkdir  stockade/<id>, or stockade-<id> on v1, in each hierarchy that the limits need
 //!    │ write  memory.max, cpu.max …  on v2, memory.limit_in_bytes, cpu.cfs_quota_us … on v1
 //!    └ read   every one of them: what the kernel did not take is an error
 //! ```
@@ -117,12 +117,12 @@ impl Cgroup {
                 Version::Legacy => hybrid::controls(amounts, limits.io, devices),
             };
             controls.retain(|control| group.tree.controllers.contains(&control.controller));
-            if group.tree.version == Version::Unified {
+            if group.tree.version == Version::Unified && !controls.is_empty() {
                 let wanted: Vec<Controller> = controls.iter().map(|control| control.controller).collect();
                 unified::enable(&group.tree, &wanted)?;
             }
             for control in controls {
-                if control.optional && layout::host_has_no_swap() && !group.has(control.file) {
+                if control.optional && layout.may_lack_swap_limit() && !group.has(control.file) {
                     continue;
                 }
                 control.impose(group)?;
@@ -282,5 +282,5 @@ fn make(tree: &Arc<Tree>, id: &AgentId) -> Result<Group, CgroupError> {
 }
 
 fn in_use(tree: &Tree, id: &AgentId) -> CgroupError {
-    CgroupError::InUse { path: tree.path.join(group::HOUSE).join(id.as_str()) }
+    CgroupError::InUse { path: tree.path.join(group::relative(tree, id)) }
 }
