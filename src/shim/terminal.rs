@@ -98,18 +98,23 @@ impl HostTerminal {
     }
 
     /// Makes every key travel as a byte, Ctrl-C and Ctrl-Z included, and brings back what an earlier `restore`
-    /// switched off. In the background it changes nothing; either way it says whether the terminal is raw now.
+    /// switched off. In the background it changes nothing, and a terminal that hung up is the relay's to notice;
+    /// either way it says whether the terminal is raw now.
     pub fn enter_raw(&mut self) -> io::Result<bool> {
-        if !self.is_foreground() {
-            return Ok(self.is_raw());
+        if self.is_foreground() {
+            self.make_raw().or_else(unless_hung_up)?;
         }
+        Ok(self.is_raw())
+    }
+
+    fn make_raw(&mut self) -> io::Result<()> {
         let cooked = self.attributes()?;
         let mut raw = cooked.clone();
         raw.make_raw();
         if sys::terminal::set_attributes(self.tty.as_fd(), &raw)? && self.cooked.replace(cooked).is_none() {
             self.write(&self.modes.redo());
         }
-        Ok(self.is_raw())
+        Ok(())
     }
 
     /// When to try `enter_raw` again: while in the background, which nobody tells us when it ends.
@@ -123,11 +128,7 @@ impl HostTerminal {
     pub fn restore(&mut self) -> io::Result<()> {
         let Some(cooked) = self.cooked.take() else { return Ok(()) };
         self.write(&self.modes.undo());
-        match sys::terminal::set_attributes(self.tty.as_fd(), &cooked) {
-            Ok(_) => Ok(()),
-            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(()),
-            Err(error) => Err(error),
-        }
+        sys::terminal::set_attributes(self.tty.as_fd(), &cooked).map(drop).or_else(unless_hung_up)
     }
 
     /// Stops this job as the shell expects it after Ctrl-Z, and returns when it goes on.
@@ -169,6 +170,11 @@ impl Drop for HostTerminal {
         // Nobody is left to tell: whoever wanted to know has called `restore`.
         let _ = self.restore();
     }
+}
+
+/// Passes an error on, except the one that every call on a terminal gives after a hangup.
+fn unless_hung_up(error: io::Error) -> io::Result<()> {
+    if error.raw_os_error() == Some(Errno::IO.raw_os_error()) { Ok(()) } else { Err(error) }
 }
 
 /// The same terminal as a new open file description, so that O_NONBLOCK stays ours. Fails where the terminal belongs
@@ -302,6 +308,7 @@ mod tests {
         gone.enter_raw().expect("raw");
         gone.modes.observe(b"\x1b[?1049h");
         drop(master);
+        gone.enter_raw().expect("nothing left to change");
         gone.restore().expect("nothing left to restore");
 
         let (_master, slave) = pty();
