@@ -149,6 +149,12 @@ impl Library {
         decided(apply(chain, |_, _| {})?)
     }
 
+    /// The file itself, as it is written, and where it was found. It need not be well-formed.
+    pub fn source(&self, reference: &Reference) -> Result<(Source, String), PolicyError> {
+        let text = self.open(reference)?;
+        Ok((text.source, text.content))
+    }
+
     /// The effective policy after each file of its chain; the last is what [`Library::load`] returns.
     pub fn layers(&self, reference: &Reference) -> Result<Vec<Layer>, PolicyError> {
         self.layers_of(self.open(reference)?)

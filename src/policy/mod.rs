@@ -11,6 +11,7 @@ pub mod load;
 #[cfg(test)]
 mod load_tests;
 pub mod merge;
+pub mod origin;
 pub mod path;
 pub mod request;
 pub mod shortfall;

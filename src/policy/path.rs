@@ -1,7 +1,7 @@
 //! Paths as a policy names them: on the host, and inside a workspace. Neither can climb.
 
 use std::fmt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -136,15 +136,16 @@ fn plain_components(text: &str, below: &str) -> Result<PathBuf, InvalidPath> {
     Ok(below.split('/').filter(|name| !name.is_empty()).collect())
 }
 
-/// What showing this absolute path would expose, if anything.
+/// What showing this absolute path would expose, if anything. Compares text, because the path is already plain, and
+/// this is asked for every entry at every start.
 fn exposes(path: &Path) -> Option<&'static str> {
-    if path.components().eq([Component::RootDir]) {
+    let path = path.to_str().expect("it was made from text");
+    let holds = |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if path == "/" {
         return Some("the whole host");
     }
-    let below =
-        NEVER_BELOW.iter().find(|kernel| path.starts_with(kernel) || Path::new(kernel).starts_with(path));
-    let own = OWN.iter().find(|own| path.starts_with(own) || Path::new(own).starts_with(path));
-    below.or(own).copied()
+    let below = NEVER_BELOW.iter().chain(&OWN).find(|known| holds(known, path) || holds(path, known));
+    below.copied()
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 
 /// As many links as the kernel itself would follow (path_resolution(7)).
 const MOST_LINKS: usize = 40;
@@ -76,48 +76,46 @@ impl From<rustix::io::Errno> for OpenError {
 /// there, an entry that root owns cannot be replaced (unlink(2)). Links are followed by hand under the same rule.
 pub fn open(path: &Path, owner: u32) -> Result<File, OpenError> {
     let mut links = 0;
-    let mut here = open_root()?;
+    let mut here = open_part(CWD, OsStr::new("/"))?;
     let mut walked = PathBuf::from("/");
     let mut ahead = names(path);
-    while let Some(name) = ahead.pop() {
-        walked.push(&name);
-        let stat = rustix::fs::statat(&here, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+    loop {
+        let stat = rustix::fs::fstat(&here)?;
+        judge_directory(&stat, owner, &walked)?;
+        let Some(name) = ahead.pop() else { return refuse(path, Reason::NotAFile) };
+        let part = open_part(&here, &name)?;
+        let stat = rustix::fs::fstat(&part)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => {
-                judge_owner(&stat, owner, &walked)?;
                 links += 1;
                 if links > MOST_LINKS {
                     return refuse(path, Reason::TooManyLinks);
                 }
-                let target = rustix::fs::readlinkat(&here, &name, Vec::new())?;
+                judge_owner(&stat, owner, &walked.join(&name))?;
+                // The link that was judged, by its own descriptor (readlinkat(2): an empty path since Linux 2.6.39).
+                let target = rustix::fs::readlinkat(&part, "", Vec::new())?;
                 let target = Path::new(OsStr::from_bytes(target.as_bytes()));
-                walked.pop();
                 if target.is_absolute() {
-                    here = open_root()?;
+                    here = open_part(CWD, OsStr::new("/"))?;
                     walked = PathBuf::from("/");
                 }
                 ahead.extend(names(target));
             }
-            FileType::RegularFile if ahead.is_empty() => return open_file(&here, &name, owner, &walked),
-            FileType::Directory if !ahead.is_empty() => {
-                here = rustix::fs::openat(
-                    &here,
-                    &name,
-                    OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                    Mode::empty(),
-                )?;
-                judge_directory(&rustix::fs::fstat(&here)?, owner, &walked)?;
+            FileType::Directory => {
+                here = part;
+                walked.push(&name);
             }
+            FileType::RegularFile if ahead.is_empty() => return open_file(&here, &name, owner, &walked.join(&name)),
             // The kernel's word for a file where a directory is wanted.
             _ if !ahead.is_empty() => return Err(rustix::io::Errno::NOTDIR.into()),
-            _ => return refuse(&walked, Reason::NotAFile),
+            _ => return refuse(&walked.join(&name), Reason::NotAFile),
         }
     }
-    refuse(path, Reason::NotAFile)
 }
 
-fn open_root() -> Result<OwnedFd, OpenError> {
-    Ok(rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+/// One name, whatever it stands for, without following or opening it for use.
+fn open_part(directory: impl AsFd, name: &OsStr) -> Result<OwnedFd, OpenError> {
+    Ok(rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// The names in a path, last first. `..` stays: it is looked up in the directory that is open, as the kernel would.
