@@ -10,6 +10,17 @@ use crate::policy::load::Layer;
 use crate::policy::origin::{Origin, origins};
 use crate::policy::{Library, PolicyError, Reference, hash};
 
+/// `stockade policy [--json] COMMAND`
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    /// One JSON document instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
 /// What to do with policies.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
@@ -85,9 +96,11 @@ fn fail(error: &PolicyError, json: bool) -> u8 {
         PolicyError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
         PolicyError::Name(_) => USAGE,
         PolicyError::Untrusted { .. } => DENIED,
-        PolicyError::Read { .. } | PolicyError::TooLarge { .. } | PolicyError::Invalid(_) | PolicyError::Undecided { .. } => {
-            FAILURE
-        }
+        PolicyError::Read { .. }
+        | PolicyError::TooLarge { .. }
+        | PolicyError::Invalid(_)
+        | PolicyError::Undecided { .. }
+        | PolicyError::Contradiction { .. } => FAILURE,
     }
 }
 
@@ -97,7 +110,9 @@ fn problem(error: &PolicyError) -> Value {
             "ok": false, "error": error.to_string(), "file": fault.file, "line": fault.line,
             "column": fault.column, "message": fault.message, "suggestion": fault.suggestion,
         }),
-        PolicyError::Unknown { nearest, .. } => json!({ "ok": false, "error": error.to_string(), "suggestion": nearest }),
+        PolicyError::Unknown { nearest, .. } => {
+            json!({ "ok": false, "error": error.to_string(), "suggestion": nearest })
+        }
         _ => json!({ "ok": false, "error": error.to_string() }),
     }
 }
@@ -111,7 +126,7 @@ fn list(library: &Library) -> Result<Answer, PolicyError> {
             Ok(policy) => first_sentence(&policy.description),
             Err(error) => format!("cannot be used: {error}"),
         };
-        let _ = writeln!(text, "{name:<10} {summary}\n{:<10} {source}", "");
+        let _ = writeln!(text, "{:<10} {summary}\n{:<10} {source}", name.as_str(), "");
         entries.push(match loaded {
             Ok(policy) => json!({
                 "name": name, "source": source.to_string(), "description": policy.description, "hash": hash(&policy),
@@ -147,7 +162,8 @@ fn check(library: &Library, file: &std::path::Path, json: bool) -> u8 {
             }
             let chain = chain(&layers);
             let text = format!("{}: ok ({})\n", file.display(), chain.join(" extends "));
-            let json_answer = json!({ "ok": true, "extends": chain, "trusted": distrust.is_none(), "distrust": distrust });
+            let json_answer =
+                json!({ "ok": true, "extends": chain, "trusted": distrust.is_none(), "distrust": distrust });
             Answer { text, json: json_answer }.print(json)
         }
         Err(error) => {
@@ -168,7 +184,7 @@ fn explain(library: &Library, policy: &str) -> Result<Answer, PolicyError> {
     let all = origins(&layers);
     let mut text = format!("{} — {}\n\n", policy.name, policy.description.trim());
     for layer in layers.iter().rev() {
-        let _ = writeln!(text, "  {:<10} {}", layer.policy.name, layer.source);
+        let _ = writeln!(text, "  {:<10} {}", layer.policy.name.as_str(), layer.source);
     }
     for wall in &WALLS {
         let _ = writeln!(text, "\n{}", wall.says);
@@ -228,14 +244,17 @@ const WALLS: [Wall; 8] = [
         ],
     },
     Wall {
-        says: "System calls: an allow-list, changed by",
+        says: "System calls: an allow-list; changed in it:",
         keys: &[
             ("syscalls.allow", "allowed whatever the arguments"),
             ("syscalls.deny", "refused always"),
             ("syscalls.nested-namespaces", "namespaces and mounts of its own"),
         ],
     },
-    Wall { says: "Capabilities: none, in any set, but", keys: &[("capabilities.keep", "kept inside its own user namespace")] },
+    Wall {
+        says: "Capabilities: none in any set, except:",
+        keys: &[("capabilities.keep", "kept inside its own user namespace")],
+    },
     Wall {
         says: "Environment: these variables, and those that every sandbox has.",
         keys: &[
@@ -253,6 +272,7 @@ const WALLS: [Wall; 8] = [
 
 impl Wall {
     fn write(&self, text: &mut String, all: &[Origin], layers: &[Layer]) {
+        let before = text.len();
         for (key, meaning) in self.keys {
             let below = format!("{key}.");
             for index in std::iter::once(None).chain((0..layers.len()).map(Some)) {
@@ -270,6 +290,9 @@ impl Wall {
                 let meaning = if meaning.is_empty() { String::new() } else { format!(" ({meaning})") };
                 let _ = writeln!(text, "  {key}{meaning}, by {by}:\n      {}", values.join(" "));
             }
+        }
+        if text.len() == before {
+            text.push_str("  nothing\n");
         }
     }
 }

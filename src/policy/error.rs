@@ -57,6 +57,16 @@ pub enum PolicyError {
         /// `limits.memory`
         key: &'static str,
     },
+    /// One path is named as read-only and as writable.
+    #[error(
+        "policy {name} names {path} both as read-write and as read-only or system: take it out of one with [remove.filesystem]"
+    )]
+    Contradiction {
+        /// The policy that was asked for.
+        name: PolicyName,
+        /// On the host.
+        path: super::HostPath,
+    },
 }
 
 /// A mistake at a place in a policy file. Shown as `FILE:LINE:COLUMN: what is wrong; did you mean …?`

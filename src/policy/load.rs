@@ -192,7 +192,7 @@ impl Library {
                 let absolute = std::path::absolute(path).map_err(failed)?;
                 let content = self
                     .read_trusted(&absolute)
-                    .and_then(|content| content.ok_or_else(|| failed(io::ErrorKind::NotFound.into())))?;
+                    .and_then(|content| content.ok_or_else(|| failed(rustix::io::Errno::NOENT.into())))?;
                 Ok(Text { name, source: Source::File(path.clone()), places: 0, content })
             }
         }
@@ -286,9 +286,14 @@ fn apply(chain: Vec<Link>, mut after_each: impl FnMut(&Source, &Policy)) -> Resu
     Ok(policy)
 }
 
-/// Refuses a policy under which nothing could start because a size or limit is still zero.
+/// Refuses a policy under which nothing could start because a size or limit is still zero, and one that says two
+/// things about one path.
 fn decided(policy: Policy) -> Result<Policy, PolicyError> {
     let Policy { filesystem, limits, .. } = &policy;
+    let mut readable = filesystem.system.union(&filesystem.read_only);
+    if let Some(path) = readable.find(|path| filesystem.read_write.contains(path)) {
+        return Err(PolicyError::Contradiction { path: path.clone(), name: policy.name });
+    }
     let values = [
         ("limits.memory", limits.memory.get()),
         ("limits.cpus", limits.cpus.millis().into()),

@@ -299,3 +299,39 @@ fn an_effective_policy_reads_back_as_itself() {
         assert_eq!(hash(&site.load(name.as_str()).unwrap()), hash(&policy));
     }
 }
+
+#[test]
+fn every_example_in_the_reference_is_a_policy() {
+    let page = include_str!("../../docs/policies.md");
+    let examples: Vec<&str> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(examples.len(), 4);
+    for example in examples {
+        let site = Site::new().with("etc/example.toml", example);
+        assert!(site.load("example").is_ok(), "{example}\n{}", site.refusal("example"));
+    }
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    let page = include_str!("../../docs/policies.md");
+    let policy = Library::of([], 0).load(&"base".parse().unwrap()).unwrap();
+    let mut keys = vec!["limits.file-size".to_owned(), "limits.io".into()];
+    for (section, table) in toml::Table::try_from(&policy).unwrap() {
+        keys.extend(table.as_table().into_iter().flatten().map(|(key, _)| format!("{section}.{key}")));
+    }
+    assert_eq!(keys.len(), 30, "{keys:?}");
+    for key in keys {
+        assert!(page.contains(&format!("| `{key}` |")), "{key} is missing");
+    }
+}
+
+#[test]
+fn a_path_cannot_be_both_read_only_and_writable() {
+    let site = Site::new().with("etc/site.toml", "extends = 'base'\n[filesystem]\nread-write = ['/usr']\n");
+    assert!(
+        site.refusal("site").starts_with("policy site names /usr both as read-write and"),
+        "{}",
+        site.refusal("site")
+    );
+}

@@ -20,6 +20,8 @@ pub mod text;
 pub mod trust;
 pub mod value;
 pub mod within;
+#[cfg(test)]
+mod within_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -20,7 +20,8 @@ pub fn origins(layers: &[Layer]) -> Vec<Origin> {
     let mut decided: BTreeMap<(String, String), Option<usize>> = BTreeMap::new();
     for (index, layer) in layers.iter().enumerate() {
         let mut values = BTreeMap::new();
-        let table = toml::Table::try_from(&layer.policy).expect("every field of a policy can be written as TOML");
+        let table =
+            toml::Table::try_from(&layer.policy).expect("every field of a policy can be written as TOML");
         for (section, value) in table.iter().filter(|(_, value)| value.is_table()) {
             flatten(section, value, &mut values);
         }
@@ -52,7 +53,9 @@ fn strictest(policy: &super::Policy) -> BTreeMap<(String, String), ()> {
 
 fn flatten(key: &str, value: &toml::Value, into: &mut BTreeMap<(String, String), ()>) {
     match value {
-        toml::Value::Table(table) => table.iter().for_each(|(name, value)| flatten(&format!("{key}.{name}"), value, into)),
+        toml::Value::Table(table) => {
+            table.iter().for_each(|(name, value)| flatten(&format!("{key}.{name}"), value, into))
+        }
         // A command is one value: its arguments belong to their program.
         toml::Value::Array(list) if key != "agent.command" => {
             list.iter().for_each(|entry| flatten(key, entry, into));

@@ -140,7 +140,9 @@ fn plain_components(text: &str, below: &str) -> Result<PathBuf, InvalidPath> {
 /// this is asked for every entry at every start.
 fn exposes(path: &Path) -> Option<&'static str> {
     let path = path.to_str().expect("it was made from text");
-    let holds = |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let holds = |outer: &str, inner: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     if path == "/" {
         return Some("the whole host");
     }

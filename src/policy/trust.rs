@@ -105,7 +105,9 @@ pub fn open(path: &Path, owner: u32) -> Result<File, OpenError> {
                 here = part;
                 walked.push(&name);
             }
-            FileType::RegularFile if ahead.is_empty() => return open_file(&here, &name, owner, &walked.join(&name)),
+            FileType::RegularFile if ahead.is_empty() => {
+                return open_file(&here, &name, owner, &walked.join(&name));
+            }
             // The kernel's word for a file where a directory is wanted.
             _ if !ahead.is_empty() => return Err(rustix::io::Errno::NOTDIR.into()),
             _ => return refuse(&walked.join(&name), Reason::NotAFile),
