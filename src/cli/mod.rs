@@ -2,6 +2,9 @@
 
 pub mod doctor;
 pub mod policy;
+mod report;
+mod request;
+mod run;
 
 use std::process::ExitCode;
 
@@ -27,7 +30,8 @@ enum Command {
     /// What this host can enforce, and how to mend what it cannot
     Doctor(doctor::Doctor),
     /// The policies: what there are, what they say, why they allow what they allow
-    Policy(policy::Arguments),
+    #[command(subcommand)]
+    Policy(policy::Command),
 }
 
 /// How Stockade speaks, as the global flags have it.
@@ -41,8 +45,35 @@ pub struct Voice {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    match Arguments::parse().command {
-        Command::Policy(policy) => ExitCode::from(policy::run(&policy.command, policy.json)),
-        Command::Doctor(doctor) => ExitCode::from(doctor::run(doctor.json)),
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse_arguments(&error),
+    };
+    let voice = Voice { json: arguments.json, quiet: arguments.quiet };
+    let code = match arguments.command {
+        Command::Run(run) => run::run(run, voice),
+        Command::Doctor(doctor) => doctor::run(doctor.json || voice.json),
+        Command::Policy(policy) => policy::run(&policy, voice.json),
+    };
+    ExitCode::from(code)
+}
+
+/// `run` answers for its own arguments with 125, for 2 could be the command's own; everything else with 2.
+fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    if error.exit_code() == 0 {
+        // Help and version go to stdout. If even that cannot be printed, nobody is listening.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
     }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    let text = error.to_string();
+    let told = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    eprintln!("stockade: {told} (try --help)");
+    let is_run =
+        std::env::args().skip(1).find(|word| !word.starts_with('-')).is_some_and(|word| word == "run");
+    ExitCode::from(if is_run { run::FAILED } else { 2 })
 }

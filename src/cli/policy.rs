@@ -10,17 +10,6 @@ use crate::policy::load::Layer;
 use crate::policy::origin::{Origin, origins};
 use crate::policy::{Library, PolicyError, Reference, hash};
 
-/// `stockade policy [--json] COMMAND`
-#[derive(Debug, Clone, clap::Args)]
-pub struct Arguments {
-    /// One JSON document instead of text
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// What to do
-    #[command(subcommand)]
-    pub command: Command,
-}
-
 /// What to do with policies.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
