@@ -33,12 +33,12 @@ pub struct Keeper {
 
 impl Keeper {
     /// Starts it, before anything exists that would have to be cleaned up.
-    pub fn start(layout: &Layout, id: &AgentId, range: &UidRange) -> io::Result<Self> {
+    pub fn start(id: &AgentId, range: &UidRange) -> io::Result<Self> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         match fork()? {
             Fork::Child => {
                 drop(writer);
-                keep(layout, id, range, reader);
+                keep(id, range, reader);
                 exit_now(0)
             }
             Fork::Parent(pid) => Ok(Self { pid, pipe: writer.into() }),
@@ -60,7 +60,7 @@ impl Keeper {
     }
 }
 
-fn keep(layout: &Layout, id: &AgentId, range: &UidRange, pipe: rustix::fd::OwnedFd) {
+fn keep(id: &AgentId, range: &UidRange, pipe: rustix::fd::OwnedFd) {
     // A session of its own: neither the terminal's Ctrl-C nor its hangup reaches it.
     let _ = rustix::process::setsid();
     let _ = signal::block_all();
@@ -77,7 +77,8 @@ fn keep(layout: &Layout, id: &AgentId, range: &UidRange, pipe: rustix::fd::Owned
         return;
     }
     // Nobody is left to tell of an error; the next start takes over what could not be removed.
-    let _ = cgroup::kill_and_remove(layout, id);
+    // A layout is descriptors, and the caller's were closed above: this process opens its own.
+    let _ = Layout::detect().and_then(|layout| cgroup::kill_and_remove(&layout, id));
     for path in told.split(|byte| *byte == 0).filter_map(|made| made.strip_prefix(&[MADE])).rev() {
         placeholders::remove(Path::new(std::ffi::OsStr::from_bytes(path)));
     }

@@ -93,7 +93,7 @@ pub fn run(ground: &Ground<'_>) -> Result<Outcome, ShimError> {
     let signals = Signals::take()?;
     let range = UidRange::acquire().map_err(ShimError::Ids)?;
     let id: AgentId = format!("run-{}", range.index()).parse().expect("digits and a dash are a name");
-    let mut keeper = Keeper::start(ground.layout, &id, &range).map_err(ShimError::Keeper)?;
+    let mut keeper = Keeper::start(&id, &range).map_err(ShimError::Keeper)?;
     let mut placeholders = Placeholders::default();
     let result = Cgroup::create(ground.layout, &id, &ground.plan.limits, &[])
         .map_err(ShimError::from)
