@@ -67,6 +67,10 @@ says() { grep -Eq -- "$1" <<<"$out"; }
 ended() { [ "$status" = "$1" ]; }
 failed() { [ "$status" != 0 ]; }
 
+claim "This host can enforce the strictest policy in full"
+lines=40 outside "'$stockade' doctor"
+evidence "stockade doctor agrees" ended 0
+
 claim "The agent is an ordinary user inside, and a uid that owns nothing outside"
 run -- sh -c 'id -u; cat /proc/self/uid_map'
 evidence "it is not uid 0, inside or outside" eval '[ "$(head -n1 <<<"$out")" != 0 ] && awk "NR > 1 && \$2 == 0 { bad = 1 } END { exit bad }" <<<"$out"'
