@@ -15,7 +15,8 @@ needs() {
     case $1 in
     build) echo "cc gcc" ;;
     lint) ;;
-    test | demo) printf '%s\n' "unshare util-linux" "git git" "python3 python3" "ip iproute2" ;;
+    test) printf "%s\n" "unshare util-linux" "ip iproute2" "bwrap bubblewrap" "git git" "python3 python3" ;;
+    demo) printf "%s\n" "unshare util-linux" "git git" "python3 python3" "pgrep procps" ;;
     bench) printf '%s\n' "hyperfine hyperfine" "bwrap bubblewrap" "git git" "python3 python3" ;;
     *) die "prerequisites.sh: unknown group '$1'" ;;
     esac
