@@ -4,6 +4,9 @@
 
 claims=0 failures=0 current='' output='' code=0 chosen='' wanted=1 failed_now=0
 
+# Ends the script if the claim just made does not hold, since none after it could.
+or_stop() { [ $failed_now = 0 ] || { echo 'nothing else was tried'; exit 1; }; }
+
 # Only claims whose text matches this pattern are tried.
 only() { chosen=$1; }
 
@@ -40,7 +43,7 @@ is_silent_about() { [ $wanted = 0 ] || ! grep -Eq -- "$1" <<<"$output" || fails 
 fails() {
     [ $wanted = 1 ] || return 0
     if [ $failed_now = 0 ]; then
-        printf 'FAILED  %s\n  $ %s\n  exit %s\n' "$current" "${command_line:0:300}" "$code"
+        printf 'FAILED  %s\n  $ %s\n  exit %s\n' "$current" "${command_line//"$hog"/HOG}" "$code"
         printf '  | %s\n' "${output//$'\n'/$'\n'  | }"
         failures=$((failures + 1)) failed_now=1
     fi

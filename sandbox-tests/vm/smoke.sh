@@ -48,6 +48,11 @@ for name in memory-limit swap-limit cpu-limit process-limit cgroup-kill; do is_s
 
 # --- exit codes
 
+claim 'a sandbox starts'
+inside -- true
+ends 0
+or_stop
+
 claim "the exit code is the command's own"
 inside -- sh -c 'echo inside; exit 7'
 ends 7
