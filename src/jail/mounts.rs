@@ -19,18 +19,21 @@ pub struct Root {
 }
 
 impl Root {
-    /// An empty, read-only directory to cover others with. The kernel clones no mount of a directory without a name, so it
-    /// has one until everything is covered.
-    pub fn empty_directory(&self) -> Result<OwnedFd, Fault> {
-        let name = EMPTY;
-        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o555)).on(name)?;
+    /// Makes an empty directory, to cover others with.
+    pub fn make_empty_directory(&self) -> Result<(), Fault> {
+        rustix::fs::mkdirat(&self.fd, EMPTY, Mode::from_raw_mode(0o555)).on(EMPTY)
+    }
+
+    /// One more read-only mount of the empty directory. Each is cloned from the root, by name: before Linux 6.15 the
+    /// kernel clones no mount that is itself detached, and it never clones that of a directory without a name.
+    pub fn clone_empty_directory(&self) -> Result<OwnedFd, Fault> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = rustix::mount::open_tree(&self.fd, name, flags).on(name)?;
-        set_read_only(tree.as_fd()).on(name)?;
+        let tree = rustix::mount::open_tree(&self.fd, EMPTY, flags).on(EMPTY)?;
+        set_read_only(tree.as_fd()).on(EMPTY)?;
         Ok(tree)
     }
 
-    /// Takes its name away again; what it covers stays covered.
+    /// Takes the empty directory's name away again; what it covers stays covered.
     pub fn remove_empty_directory(&self) -> Result<(), Fault> {
         rustix::fs::unlinkat(&self.fd, EMPTY, AtFlags::REMOVEDIR).on(EMPTY)
     }

@@ -55,11 +55,11 @@ pub fn forbid_user_namespaces(proc: &OwnedFd) -> Result<(), Fault> {
 /// Covers and freezes the dangerous entries that this kernel has. The covers come from filesystems that the shim and
 /// this process made, so nobody can have swapped them (CVE-2025-31133).
 pub fn mask(proc: &OwnedFd, dev: &OwnedFd, root: &Root) -> Result<(), Fault> {
-    let empty = root.empty_directory()?;
+    root.make_empty_directory()?;
     for name in MASKED {
         let Some(target) = entry(proc.as_fd(), name).on(name)? else { continue };
         let cover = if is_directory(&target).on(name)? {
-            clone(empty.as_fd(), "").on(name)?
+            root.clone_empty_directory()?
         } else {
             clone(dev.as_fd(), "null").on(name)?
         };
