@@ -1,0 +1,134 @@
+//! A person at a terminal: runs a program on a pseudo terminal of its own, types, and reads what appears.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::OpenptFlags;
+use rustix::termios::{Winsize, tcsetwinsize};
+
+/// No wait in a test is longer; a wait that succeeds ends at once.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A program on its terminal.
+pub struct Session {
+    /// None once it hung up.
+    master: Option<File>,
+    child: Child,
+    /// All that appeared, and how far `expect` has read in it.
+    shown: Vec<u8>,
+    read: usize,
+}
+
+impl Session {
+    /// Starts `argv` as leader of a new session whose controlling terminal is `columns` x `rows`.
+    pub fn start(argv: &[&str], columns: u16, rows: u16) -> Self {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = rustix::pty::openpt(flags).expect("a pty");
+        rustix::pty::unlockpt(&master).expect("unlocked");
+        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).expect("its slave");
+        let stream = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("dup"));
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait"]).args(argv);
+        command.stdin(stream(&slave)).stdout(stream(&slave)).stderr(stream(&slave));
+        command.env("TERM", "xterm-256color").env("PS1", "$ ").env_remove("PROMPT_COMMAND");
+        let child = command.spawn().expect("setsid(1) from util-linux starts");
+        let session = Self { master: Some(File::from(master)), child, shown: Vec::new(), read: 0 };
+        session.resize(columns, rows);
+        session
+    }
+
+    /// An interactive bash with job control and without anybody's start-up files.
+    pub fn bash(columns: u16, rows: u16) -> Self {
+        let mut session = Self::start(&["bash", "--norc", "--noprofile", "--noediting", "-i"], columns, rows);
+        session.expect("$ ");
+        session
+    }
+
+    /// Types these bytes.
+    pub fn send(&mut self, keys: &str) {
+        self.master().write_all(keys.as_bytes()).expect("typed");
+    }
+
+    /// Types a command line and returns what it shows.
+    pub fn run(&mut self, line: &str) -> String {
+        // The echo of the line holds neither marker: printf(1) puts them together. `$?` stays the last line's.
+        self.send(&format!("was=$?; printf '<%s>' begin; (exit $was); {line}; printf '<%s>' end\n"));
+        self.expect("<begin>");
+        let shown = self.expect("<end>");
+        self.expect("$ ");
+        shown
+    }
+
+    /// Waits until `text` appears after what was read so far; what came before it is returned.
+    pub fn expect(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let fresh = &self.shown[self.read..];
+            if let Some(at) = fresh.windows(text.len()).position(|window| window == text.as_bytes()) {
+                let before = String::from_utf8_lossy(&fresh[..at]).into_owned();
+                self.read += at + text.len();
+                return before;
+            }
+            let open = self.receive(deadline.saturating_duration_since(Instant::now()));
+            assert!(open, "{text:?} did not appear; since the last match there was:\n{:?}", self.fresh());
+        }
+    }
+
+    /// All that has appeared from the start.
+    pub fn everything(&self) -> String {
+        String::from_utf8_lossy(&self.shown).into_owned()
+    }
+
+    /// What has appeared since the last match.
+    pub fn fresh(&self) -> String {
+        String::from_utf8_lossy(&self.shown[self.read..]).into_owned()
+    }
+
+    /// Changes the window's size; its foreground gets SIGWINCH.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(self.master.as_ref().expect("not hung up"), size).expect("resized");
+    }
+
+    /// Whether keys reach whoever reads the terminal one by one, and none of them as a signal.
+    pub fn is_raw(&self) -> bool {
+        use rustix::termios::{LocalModes, tcgetattr};
+        let attributes = tcgetattr(self.master.as_ref().expect("not hung up")).expect("attributes");
+        !attributes.local_modes.intersects(LocalModes::ICANON | LocalModes::ISIG)
+    }
+
+    /// The line is cut.
+    pub fn hang_up(&mut self) {
+        self.master = None;
+    }
+
+    fn master(&mut self) -> &mut File {
+        self.master.as_mut().expect("not hung up")
+    }
+
+    /// Reads what there is, waiting at most this long; false at the end, or if nothing came.
+    fn receive(&mut self, patience: Duration) -> bool {
+        let timeout = Timespec::try_from(patience).expect("short");
+        let mut polls = [PollFd::new(self.master.as_ref().expect("not hung up"), PollFlags::IN)];
+        if poll(&mut polls, Some(&timeout)).expect("poll") == 0 {
+            return false;
+        }
+        let mut part = [0; 65536];
+        let count = self.master().read(&mut part).unwrap_or(0);
+        self.shown.extend_from_slice(&part[..count]);
+        count > 0
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Hanging up ends whatever still runs on the terminal; only our own child is waited for.
+        self.master = None;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
