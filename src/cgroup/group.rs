@@ -5,11 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::CgroupError;
+use super::hybrid::pause;
 use super::layout::Tree;
 use super::mountinfo::Version;
 use crate::id::AgentId;
@@ -23,6 +25,9 @@ pub(super) const HOUSE: &str = "stockade";
 
 /// How often a group is tried again whose parent was removed by an agent that ended just then.
 const MOST_RACES: usize = 1000;
+
+/// How long the claim of a crashed owner may live on in children that are being killed, or about to exec.
+const LAPSE: Duration = Duration::from_secs(1);
 
 /// An agent's directory in one hierarchy.
 #[derive(Debug)]
@@ -75,6 +80,20 @@ impl Group {
             Ok(()) => Err(CgroupError::InUse { path: self.path() }),
             Err(Errno::WOULDBLOCK) => Err(CgroupError::InUse { path: self.path() }),
             Err(errno) => Err(cannot_open(self.path(), errno)),
+        }
+    }
+
+    /// Claims what another left behind. A crashed owner's children may still be about to close its descriptors (the
+    /// claim is the open file's, flock(2), and fork(2) shares that), so an owner counts as alive only after a while.
+    pub(super) fn claim_leftover(&self) -> Result<(), CgroupError> {
+        let deadline = Instant::now() + LAPSE;
+        loop {
+            match self.claim() {
+                Err(CgroupError::InUse { .. }) if self.is_still_there() && Instant::now() < deadline => {
+                    pause()
+                }
+                result => return result,
+            }
         }
     }
 

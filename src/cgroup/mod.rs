@@ -273,7 +273,7 @@ fn make(tree: &Arc<Tree>, id: &AgentId) -> Result<Group, CgroupError> {
     }
     if let Some(leftover) = Group::open(tree, id)? {
         // Held until it is removed, so that of two who want it only one goes on.
-        leftover.claim()?;
+        leftover.claim_leftover()?;
         Cgroup { groups: vec![leftover], controls: Vec::new() }.remove()?;
     }
     let group = Group::make(tree, id)?.ok_or_else(|| in_use(tree, id))?;
