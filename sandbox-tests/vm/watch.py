@@ -34,7 +34,8 @@ def limits(_, agent):
     while open(f"{group}/memory.max").read().strip() == "max":
         group = os.path.dirname(group)
     for name in FILES:
-        print(name, open(f"{group}/{name}").read().strip())
+        path = f"{group}/{name}"
+        print(name, open(path).read().strip() if os.path.exists(path) else "is not there")
 
 
 def kill(sandbox, agent):
