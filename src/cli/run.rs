@@ -12,7 +12,8 @@ use crate::host::Host;
 use crate::host::survey::Survey;
 use crate::id::InvalidName;
 use crate::plan::{self, Given, PlanError};
-use crate::policy::{self, Bytes, Cpus, Library, Policy, PolicyError, Reference};
+use crate::policy::{self, Bytes, Cpus, Library, Policy, PolicyError, Reference, Shortfall};
+use crate::shim::disks::{DiskError, Disks};
 use crate::shim::{self, Ground, Outcome, ShimError};
 
 /// Stockade itself failed.
@@ -72,6 +73,8 @@ enum RunError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
     Shim(#[from] ShimError),
     #[error("cannot write the report {}", path.display())]
     Report { path: PathBuf, source: io::Error },
@@ -108,12 +111,25 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
     let survey = Survey::look(plan::resolve::paths_of_interest(&policy, &request));
     // Without root the cgroups could not even be looked at; the plan says that better.
     let layout = if host.refusals().is_empty() { Some(Layout::detect()?) } else { None };
-    let limits_missing = layout.as_ref().map(|layout| layout.shortfalls(&policy.limits)).unwrap_or_default();
-    let given = Given { policy: &policy, host: &host, limits_missing, survey: &survey };
-    let plan = plan::resolve(&given, &request)?;
+    let mut limits_missing =
+        layout.as_ref().map(|layout| layout.shortfalls(&policy.limits)).unwrap_or_default();
+    let decide = |limits_missing| {
+        plan::resolve(&Given { policy: &policy, host: &host, limits_missing, survey: &survey }, &request)
+    };
+    let mut plan = decide(limits_missing.clone())?;
+    let disks = if plan.limits.io.is_some() { Disks::behind(&plan.mounts)? } else { Disks::default() };
+    if disks.incomplete && limits_missing.insert(Shortfall::IoLimit) {
+        plan = decide(limits_missing)?;
+    }
     let layout = layout.expect("a plan was made, so there is no refusal");
     let report = arguments.report.map(|path| open_report(&path).map(|report| (path, report))).transpose()?;
-    match shim::run(&Ground { plan: &plan, policy: &policy, host: &host, layout: &layout }) {
+    match shim::run(&Ground {
+        plan: &plan,
+        policy: &policy,
+        host: &host,
+        layout: &layout,
+        disks: &disks.found,
+    }) {
         Ok(outcome) => {
             tell(&outcome, &policy, voice);
             if let Some((path, report)) = report {
@@ -210,6 +226,7 @@ fn code_of(error: &RunError) -> u8 {
         | RunError::Cgroup(_)
         | RunError::Plan(_)
         | RunError::Shim(_)
+        | RunError::Disk(_)
         | RunError::Report { .. } => FAILED,
     }
 }

@@ -10,6 +10,7 @@ pub mod attestation;
 pub mod backlog;
 pub mod denials;
 mod devices;
+pub mod disks;
 pub mod ends;
 pub mod error;
 mod idmap;
@@ -29,7 +30,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use crate::cgroup::{Cgroup, Layout, Usage};
+use crate::cgroup::{Cgroup, Device, Layout, Usage};
 use crate::host::Host;
 use crate::id::AgentId;
 use crate::jail::{self, Materials, Stream};
@@ -85,6 +86,8 @@ pub struct Ground<'a> {
     pub host: &'a Host,
     /// Its cgroups.
     pub layout: &'a Layout,
+    /// Where `limits.io` holds.
+    pub disks: &'a [Device],
 }
 
 /// Runs one agent in the foreground, on the caller's own streams. When it returns, nothing of the sandbox is left.
@@ -95,7 +98,7 @@ pub fn run(ground: &Ground<'_>) -> Result<Outcome, ShimError> {
     let id: AgentId = format!("run-{}", range.index()).parse().expect("digits and a dash are a name");
     let mut keeper = Keeper::start(&id, &range).map_err(ShimError::Keeper)?;
     let mut placeholders = Placeholders::default();
-    let result = Cgroup::create(ground.layout, &id, &ground.plan.limits, &[])
+    let result = Cgroup::create(ground.layout, &id, &ground.plan.limits, ground.disks)
         .map_err(ShimError::from)
         .and_then(|cgroup| {
             let result = Placeholders::hold(&ground.plan.mounts, |path| keeper.announce(path))
