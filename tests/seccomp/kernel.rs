@@ -160,7 +160,8 @@ fn only_the_named_sockets_and_memory_files_can_be_made() {
 fn kernel() -> (u32, u32) {
     let uname = rustix::system::uname();
     let release = uname.release().to_str().expect("a release is ASCII");
-    let mut numbers = release.split(['.', '-', '+']).map(|n| n.parse().expect("a release starts with numbers"));
+    let mut numbers =
+        release.split(['.', '-', '+']).map(|n| n.parse().expect("a release starts with numbers"));
     let mut next = || numbers.next().expect("a release has two numbers");
     (next(), next())
 }
