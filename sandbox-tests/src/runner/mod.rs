@@ -1,0 +1,8 @@
+//! The outside of an attempt: what surrounds the sandbox, starts it, and looks at what it leaves.
+
+pub mod belt;
+pub mod leak;
+pub mod plant;
+pub mod start;
+pub mod summary;
+pub mod workspace;
