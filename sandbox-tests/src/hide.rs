@@ -3,10 +3,10 @@
 //! `hide FEATURE… -- COMMAND…` answers the feature's system calls with ENOSYS, for the command and all its children, as a
 //! kernel does that was built without it. `hide --list` names the features.
 
+use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::env;
 
 use crate::kernel::{call, describe};
 
@@ -91,6 +91,9 @@ mod tests {
         let program = program_for(&[444, 445]);
         let answers: Vec<u32> = program.iter().filter(|step| step.code == 0x06).map(|step| step.k).collect();
         assert_eq!(answers, [RETURN_ENOSYS, RETURN_ENOSYS, RETURN_ALLOW]);
-        assert_eq!(program.iter().filter(|step| step.code == 0x15).map(|step| step.k).collect::<Vec<_>>(), [444, 445]);
+        assert_eq!(
+            program.iter().filter(|step| step.code == 0x15).map(|step| step.k).collect::<Vec<_>>(),
+            [444, 445]
+        );
     }
 }

@@ -68,15 +68,15 @@ fn list(as_json: bool) -> ExitCode {
 }
 
 fn run(id: &str, inherited: Vec<i32>) -> ExitCode {
-    let verdict = attempts::find(id).ok_or_else(|| format!("no attempt is called {id:?}; see `probe list`")).and_then(
-        |attempt| {
+    let verdict = attempts::find(id)
+        .ok_or_else(|| format!("no attempt is called {id:?}; see `probe list`"))
+        .and_then(|attempt| {
             if attempt.mutates {
                 prove_belt()?;
             }
             let decoys = Decoys::from_environment(inherited)?;
             in_a_child(&attempt, &decoys)
-        },
-    );
+        });
     report(id, &verdict.unwrap_or_else(Verdict::Broken))
 }
 
@@ -93,18 +93,26 @@ fn report(id: &str, verdict: &Verdict) -> ExitCode {
 /// Refuses unless all of this process's namespaces differ from the machine's own, which the runner has noted.
 fn prove_belt() -> Result<(), String> {
     let machine = env::var(variable::BELT).map_err(|_| {
-        format!("{} is not set: this attempt changes its surroundings and only runs inside a belt", variable::BELT)
+        format!(
+            "{} is not set: this attempt changes its surroundings and only runs inside a belt",
+            variable::BELT
+        )
     })?;
     let mut compared = 0;
     for note in machine.split_whitespace() {
         let kind = note.split(':').next().unwrap_or_default();
-        let own = fs::read_link(format!("/proc/self/ns/{kind}")).map_err(|error| format!("/proc/self/ns/{kind}: {error}"))?;
+        let own = fs::read_link(format!("/proc/self/ns/{kind}"))
+            .map_err(|error| format!("/proc/self/ns/{kind}: {error}"))?;
         if own.to_string_lossy() == note {
             return Err(format!("the {kind} namespace is the machine's own: there is no belt"));
         }
         compared += 1;
     }
-    if compared >= 5 { Ok(()) } else { Err(format!("{} names {compared} namespaces, not five", variable::BELT)) }
+    if compared >= 5 {
+        Ok(())
+    } else {
+        Err(format!("{} names {compared} namespaces, not five", variable::BELT))
+    }
 }
 
 fn in_a_child(attempt: &Attempt, decoys: &Decoys) -> Result<Verdict, String> {
@@ -121,7 +129,8 @@ fn in_a_child(attempt: &Attempt, decoys: &Decoys) -> Result<Verdict, String> {
         }
         child => {
             drop(writer);
-            let in_time = readable_within(&reader.try_clone().map_err(|e| e.to_string())?.into(), TIME_LIMIT_MS);
+            let in_time =
+                readable_within(&reader.try_clone().map_err(|e| e.to_string())?.into(), TIME_LIMIT_MS);
             if !in_time {
                 // SAFETY: the child has not been waited for, so its pid is still its own.
                 unsafe { libc::kill(child, libc::SIGKILL) };
@@ -156,7 +165,9 @@ fn judge(attempt: &Attempt, in_time: bool, status: i32, line: &str) -> Result<Ve
             libc::SIGSYS => Ok(Verdict::absent("killed by the filter (SIGSYS)")),
             // A kernel without the 32-bit entry answers `int 0x80` with a fault.
             libc::SIGSEGV if attempt.class == Class::Abi => Ok(Verdict::absent("faulted (SIGSEGV)")),
-            libc::SIGKILL if attempt.class == Class::Limits => Ok(Verdict::absent("killed by a limit (SIGKILL)")),
+            libc::SIGKILL if attempt.class == Class::Limits => {
+                Ok(Verdict::absent("killed by a limit (SIGKILL)"))
+            }
             other => Err(format!("killed by signal {other}")),
         };
     }

@@ -16,35 +16,58 @@ pub fn attempts() -> Vec<Attempt> {
         Attempt::new(id, Class::Abi, reference, success, move |_| deed())
     };
     vec![
-        new("int80", "CVE-2014-4508 family", "int 0x80 reaches getpid by its 32-bit number", || entered(int80(20, [0; 3])))
-            .unless_absent("no 32-bit entry in this kernel"),
+        new("int80", "CVE-2014-4508 family", "int 0x80 reaches getpid by its 32-bit number", || {
+            entered(int80(20, [0; 3]))
+        })
+        .unless_absent("no 32-bit entry in this kernel"),
         new("int80_socket", "CVE-2026-31431", "int 0x80 opens a socket", || entered(int80(359, [2, 1, 0])))
             .unless_absent("no 32-bit entry in this kernel"),
-        new("int80_socketcall", "moby #52494", "socketcall opens a socket whose family no filter sees", socketcall)
-            .unless_absent("no 32-bit entry in this kernel"),
-        new("int80_ptrace", "moby #52547", "int 0x80 reaches ptrace by its 32-bit number", || entered(int80(26, [0; 3])))
-            .unless_absent("no 32-bit entry in this kernel"),
-        new("x32", "seccomp(2), x32 ABI", "getpid with bit 30 set is let through; ENOSYS counts", || x32(39, &[])),
-        new("x32_socket", "CVE-2026-31431", "socket with bit 30 set is let through; ENOSYS counts", || x32(41, &[2, 1, 0])),
+        new(
+            "int80_socketcall",
+            "moby #52494",
+            "socketcall opens a socket whose family no filter sees",
+            socketcall,
+        )
+        .unless_absent("no 32-bit entry in this kernel"),
+        new("int80_ptrace", "moby #52547", "int 0x80 reaches ptrace by its 32-bit number", || {
+            entered(int80(26, [0; 3]))
+        })
+        .unless_absent("no 32-bit entry in this kernel"),
+        new("x32", "seccomp(2), x32 ABI", "getpid with bit 30 set is let through; ENOSYS counts", || {
+            x32(39, &[])
+        }),
+        new("x32_socket", "CVE-2026-31431", "socket with bit 30 set is let through; ENOSYS counts", || {
+            x32(41, &[2, 1, 0])
+        }),
         new("x32_ioctl", "CVE-2017-5226", "the x32-only ioctl number is let through; ENOSYS counts", || {
             x32(514, &[0, 0x5412, 0])
         }),
-        new("x32_bpf", "seccomp(2), x32 ABI", "bpf with bit 30 set is let through; ENOSYS counts", || x32(321, &[0, 0, 0])),
-        new("socket_high_bits", "CVE-2019-10063 class", "a family with high bits is seen as another one", || {
-            let family = HIGH | libc::AF_VSOCK as usize;
-            match call(libc::SYS_socket, &[family, libc::SOCK_STREAM as usize, 0]) {
-                Err(libc::EAFNOSUPPORT) => Verdict::through("the kernel looked the family up"),
-                result => succeeded("socket", result),
-            }
+        new("x32_bpf", "seccomp(2), x32 ABI", "bpf with bit 30 set is let through; ENOSYS counts", || {
+            x32(321, &[0, 0, 0])
         }),
+        new(
+            "socket_high_bits",
+            "CVE-2019-10063 class",
+            "a family with high bits is seen as another one",
+            || {
+                let family = HIGH | libc::AF_VSOCK as usize;
+                match call(libc::SYS_socket, &[family, libc::SOCK_STREAM as usize, 0]) {
+                    Err(libc::EAFNOSUPPORT) => Verdict::through("the kernel looked the family up"),
+                    result => succeeded("socket", result),
+                }
+            },
+        ),
         new("unshare_high_bits", "unshare(2)", "flags with high bits make a user namespace", || {
             succeeded("unshare", call(libc::SYS_unshare, &[HIGH | libc::CLONE_NEWUSER as usize]))
         })
         // Unlike most calls, unshare takes an unsigned long and looks at all of it.
         .unless(libc::EINVAL, "this kernel looks at all 64 bits of unshare's flags"),
-        new("personality_high_bits", "CVE-2019-10063 class", "a personality with high bits switches ASLR off", || {
-            succeeded("personality", call(libc::SYS_personality, &[HIGH | 0x0004_0000]))
-        }),
+        new(
+            "personality_high_bits",
+            "CVE-2019-10063 class",
+            "a personality with high bits switches ASLR off",
+            || succeeded("personality", call(libc::SYS_personality, &[HIGH | 0x0004_0000])),
+        ),
         new("modify_ldt", "CVE-2015-5157 class", "modify_ldt reads the descriptor table", || {
             let mut table = [0u8; 64];
             reached("modify_ldt", call(libc::SYS_modify_ldt, &[0, table.as_mut_ptr() as usize, table.len()]))
@@ -53,8 +76,10 @@ pub fn attempts() -> Vec<Attempt> {
         // Level 0 is what every process has: allowed without any right, so the answer is the filter's alone.
         new("iopl", "iopl(2)", "iopl is reachable", || reached("iopl", call(libc::SYS_iopl, &[0])))
             .unless(libc::ENOSYS, "CONFIG_X86_IOPL_IOPERM is off"),
-        new("ioperm", "ioperm(2)", "ioperm is reachable", || reached("ioperm", call(libc::SYS_ioperm, &[0, 1, 0])))
-            .unless(libc::ENOSYS, "CONFIG_X86_IOPL_IOPERM is off"),
+        new("ioperm", "ioperm(2)", "ioperm is reachable", || {
+            reached("ioperm", call(libc::SYS_ioperm, &[0, 1, 0]))
+        })
+        .unless(libc::ENOSYS, "CONFIG_X86_IOPL_IOPERM is off"),
     ]
 }
 

@@ -38,8 +38,14 @@ pub fn attempts() -> Vec<Attempt> {
     let mut all: Vec<_> = NODES
         .iter()
         .map(|&(name, path, reference)| {
-            Attempt::new(format!("device_{name}"), Class::Devices, reference, format!("{path} is in view"), move |_| node(path))
-                .unless(libc::ENOENT, "this machine has no such device")
+            Attempt::new(
+                format!("device_{name}"),
+                Class::Devices,
+                reference,
+                format!("{path} is in view"),
+                move |_| node(path),
+            )
+            .unless(libc::ENOENT, "this machine has no such device")
         })
         .collect();
     let new = |id: &str, reference, success: &str, deed: fn() -> Verdict| {
@@ -47,8 +53,12 @@ pub fn attempts() -> Vec<Attempt> {
     };
     all.extend([
         new("device_extra", "a minimal /dev", "a character device beyond the minimum is in view", || {
-            let extra: Vec<_> = nodes(|kind| kind.is_char_device()).into_iter().filter(|path| !is_minimal(path)).collect();
-            Verdict::when(!extra.is_empty(), format!("{} more: {:?}", extra.len(), extra.iter().take(4).collect::<Vec<_>>()))
+            let extra: Vec<_> =
+                nodes(|kind| kind.is_char_device()).into_iter().filter(|path| !is_minimal(path)).collect();
+            Verdict::when(
+                !extra.is_empty(),
+                format!("{} more: {:?}", extra.len(), extra.iter().take(4).collect::<Vec<_>>()),
+            )
         }),
         new("device_block", "debugfs(8) on the host's disk", "a block device is in view", || {
             let disks = nodes(|kind| kind.is_block_device());
@@ -58,12 +68,18 @@ pub fn attempts() -> Vec<Attempt> {
         new("device_raw_disk", "debugfs(8) on the host's disk", "a disk is readable", || {
             let disks = nodes(|kind| kind.is_block_device());
             let opened = disks.iter().find(|disk| fs::File::open(disk).is_ok());
-            opened.map_or_else(|| Verdict::absent("no disk opens"), |disk| Verdict::through(disk.display().to_string()))
+            opened.map_or_else(
+                || Verdict::absent("no disk opens"),
+                |disk| Verdict::through(disk.display().to_string()),
+            )
         })
         .unless_absent("this machine has none"),
-        new("mknod_character", "CVE-2015-1328 class; mknod(2)", "a character device is made in the workspace", || {
-            make(c"made-device", libc::S_IFCHR, libc::makedev(1, 1))
-        })
+        new(
+            "mknod_character",
+            "CVE-2015-1328 class; mknod(2)",
+            "a character device is made in the workspace",
+            || make(c"made-device", libc::S_IFCHR, libc::makedev(1, 1)),
+        )
         .mutating(),
         new("mknod_block", "mknod(2)", "a block device is made in the workspace", || {
             make(c"made-device", libc::S_IFBLK, libc::makedev(7, 0))
@@ -79,9 +95,12 @@ pub fn attempts() -> Vec<Attempt> {
             verdict
         })
         .mutating(),
-        new("whiteout", "overlayfs, mknod(2)", "device 0:0, which anybody may make, hides a lower file", || {
-            make(c"made-device", libc::S_IFCHR, 0)
-        })
+        new(
+            "whiteout",
+            "overlayfs, mknod(2)",
+            "device 0:0, which anybody may make, hides a lower file",
+            || make(c"made-device", libc::S_IFCHR, 0),
+        )
         .mutating(),
         new("write_dev", "a read-only /dev", "a file is made in /dev", || {
             let made = fs::OpenOptions::new().write(true).create_new(true).open("/dev/stockade-probe");
@@ -99,7 +118,10 @@ fn node(path: &str) -> Verdict {
             // Inside, /dev/console may be the sandbox's own pseudo-terminal (devpts has majors 136 to 143).
             let is_pty = (136..=143).contains(&libc::major(about.rdev()));
             let opened = fs::File::open(path).map_or_else(|error| error.to_string(), |_| "opens".into());
-            Verdict::when(!is_pty, format!("{}:{}, {opened}", libc::major(about.rdev()), libc::minor(about.rdev())))
+            Verdict::when(
+                !is_pty,
+                format!("{}:{}, {opened}", libc::major(about.rdev()), libc::minor(about.rdev())),
+            )
         }
         Ok(_) => Verdict::absent("no device"),
         Err(error) => failed(path, &error),
@@ -122,7 +144,9 @@ fn nodes(is_wanted: fn(&fs::FileType) -> bool) -> Vec<PathBuf> {
 
 fn is_minimal(path: &Path) -> bool {
     let is_pty = fs::metadata(path).is_ok_and(|about| (136..=143).contains(&libc::major(about.rdev())));
-    is_pty || MINIMAL.iter().any(|name| path == Path::new("/dev").join(name)) || path == Path::new("/dev/pts/ptmx")
+    is_pty
+        || MINIMAL.iter().any(|name| path == Path::new("/dev").join(name))
+        || path == Path::new("/dev/pts/ptmx")
 }
 
 fn make_at(path: &std::ffi::CStr, kind: u32, device: u64) -> Result<i64, i32> {

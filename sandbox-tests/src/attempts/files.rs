@@ -20,19 +20,33 @@ pub fn attempts() -> Vec<Attempt> {
     let new = |id: &str, reference, success: &str, deed: fn(&Decoys) -> Verdict| {
         Attempt::new(id, Class::Files, reference, success, deed)
     };
-    let changing = |id: &str, reference, success: &str, deed: fn(&Decoys) -> Verdict| new(id, reference, success, deed).mutating();
+    let changing = |id: &str, reference, success: &str, deed: fn(&Decoys) -> Verdict| {
+        new(id, reference, success, deed).mutating()
+    };
     vec![
-        new("shadow_read", "kernel uid 0 in disguise", "/etc/shadow is readable", |_| holds("/etc/shadow", ":")),
-        new("secret_read", "mount_namespaces(7)", "a file of the host is readable", |d| holds(&d.secret, decoys::SECRET)),
+        new("shadow_read", "kernel uid 0 in disguise", "/etc/shadow is readable", |_| {
+            holds("/etc/shadow", ":")
+        }),
+        new("secret_read", "mount_namespaces(7)", "a file of the host is readable", |d| {
+            holds(&d.secret, decoys::SECRET)
+        }),
         new("secret_stat", "Landlock does not cover stat", "a file of the host has a name inside", |d| {
             done("stat", fs::symlink_metadata(&d.secret))
         }),
-        new("secret_by_init", "Ona, March 2026", "a file of the host is readable through pid 1's root", |d| {
-            holds(format!("/proc/1/root{}", d.secret.display()), decoys::SECRET)
-        }),
-        new("secret_by_dots", "CVE-2024-21626", "a file of the host is readable above the working directory", |d| {
-            holds(format!("/proc/self/cwd/../../../../../../../..{}", d.secret.display()), decoys::SECRET)
-        }),
+        new(
+            "secret_by_init",
+            "Ona, March 2026",
+            "a file of the host is readable through pid 1's root",
+            |d| holds(format!("/proc/1/root{}", d.secret.display()), decoys::SECRET),
+        ),
+        new(
+            "secret_by_dots",
+            "CVE-2024-21626",
+            "a file of the host is readable above the working directory",
+            |d| {
+                holds(format!("/proc/self/cwd/../../../../../../../..{}", d.secret.display()), decoys::SECRET)
+            },
+        ),
         new("secret_by_link", "GHSA-pxhw-h44j-8pfx class", "a link in the workspace leads out of it", |_| {
             holds(decoys::ESCAPING_LINK, decoys::SECRET)
         }),
@@ -42,16 +56,30 @@ pub fn attempts() -> Vec<Attempt> {
             verdict
         }),
         new("root_home", "mount_namespaces(7)", "/root is listed", |_| done("/root", fs::read_dir("/root"))),
-        new("host_homes", "mount_namespaces(7)", "a belonging of the host is in view below /var or /srv", |_| {
-            let found = ["/var/log", "/var/lib", "/var/spool", "/boot", "/lost+found"].into_iter().find(|p| Path::new(p).exists());
-            found.map_or_else(|| Verdict::absent("none"), Verdict::through)
+        new(
+            "host_homes",
+            "mount_namespaces(7)",
+            "a belonging of the host is in view below /var or /srv",
+            |_| {
+                let found = ["/var/log", "/var/lib", "/var/spool", "/boot", "/lost+found"]
+                    .into_iter()
+                    .find(|p| Path::new(p).exists());
+                found.map_or_else(|| Verdict::absent("none"), Verdict::through)
+            },
+        ),
+        changing("write_usr", "read-only system", "a file is made in /usr", |_| {
+            created("/usr/stockade-probe")
         }),
-        changing("write_usr", "read-only system", "a file is made in /usr", |_| created("/usr/stockade-probe")),
-        changing("write_etc", "read-only system", "a file is made in /etc", |_| created("/etc/stockade-probe")),
+        changing("write_etc", "read-only system", "a file is made in /etc", |_| {
+            created("/etc/stockade-probe")
+        }),
         changing("write_root", "read-only system", "a file is made in /", |_| created("/stockade-probe")),
-        changing("overwrite_program", "read-only system", "a program of the system is opened for writing", |_| {
-            done("open", fs::OpenOptions::new().write(true).open(decoys::SETUID_SYSTEM))
-        }),
+        changing(
+            "overwrite_program",
+            "read-only system",
+            "a program of the system is opened for writing",
+            |_| done("open", fs::OpenOptions::new().write(true).open(decoys::SETUID_SYSTEM)),
+        ),
         changing("chmod_system", "Landlock does not cover chmod", "a system file's mode is set", |_| {
             done("chmod", fs::set_permissions("/usr/bin/true", fs::Permissions::from_mode(0o755)))
         }),
@@ -62,15 +90,26 @@ pub fn attempts() -> Vec<Attempt> {
         changing("times_system", "Landlock does not cover utime", "a system file's times are set", |_| {
             succeeded("utimensat", call(libc::SYS_utimensat, &[AT_CWD, SYSTEM_FILE.as_ptr() as usize, 0, 0]))
         }),
-        changing("xattr_system", "Landlock does not cover setxattr", "a system file gets an attribute", |_| {
-            let (path, name) = (SYSTEM_FILE.as_ptr() as usize, c"trusted.stockade-probe".as_ptr() as usize);
-            succeeded("setxattr", call(libc::SYS_setxattr, &[path, name, name, 1, 0]))
-        })
+        changing(
+            "xattr_system",
+            "Landlock does not cover setxattr",
+            "a system file gets an attribute",
+            |_| {
+                let (path, name) =
+                    (SYSTEM_FILE.as_ptr() as usize, c"trusted.stockade-probe".as_ptr() as usize);
+                succeeded("setxattr", call(libc::SYS_setxattr, &[path, name, name, 1, 0]))
+            },
+        )
         .unless(libc::EOPNOTSUPP, "this filesystem has no attributes"),
-        changing("xattr_user_system", "Landlock does not cover setxattr", "a system file gets a user attribute", |_| {
-            let (path, name) = (SYSTEM_FILE.as_ptr() as usize, c"user.stockade-probe".as_ptr() as usize);
-            succeeded("setxattr", call(libc::SYS_setxattr, &[path, name, name, 1, 0]))
-        })
+        changing(
+            "xattr_user_system",
+            "Landlock does not cover setxattr",
+            "a system file gets a user attribute",
+            |_| {
+                let (path, name) = (SYSTEM_FILE.as_ptr() as usize, c"user.stockade-probe".as_ptr() as usize);
+                succeeded("setxattr", call(libc::SYS_setxattr, &[path, name, name, 1, 0]))
+            },
+        )
         .unless(libc::EOPNOTSUPP, "this filesystem has no attributes"),
         changing("truncate_system", "Landlock below ABI 3", "a system file can be truncated", |_| {
             // Longer than the file: without a wall it grows by a hole, and only in the belt's own layer.
@@ -84,14 +123,21 @@ pub fn attempts() -> Vec<Attempt> {
             let _ = fs::remove_file("given-away");
             if made { verdict } else { Verdict::absent("the workspace is read-only") }
         }),
-        changing("immutable", "CAP_LINUX_IMMUTABLE", "a workspace file is made undeletable for the host", |_| immutable()),
+        changing(
+            "immutable",
+            "CAP_LINUX_IMMUTABLE",
+            "a workspace file is made undeletable for the host",
+            |_| immutable(),
+        ),
         changing("trusted_xattr", "xattr(7)", "a trusted attribute is left in the workspace", |_| {
             let (path, name) = (c".".as_ptr() as usize, c"trusted.overlay.opaque".as_ptr() as usize);
             succeeded("setxattr", call(libc::SYS_setxattr, &[path, name, c"y".as_ptr() as usize, 1, 0]))
         })
         .unless(libc::EOPNOTSUPP, "this filesystem has no attributes"),
-        new("etc_environment", "machine identity", "/etc/machine-id names the host", |_| holds("/etc/machine-id", ""))
-            .unless(libc::ENOENT, "this machine has none"),
+        new("etc_environment", "machine identity", "/etc/machine-id names the host", |_| {
+            holds("/etc/machine-id", "")
+        })
+        .unless(libc::ENOENT, "this machine has none"),
         new("resolve_beneath", "openat2(2)", "openat2 is there, whose mode no filter can see", |_| {
             let how = [0u64; 3];
             let arguments = [AT_CWD, c".".as_ptr() as usize, how.as_ptr() as usize, size_of_val(&how)];

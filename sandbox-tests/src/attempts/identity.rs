@@ -18,7 +18,9 @@ pub fn attempts() -> Vec<Attempt> {
         Attempt::new(id, Class::Identity, reference, success, move |_| deed())
     };
     vec![
-        new("setuid_root", "setresuid(2)", "uid 0 is assumed", || succeeded("setresuid", call(libc::SYS_setresuid, &[0, 0, 0]))),
+        new("setuid_root", "setresuid(2)", "uid 0 is assumed", || {
+            succeeded("setresuid", call(libc::SYS_setresuid, &[0, 0, 0]))
+        }),
         new("setuid_other", "setresuid(2)", "another uid is assumed", || {
             succeeded("setresuid", call(libc::SYS_setresuid, &[4242, 4242, 4242]))
         }),
@@ -36,16 +38,25 @@ pub fn attempts() -> Vec<Attempt> {
         new("uid_map_host", "user_namespaces(7)", "uid 0 of the host is mapped inside", uid_map_host),
         new("groups_kept", "CVE-2014-8989", "a group that is nobody's inside is kept", groups_kept)
             .unless_absent("the runner has no other group"),
-        new("capabilities", "capabilities(7)", "one of the five sets is not empty", || capabilities(&["Inh", "Prm", "Eff", "Bnd", "Amb"])),
-        new("capability_bounding", "capabilities(7)", "the bounding set is not empty", || capabilities(&["Bnd"])),
+        new("capabilities", "capabilities(7)", "one of the five sets is not empty", || {
+            capabilities(&["Inh", "Prm", "Eff", "Bnd", "Amb"])
+        }),
+        new("capability_bounding", "capabilities(7)", "the bounding set is not empty", || {
+            capabilities(&["Bnd"])
+        }),
         new("capset", "capabilities(7)", "a capability is raised", capset),
         new("securebits", "capabilities(7)", "securebits are not locked", || {
             match call(libc::SYS_prctl, &[libc::PR_GET_SECUREBITS as usize]) {
-                Ok(bits) => Verdict::when(bits & LOCKED_SECUREBITS != LOCKED_SECUREBITS, format!("securebits {bits:#x}")),
+                Ok(bits) => Verdict::when(
+                    bits & LOCKED_SECUREBITS != LOCKED_SECUREBITS,
+                    format!("securebits {bits:#x}"),
+                ),
                 Err(errno) => Verdict::Broken(format!("PR_GET_SECUREBITS: {}", describe(errno))),
             }
         }),
-        new("new_privileges", "prctl(2), PR_SET_NO_NEW_PRIVS", "exec may still gain privileges", || status("NoNewPrivs", "1")),
+        new("new_privileges", "prctl(2), PR_SET_NO_NEW_PRIVS", "exec may still gain privileges", || {
+            status("NoNewPrivs", "1")
+        }),
         new("seccomp_absent", "seccomp(2)", "there is no filter", || status("Seccomp", "2")),
         new("landlock_absent", "landlock(7)", "there is no Landlock domain", landlock_absent)
             .unless(libc::ENOSYS, "CONFIG_SECURITY_LANDLOCK is off")
@@ -136,12 +147,18 @@ fn landlock_absent() -> Verdict {
     for layer in 0..LANDLOCK_LAYERS {
         let ruleset = match call(SYS_LANDLOCK_CREATE_RULESET, &[handled.as_ptr() as usize, 8, 0]) {
             Ok(ruleset) => ruleset,
-            Err(errno) => return Verdict::refused(errno, format!("landlock_create_ruleset: {}", describe(errno))),
+            Err(errno) => {
+                return Verdict::refused(errno, format!("landlock_create_ruleset: {}", describe(errno)));
+            }
         };
         match call(SYS_LANDLOCK_RESTRICT_SELF, &[ruleset as usize, 0]) {
             Ok(_) => {}
-            Err(libc::E2BIG) => return Verdict::absent(format!("{} domains were there", LANDLOCK_LAYERS - layer)),
-            Err(errno) => return Verdict::refused(errno, format!("landlock_restrict_self: {}", describe(errno))),
+            Err(libc::E2BIG) => {
+                return Verdict::absent(format!("{} domains were there", LANDLOCK_LAYERS - layer));
+            }
+            Err(errno) => {
+                return Verdict::refused(errno, format!("landlock_restrict_self: {}", describe(errno)));
+            }
         }
     }
     Verdict::through("sixteen domains fit on top of none")
@@ -154,7 +171,8 @@ fn core_dump() -> Verdict {
     if unsafe { libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) } != 0 {
         return Verdict::Broken("getrlimit".into());
     }
-    let is_piped = fs::read_to_string("/proc/sys/kernel/core_pattern").is_ok_and(|pattern| pattern.starts_with('|'));
+    let is_piped =
+        fs::read_to_string("/proc/sys/kernel/core_pattern").is_ok_and(|pattern| pattern.starts_with('|'));
     let open = limit.rlim_max > 1 || (is_piped && limit.rlim_cur != 1);
     Verdict::when(open, format!("limit {} of {}, piped: {is_piped}", limit.rlim_cur, limit.rlim_max))
 }

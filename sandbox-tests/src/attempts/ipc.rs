@@ -14,12 +14,21 @@ pub fn attempts() -> Vec<Attempt> {
         Attempt::new(id, Class::Ipc, "ipc_namespaces(7)", success, move |_| deed())
     };
     vec![
-        new("sysv_memory", "the host's shared memory is found", || succeeded("shmget", call(libc::SYS_shmget, &[KEY, 0, 0]))),
-        new("sysv_semaphores", "the host's semaphores are found", || succeeded("semget", call(libc::SYS_semget, &[KEY, 0, 0]))),
-        new("sysv_queue", "the host's queue is found", || succeeded("msgget", call(libc::SYS_msgget, &[KEY, 0]))),
+        new("sysv_memory", "the host's shared memory is found", || {
+            succeeded("shmget", call(libc::SYS_shmget, &[KEY, 0, 0]))
+        }),
+        new("sysv_semaphores", "the host's semaphores are found", || {
+            succeeded("semget", call(libc::SYS_semget, &[KEY, 0, 0]))
+        }),
+        new("sysv_queue", "the host's queue is found", || {
+            succeeded("msgget", call(libc::SYS_msgget, &[KEY, 0]))
+        }),
         new("posix_queue", "the host's queue is opened", || {
             let name = text(decoys::POSIX_NAME);
-            succeeded("mq_open", call(libc::SYS_mq_open, &[name.as_ptr() as usize, libc::O_RDONLY as usize, 0, 0]))
+            succeeded(
+                "mq_open",
+                call(libc::SYS_mq_open, &[name.as_ptr() as usize, libc::O_RDONLY as usize, 0, 0]),
+            )
         }),
         new("posix_memory", "the host's shared memory is opened", || {
             let path = format!("/dev/shm/{}", decoys::POSIX_NAME);

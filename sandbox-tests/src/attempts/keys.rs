@@ -44,7 +44,8 @@ pub fn attempts() -> Vec<Attempt> {
         })
         .unless(libc::ENOSYS, rings),
         new("proc_keys", "/proc/keys lists keys", || listed("/proc/keys")).unless(libc::ENOENT, rings),
-        new("proc_key_users", "/proc/key-users lists users", || listed("/proc/key-users")).unless(libc::ENOENT, rings),
+        new("proc_key_users", "/proc/key-users lists users", || listed("/proc/key-users"))
+            .unless(libc::ENOENT, rings),
     ]
 }
 

@@ -23,7 +23,11 @@ pub fn attempts() -> Vec<Attempt> {
                 limit.rlim_max += 1;
                 libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
             };
-            if result == 0 { Verdict::through("nofile was raised") } else { Verdict::refused(errno(), describe(errno())) }
+            if result == 0 {
+                Verdict::through("nofile was raised")
+            } else {
+                Verdict::refused(errno(), describe(errno()))
+            }
         })
         .unless(libc::EPERM, NO_RESOURCE),
         new("prlimit_init", "prlimit(2)", "pid 1's limits are read", || {
@@ -46,7 +50,8 @@ pub fn attempts() -> Vec<Attempt> {
         }),
         new("schedule_init", "sched_setaffinity(2)", "pid 1 is moved to another CPU", || {
             let mut mask = [0u64; 16];
-            let asked = call(libc::SYS_sched_getaffinity, &[1, size_of_val(&mask), mask.as_mut_ptr() as usize]);
+            let asked =
+                call(libc::SYS_sched_getaffinity, &[1, size_of_val(&mask), mask.as_mut_ptr() as usize]);
             if let Err(errno) = asked {
                 return Verdict::refused(errno, format!("sched_getaffinity: {}", describe(errno)));
             }
@@ -63,15 +68,18 @@ pub fn attempts() -> Vec<Attempt> {
         })
         .unless(libc::EACCES, NO_RESOURCE),
         new("unlimited_tmp", "tmpfs(5)", "/tmp may take half of the machine's memory", || unlimited(c"/tmp")),
-        new("unlimited_shm", "tmpfs(5)", "/dev/shm may take half of the machine's memory", || unlimited(c"/dev/shm")),
+        new("unlimited_shm", "tmpfs(5)", "/dev/shm may take half of the machine's memory", || {
+            unlimited(c"/dev/shm")
+        }),
         new("fork_bomb", "cgroup pids", "6000 processes run at once", fork_many)
             .unless(libc::EAGAIN, "the machine's own limit on processes"),
         new("many_descriptors", "setrlimit(2)", "more than 100000 descriptors may be open", || {
             match fs::read_to_string("/proc/self/limits") {
                 Ok(limits) => {
-                    let hard = limits.lines().find(|line| line.starts_with("Max open files")).and_then(|line| {
-                        line.split_whitespace().rev().nth(1)?.parse::<u64>().ok()
-                    });
+                    let hard = limits
+                        .lines()
+                        .find(|line| line.starts_with("Max open files"))
+                        .and_then(|line| line.split_whitespace().rev().nth(1)?.parse::<u64>().ok());
                     match hard {
                         Some(hard) => Verdict::when(hard > 100_000, format!("at most {hard}")),
                         None => Verdict::through("unlimited"),
@@ -100,7 +108,8 @@ fn lock_memory() -> Verdict {
 /// The size of a tmpfs that nobody limited is half of the memory.
 fn unlimited(path: &std::ffi::CStr) -> Verdict {
     // SAFETY: statvfs and sysinfo are plain data; all zeroes is a value of them.
-    let (mut about, mut machine): (libc::statvfs, libc::sysinfo) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    let (mut about, mut machine): (libc::statvfs, libc::sysinfo) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
     // SAFETY: the path is a C string, and both structures live through the calls.
     if unsafe { libc::statvfs(path.as_ptr(), &raw mut about) != 0 || libc::sysinfo(&raw mut machine) != 0 } {
         return Verdict::refused(errno(), describe(errno()));

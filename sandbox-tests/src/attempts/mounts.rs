@@ -30,17 +30,29 @@ pub fn attempts() -> Vec<Attempt> {
             mount(c"cgroup2", c"/tmp", c"cgroup2", 0)
         }),
         new("mount_devpts", "mount(2)", "a devpts is mounted", || mount(c"devpts", c"/tmp", c"devpts", 0)),
-        new("mount_bind", "mount(2)", "a directory is bound elsewhere", || mount(c"/usr", c"/tmp", c"", libc::MS_BIND)),
+        new("mount_bind", "mount(2)", "a directory is bound elsewhere", || {
+            mount(c"/usr", c"/tmp", c"", libc::MS_BIND)
+        }),
         new("mount_remount", "CVE-2023-0461 class; mount(2)", "the root is remounted writable", || {
             mount(c"", c"/", c"", libc::MS_REMOUNT | libc::MS_BIND)
         }),
         new("mount_propagation", "mount_namespaces(7)", "propagation to the host is switched on", || {
             mount(c"", c"/", c"", libc::MS_SHARED | libc::MS_REC)
         }),
-        new("mount_move", "mount(2)", "a mount is moved away", || mount(c"/proc", c"/tmp", c"", libc::MS_MOVE)),
-        new("umount", "umount(2), masked paths", "/proc is unmounted, and with it what hides parts of it", || {
-            succeeded("umount2", call(libc::SYS_umount2, &[c"/proc".as_ptr() as usize, libc::MNT_DETACH as usize]))
+        new("mount_move", "mount(2)", "a mount is moved away", || {
+            mount(c"/proc", c"/tmp", c"", libc::MS_MOVE)
         }),
+        new(
+            "umount",
+            "umount(2), masked paths",
+            "/proc is unmounted, and with it what hides parts of it",
+            || {
+                succeeded(
+                    "umount2",
+                    call(libc::SYS_umount2, &[c"/proc".as_ptr() as usize, libc::MNT_DETACH as usize]),
+                )
+            },
+        ),
         new("fsopen", "CVE-2022-0185", "a filesystem context is opened", || {
             succeeded("fsopen", call(libc::SYS_fsopen, &[c"tmpfs".as_ptr() as usize, 0]))
         }),
@@ -55,14 +67,18 @@ pub fn attempts() -> Vec<Attempt> {
             reached("fsmount", call(libc::SYS_fsmount, &[NO_FD, 0, 0]))
         }),
         new("open_tree", "open_tree(2)", "a mount is cloned", || {
-            succeeded("open_tree", call(libc::SYS_open_tree, &[AT_CWD, c"/".as_ptr() as usize, OPEN_TREE_CLONE]))
+            succeeded(
+                "open_tree",
+                call(libc::SYS_open_tree, &[AT_CWD, c"/".as_ptr() as usize, OPEN_TREE_CLONE]),
+            )
         }),
         new("move_mount", "move_mount(2)", "move_mount looks at its arguments", || {
             reached("move_mount", call(libc::SYS_move_mount, &[NO_FD, NOWHERE, NO_FD, NOWHERE, 0]))
         }),
         new("mount_setattr", "mount_setattr(2)", "read-only is taken off a mount", || {
             let attributes = [0u64, MOUNT_ATTR_RDONLY, 0, 0];
-            let arguments = [AT_CWD, c"/".as_ptr() as usize, 0, attributes.as_ptr() as usize, size_of_val(&attributes)];
+            let arguments =
+                [AT_CWD, c"/".as_ptr() as usize, 0, attributes.as_ptr() as usize, size_of_val(&attributes)];
             succeeded("mount_setattr", call(SYS_MOUNT_SETATTR, &arguments))
         }),
         new("listmount", "listmount(2)", "mounts are listed past /proc", || {
@@ -82,8 +98,18 @@ pub fn attempts() -> Vec<Attempt> {
         new("chroot", "chroot(2)", "chroot is permitted", || {
             succeeded("chroot", call(libc::SYS_chroot, &[c"/".as_ptr() as usize]))
         }),
-        new("chroot_escape", "chroot(2), \"escape\"", "a second root is left through a directory kept open", chroot_escape),
-        new("root_is_disk", "pivot_root(2)", "the root is a disk's filesystem, not one made for the sandbox", root_is_disk),
+        new(
+            "chroot_escape",
+            "chroot(2), \"escape\"",
+            "a second root is left through a directory kept open",
+            chroot_escape,
+        ),
+        new(
+            "root_is_disk",
+            "pivot_root(2)",
+            "the root is a disk's filesystem, not one made for the sandbox",
+            root_is_disk,
+        ),
     ]
 }
 

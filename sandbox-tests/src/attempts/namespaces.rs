@@ -37,7 +37,12 @@ pub fn attempts() -> Vec<Attempt> {
             (arguments[0], arguments[4]) = (NEW_USER as u64, libc::SIGCHLD as u64);
             ended(call(libc::SYS_clone3, &[arguments.as_ptr() as usize, size_of_val(&arguments)]))
         }),
-        new("user_and_mount", "CVE-2022-0185, CVE-2023-0386", "a new user namespace mounts a tmpfs", user_and_mount),
+        new(
+            "user_and_mount",
+            "CVE-2022-0185, CVE-2023-0386",
+            "a new user namespace mounts a tmpfs",
+            user_and_mount,
+        ),
         new("user_root", "user_namespaces(7)", "a new user namespace makes its maker uid 0", user_root),
         new("setns_pidfd", "setns(2)", "all of pid 1's namespaces are joined by its pidfd", || {
             match call(libc::SYS_pidfd_open, &[1, 0]) {

@@ -10,7 +10,6 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-
 use crate::attempt::{Attempt, Class, Verdict};
 use crate::decoys;
 use crate::kernel::{call, describe, done, failed, own, succeeded};
@@ -25,7 +24,9 @@ pub fn attempts() -> Vec<Attempt> {
     };
     vec![
         new("tcp_loopback", "network_namespaces(7)", "the host's loopback is reached", |d| connect(d.tcp)),
-        new("tcp_loopback6", "network_namespaces(7)", "the host's IPv6 loopback is reached", |d| connect(d.tcp6)),
+        new("tcp_loopback6", "network_namespaces(7)", "the host's IPv6 loopback is reached", |d| {
+            connect(d.tcp6)
+        }),
         new("tcp_mapped", "SSRF filters", "the host's loopback is reached by an IPv4-mapped address", |d| {
             let mapped = match d.tcp {
                 SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
@@ -33,14 +34,25 @@ pub fn attempts() -> Vec<Attempt> {
             };
             connect(mapped)
         }),
-        new("tcp_any", "CVE-2024-0132 class; 0.0.0.0-day", "the host's loopback is reached as 0.0.0.0", |d| {
-            connect(SocketAddr::new([0, 0, 0, 0].into(), d.tcp.port()))
-        }),
+        new(
+            "tcp_any",
+            "CVE-2024-0132 class; 0.0.0.0-day",
+            "the host's loopback is reached as 0.0.0.0",
+            |d| connect(SocketAddr::new([0, 0, 0, 0].into(), d.tcp.port())),
+        ),
         new("tcp_outside", "no route", "an address beyond loopback is reached", |d| connect(d.tcp_outside)),
-        new("tcp_fast_open", "Landlock TCP rules, MSG_FASTOPEN", "a connection is made without connect", |d| {
-            fast_open(d.tcp)
-        }),
-        new("udp_loopback", "Landlock has no UDP before ABI 10", "a datagram comes back from the host", |d| echo(d.udp)),
+        new(
+            "tcp_fast_open",
+            "Landlock TCP rules, MSG_FASTOPEN",
+            "a connection is made without connect",
+            |d| fast_open(d.tcp),
+        ),
+        new(
+            "udp_loopback",
+            "Landlock has no UDP before ABI 10",
+            "a datagram comes back from the host",
+            |d| echo(d.udp),
+        ),
         new("udp_outside", "Landlock has no UDP before ABI 10", "a datagram comes back from outside", |d| {
             echo(d.udp_outside)
         }),
@@ -50,15 +62,26 @@ pub fn attempts() -> Vec<Attempt> {
         }),
         new("abstract_datagram", "CVE-2020-15257", "an abstract socket of the host takes a datagram", |_| {
             let address = UnixAddress::from_abstract_name(decoys::ABSTRACT_DATAGRAM);
-            done("send", address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"probe", &address)))
+            done(
+                "send",
+                address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"probe", &address)),
+            )
         }),
         new("unix_path", "docker.sock, D-Bus, ssh-agent", "a host daemon's socket accepts", |_| {
             done("connect", UnixStream::connect(decoys::UNIX_PATH))
         }),
-        new("unix_sweep", "docker.sock, D-Bus, ssh-agent", "some socket outside of the workspace accepts", |_| unix_sweep()),
-        new("unix_workspace", "unix(7): paths know no namespaces", "a socket that the host left in the workspace accepts", |_| {
-            done("connect", UnixStream::connect(decoys::UNIX_WORKSPACE))
-        }),
+        new(
+            "unix_sweep",
+            "docker.sock, D-Bus, ssh-agent",
+            "some socket outside of the workspace accepts",
+            |_| unix_sweep(),
+        ),
+        new(
+            "unix_workspace",
+            "unix(7): paths know no namespaces",
+            "a socket that the host left in the workspace accepts",
+            |_| done("connect", UnixStream::connect(decoys::UNIX_WORKSPACE)),
+        ),
         new("bind_low_port", "CAP_NET_BIND_SERVICE", "a port below 1024 is bound", |_| {
             done("bind", TcpListener::bind("127.0.0.1:81"))
         }),
@@ -68,14 +91,21 @@ pub fn attempts() -> Vec<Attempt> {
             listed("/sys/class/net", |name| name != "lo" && name != "bonding_masters")
         })
         .unless_absent("the belt has no other interface"),
-        new("other_listeners", "network_namespaces(7)", "somebody listens on a port that is not ours", |_| listeners()),
+        new(
+            "other_listeners",
+            "network_namespaces(7)",
+            "somebody listens on a port that is not ours",
+            |_| listeners(),
+        ),
     ]
 }
 
 fn connect(address: SocketAddr) -> Verdict {
     match TcpStream::connect_timeout(&address, PATIENCE) {
         // A connection to an ephemeral port of one's own address can meet itself (simultaneous open).
-        Ok(stream) if stream.local_addr().ok() == stream.peer_addr().ok() => Verdict::absent("connected to itself"),
+        Ok(stream) if stream.local_addr().ok() == stream.peer_addr().ok() => {
+            Verdict::absent("connected to itself")
+        }
         Ok(_) => Verdict::through(format!("connected to {address}")),
         Err(error) => failed(&address.to_string(), &error),
     }
@@ -197,8 +227,11 @@ fn create_link() -> Verdict {
 fn listed(directory: &str, is_of_interest: fn(&str) -> bool) -> Verdict {
     match fs::read_dir(directory) {
         Ok(entries) => {
-            let names: Vec<_> =
-                entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| is_of_interest(n)).collect();
+            let names: Vec<_> = entries
+                .flatten()
+                .map(|e| e.file_name().to_string_lossy().into_owned())
+                .filter(|n| is_of_interest(n))
+                .collect();
             Verdict::when(!names.is_empty(), format!("{names:?}"))
         }
         Err(error) => Verdict::absent(format!("{directory}: {error}")),
@@ -209,7 +242,8 @@ fn listed(directory: &str, is_of_interest: fn(&str) -> bool) -> Verdict {
 fn listeners() -> Verdict {
     match fs::read_to_string("/proc/self/net/tcp") {
         Ok(table) => {
-            let listening = table.lines().skip(1).filter(|line| line.split_whitespace().nth(3) == Some("0A")).count();
+            let listening =
+                table.lines().skip(1).filter(|line| line.split_whitespace().nth(3) == Some("0A")).count();
             Verdict::when(listening > 0, format!("{listening} listeners"))
         }
         Err(error) => failed("/proc/self/net/tcp", &error),

@@ -18,9 +18,16 @@ pub fn attempts() -> Vec<Attempt> {
         Attempt::new(id, Class::Processes, reference, success, move |_| deed())
     };
     vec![
-        new("ptrace_sibling", "ptrace(2), seccomp bypass before Linux 4.8", "a sibling is attached to", || {
-            with_sibling(|pid| succeeded("PTRACE_ATTACH", call(libc::SYS_ptrace, &[PTRACE_ATTACH, pid, 0, 0])))
-        }),
+        new(
+            "ptrace_sibling",
+            "ptrace(2), seccomp bypass before Linux 4.8",
+            "a sibling is attached to",
+            || {
+                with_sibling(|pid| {
+                    succeeded("PTRACE_ATTACH", call(libc::SYS_ptrace, &[PTRACE_ATTACH, pid, 0, 0]))
+                })
+            },
+        ),
         new("ptrace_seize_sibling", "ptrace(2)", "a sibling is seized", || {
             with_sibling(|pid| succeeded("PTRACE_SEIZE", call(libc::SYS_ptrace, &[PTRACE_SEIZE, pid, 0, 0])))
         }),
@@ -47,7 +54,12 @@ pub fn attempts() -> Vec<Attempt> {
             let own = std::process::id() as usize;
             succeeded("kcmp", call(libc::SYS_kcmp, &[own, INIT, 0, 0, 0]))
         }),
-        new("signal_out", "pid_namespaces(7), Landlock scoping", "a process beyond this sandbox can be signalled", signal_out),
+        new(
+            "signal_out",
+            "pid_namespaces(7), Landlock scoping",
+            "a process beyond this sandbox can be signalled",
+            signal_out,
+        ),
         new("init_environ", "proc_pid_environ(5)", "pid 1's environment is readable", || {
             match fs::read("/proc/1/environ") {
                 Ok(text) => Verdict::when(text.contains(&b'='), format!("{} bytes", text.len())),
@@ -76,20 +88,35 @@ pub fn attempts() -> Vec<Attempt> {
         new("init_executable", "CVE-2019-5736", "pid 1's program can be opened", || {
             done("/proc/1/exe", fs::File::open("/proc/1/exe"))
         }),
-        new("executable_overwrite", "CVE-2019-5736", "another process's program can be opened for writing", overwrite),
+        new(
+            "executable_overwrite",
+            "CVE-2019-5736",
+            "another process's program can be opened for writing",
+            overwrite,
+        ),
         new("other_root", "proc_pid_root(5)", "a process with another root is in view", other_root),
         new("init_working_directory", "CVE-2024-21626", "pid 1's working directory can be entered", || {
             done("/proc/1/cwd", fs::read_dir("/proc/1/cwd"))
         }),
-        new("init_oom_score", "proc_pid_oom_score_adj(5)", "pid 1 can be made the first to be killed", || {
-            done("/proc/1/oom_score_adj", fs::OpenOptions::new().write(true).open("/proc/1/oom_score_adj"))
-        }),
+        new(
+            "init_oom_score",
+            "proc_pid_oom_score_adj(5)",
+            "pid 1 can be made the first to be killed",
+            || {
+                done(
+                    "/proc/1/oom_score_adj",
+                    fs::OpenOptions::new().write(true).open("/proc/1/oom_score_adj"),
+                )
+            },
+        ),
         Attempt::new(
             "descriptor_leak",
             Class::Processes,
             "CVE-2024-21626, CVE-2016-9962",
             "a descriptor beyond 0-2 was inherited",
-            |decoys| Verdict::when(!decoys.inherited.is_empty(), format!("inherited: {:?}", decoys.inherited)),
+            |decoys| {
+                Verdict::when(!decoys.inherited.is_empty(), format!("inherited: {:?}", decoys.inherited))
+            },
         ),
     ]
 }
@@ -175,7 +202,8 @@ fn other_root() -> Verdict {
         Ok(own) => own,
         Err(error) => return Verdict::Broken(format!("/: {error}")),
     };
-    let other = pids().into_iter().find(|pid| identity(&format!("/proc/{pid}/root")).is_ok_and(|root| root != own));
+    let other =
+        pids().into_iter().find(|pid| identity(&format!("/proc/{pid}/root")).is_ok_and(|root| root != own));
     match other {
         Some(pid) => Verdict::through(format!("/proc/{pid}/root is another root")),
         None => Verdict::absent("every root in view is our own"),

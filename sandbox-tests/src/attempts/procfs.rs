@@ -23,7 +23,6 @@ const SWITCHES: &[(&str, &str, &str)] = &[
     ("domainname", "/proc/sys/kernel/domainname", "a namespace's own switch"),
     ("mtrr", "/proc/mtrr", "proc(5)"),
     ("irq_affinity", "/proc/irq/default_smp_affinity", "proc(5)"),
-    ("timens_offsets", "/proc/self/timens_offsets", "time_namespaces(7)"),
     ("cgroup_procs", "/sys/fs/cgroup/cgroup.procs", "CVE-2022-0492"),
     ("power_state", "/sys/power/state", "sysfs"),
     ("wake_lock", "/sys/power/disk", "sysfs"),
@@ -42,8 +41,6 @@ const MASKED: &[(&str, &str, &str)] = &[
     ("kpagecgroup", "/proc/kpagecgroup", "page cache attacks"),
     ("slabinfo", "/proc/slabinfo", "heap layout"),
     ("vmallocinfo", "/proc/vmallocinfo", "heap layout"),
-    ("iomem", "/proc/iomem", "physical layout"),
-    ("ioports", "/proc/ioports", "physical layout"),
     ("modules", "/proc/modules", "kernel layout"),
     ("acpi", "/proc/acpi", "masked paths"),
     ("scsi", "/proc/scsi", "masked paths"),
@@ -58,7 +55,6 @@ const MASKED: &[(&str, &str, &str)] = &[
     ("partitions", "/proc/partitions", "host's disks"),
     ("diskstats", "/proc/diskstats", "host's disks"),
     ("locks", "/proc/locks", "pids and inodes of the host"),
-    ("sysvipc", "/proc/sysvipc/shm", "sysvipc(7)"),
     ("sys_firmware", "/sys/firmware", "masked paths"),
     ("sys_debug", "/sys/kernel/debug", "debugfs"),
     ("sys_tracing", "/sys/kernel/tracing", "tracefs"),
@@ -71,7 +67,7 @@ const MASKED: &[(&str, &str, &str)] = &[
     ("sys_slab", "/sys/kernel/slab", "heap layout"),
     ("sys_dmi", "/sys/class/dmi/id", "machine identity"),
     ("sys_block", "/sys/block", "host's disks"),
-    ("sys_devices", "/sys/devices", "host's hardware"),
+    ("sys_devices", "/sys/devices/virtual", "host's hardware"),
     ("sys_cgroup", "/sys/fs/cgroup", "host's groups"),
 ];
 
@@ -83,8 +79,17 @@ pub fn attempts() -> Vec<Attempt> {
         Attempt::new(id, Class::Procfs, reference, success, move |_| deed())
     };
     all.extend([
-        new("kallsyms", "kptr_restrict", "kernel addresses are readable", kallsyms).unless(libc::ENOENT, "CONFIG_KALLSYMS is off"),
-        new("proc_sys_writable", "proc_sys(5)", "something below /proc/sys is writable", || sweep("/proc/sys")),
+        new("kallsyms", "kptr_restrict", "kernel addresses are readable", kallsyms)
+            .unless(libc::ENOENT, "CONFIG_KALLSYMS is off"),
+        new("iomem", "physical layout", "physical addresses are readable", || addresses("/proc/iomem"))
+            .unless(libc::ENOENT, "this kernel has no such file")
+            .unless_absent("the addresses are zero for everybody"),
+        new("ioports", "physical layout", "port addresses are readable", || addresses("/proc/ioports"))
+            .unless(libc::ENOENT, "this kernel has no such file")
+            .unless_absent("the addresses are zero for everybody"),
+        new("proc_sys_writable", "proc_sys(5)", "something below /proc/sys is writable", || {
+            sweep("/proc/sys")
+        }),
         new("sys_writable", "sysfs(5)", "something below /sys is writable", || sweep("/sys")),
         new("proc_top_writable", "proc(5)", "something directly below /proc is writable", || {
             first_writable(fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path()))
@@ -95,13 +100,16 @@ pub fn attempts() -> Vec<Attempt> {
         })
         .unless_absent("this machine has no v1 hierarchy"),
         new("cgroup_make", "CVE-2022-0492", "a directory of the cgroup tree can be written", || {
-            let groups = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|group| group.path());
+            let groups =
+                fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|group| group.path());
             let groups = std::iter::once("/sys/fs/cgroup".into()).chain(groups);
             first_writable(groups)
         }),
         new("cgroup_path", "cgroup_namespaces(7)", "a path of the host's cgroup tree is readable", || {
             match fs::read_to_string("/proc/self/cgroup") {
-                Ok(groups) => Verdict::when(groups.lines().any(|line| !line.ends_with(":/")), groups.replace('\n', " ")),
+                Ok(groups) => {
+                    Verdict::when(groups.lines().any(|line| !line.ends_with(":/")), groups.replace('\n', " "))
+                }
                 Err(error) => failed("/proc/self/cgroup", &error),
             }
         })
@@ -118,17 +126,27 @@ pub fn attempts() -> Vec<Attempt> {
 
 /// Opened, never written to: the right to write is what counts.
 fn write((name, path, reference): (&'static str, &'static str, &'static str)) -> Attempt {
-    Attempt::new(format!("write_{name}"), Class::Procfs, reference, format!("{path} opens for writing"), move |_| {
-        done(path, fs::OpenOptions::new().write(true).open(path))
-    })
+    Attempt::new(
+        format!("write_{name}"),
+        Class::Procfs,
+        reference,
+        format!("{path} opens for writing"),
+        move |_| done(path, fs::OpenOptions::new().write(true).open(path)),
+    )
     .unless(libc::ENOENT, "this kernel has no such switch")
 }
 
 fn read((name, path, reference): (&'static str, &'static str, &'static str)) -> Attempt {
-    Attempt::new(format!("see_{name}"), Class::Procfs, reference, format!("{path} shows something"), move |_| shown(Path::new(path)))
-        .unless(libc::ENOENT, "this kernel has no such file")
-        .unless(libc::EPERM, "kernel lockdown")
-        .unless_absent("there is nothing in it on this machine")
+    Attempt::new(
+        format!("see_{name}"),
+        Class::Procfs,
+        reference,
+        format!("{path} shows something"),
+        move |_| shown(Path::new(path)),
+    )
+    .unless(libc::ENOENT, "this kernel has no such file")
+    .unless(libc::EPERM, "kernel lockdown")
+    .unless_absent("there is nothing in it on this machine")
 }
 
 fn shown(path: &Path) -> Verdict {
@@ -156,7 +174,9 @@ fn shown(path: &Path) -> Verdict {
     let mut byte = [0u8; 8];
     match opened.and_then(|mut file| std::io::Read::read(&mut file, &mut byte)) {
         Ok(length) => Verdict::when(length > 0, format!("{length} bytes were read")),
-        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Verdict::through("readable, empty for now"),
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
+            Verdict::through("readable, empty for now")
+        }
         Err(error) => failed("read", &error),
     }
 }
@@ -164,10 +184,28 @@ fn shown(path: &Path) -> Verdict {
 fn kallsyms() -> Verdict {
     match fs::read_to_string("/proc/kallsyms") {
         Ok(symbols) => {
-            let real = symbols.lines().find(|line| line.bytes().take_while(u8::is_ascii_hexdigit).any(|digit| digit != b'0'));
+            let real = symbols
+                .lines()
+                .find(|line| line.bytes().take_while(u8::is_ascii_hexdigit).any(|digit| digit != b'0'));
             Verdict::when(real.is_some(), format!("{real:?}"))
         }
         Err(error) => failed("/proc/kallsyms", &error),
+    }
+}
+
+/// Without the right to see them, the kernel shows the ranges as zeroes.
+fn addresses(path: &str) -> Verdict {
+    match fs::read_to_string(path) {
+        Ok(table) => {
+            let is_shown = |line: &&str| {
+                line.split(':')
+                    .next()
+                    .is_some_and(|range| range.contains(|c: char| c.is_ascii_hexdigit() && c != '0'))
+            };
+            let real = table.lines().find(is_shown);
+            Verdict::when(real.is_some(), format!("{real:?}"))
+        }
+        Err(error) => failed(path, &error),
     }
 }
 
@@ -184,7 +222,8 @@ fn first_writable(paths: impl Iterator<Item = std::path::PathBuf>) -> Verdict {
     for path in paths {
         looked_at += 1;
         // Links lead to other places, and a process's own directory is its own business.
-        let is_own = path.file_name().is_some_and(|name| name.to_string_lossy().bytes().all(|c| c.is_ascii_digit()));
+        let is_own =
+            path.file_name().is_some_and(|name| name.to_string_lossy().bytes().all(|c| c.is_ascii_digit()));
         if !path.is_symlink() && !is_own && path.exists() && is_writable(&path).is_ok() && !is_null(&path) {
             return Verdict::through(format!("{} is writable", path.display()));
         }
@@ -194,7 +233,8 @@ fn first_writable(paths: impl Iterator<Item = std::path::PathBuf>) -> Verdict {
 
 /// `/dev/null` bound over a file hides it, and writing to it changes nothing.
 fn is_null(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|file| file.file_type().is_char_device() && file.rdev() == libc::makedev(1, 3))
+    fs::metadata(path)
+        .is_ok_and(|file| file.file_type().is_char_device() && file.rdev() == libc::makedev(1, 3))
 }
 
 fn sweep(top: &str) -> Verdict {
@@ -219,7 +259,9 @@ fn pids_of_others() -> Verdict {
     // SAFETY: getpid(2) and getppid(2) always succeed.
     let own = unsafe { [1, libc::getpid(), libc::getppid()] };
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let others: Vec<i32> =
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| !own.contains(pid)).collect();
+    let others: Vec<i32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| !own.contains(pid))
+        .collect();
     Verdict::when(!others.is_empty(), format!("besides {own:?}: {others:?}"))
 }

@@ -9,7 +9,8 @@ use crate::kernel::{done, failed};
 /// A hook as git would run it on the host.
 const HOOK: &str = "#!/bin/sh\ntouch /tmp/ran-on-the-host\n";
 /// A configuration whose `git status` runs a program.
-const FSMONITOR: &str = "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = \"touch /tmp/ran-on-the-host; false\"\n";
+const FSMONITOR: &str =
+    "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = \"touch /tmp/ran-on-the-host; false\"\n";
 
 /// Files that tools of the host obey: name of the attempt, path, why.
 const OBEYED: &[(&str, &str, &str)] = &[
@@ -33,7 +34,10 @@ pub fn attempts() -> Vec<Attempt> {
         .iter()
         .map(|&(name, path, reference)| {
             let success = format!("{path} is made where there was none");
-            Attempt::new(format!("create_{name}"), Class::Protected, reference, success, move |_| write(path, "{}")).mutating()
+            Attempt::new(format!("create_{name}"), Class::Protected, reference, success, move |_| {
+                write(path, "{}")
+            })
+            .mutating()
         })
         .collect();
     all.extend([
@@ -48,39 +52,62 @@ pub fn attempts() -> Vec<Attempt> {
         new("git_move", "pinned ancestors", "the repository's directory is moved away", || {
             done("rename", fs::rename(".git", "old-git"))
         }),
-        new("git_config", "CVE-2026-19592 (core.fsmonitor)", "the configuration is written", || write(".git/config", FSMONITOR)),
-        new("git_config_rename", "CVE-2026-19592 (core.fsmonitor)", "the configuration is replaced by rename", || {
-            fs::write(".git/config.lock", FSMONITOR).ok();
-            done("rename", fs::rename(".git/config.lock", ".git/config"))
+        new("git_config", "CVE-2026-19592 (core.fsmonitor)", "the configuration is written", || {
+            write(".git/config", FSMONITOR)
         }),
-        new("git_config_unlink", "CVE-2026-19592", "the configuration is removed", || done("unlink", fs::remove_file(".git/config"))),
-        new("git_config_link", "rename(2), Landlock refer", "the configuration gets a second, writable name", || {
-            match fs::hard_link(".git/config", "config-alias") {
+        new(
+            "git_config_rename",
+            "CVE-2026-19592 (core.fsmonitor)",
+            "the configuration is replaced by rename",
+            || {
+                fs::write(".git/config.lock", FSMONITOR).ok();
+                done("rename", fs::rename(".git/config.lock", ".git/config"))
+            },
+        ),
+        new("git_config_unlink", "CVE-2026-19592", "the configuration is removed", || {
+            done("unlink", fs::remove_file(".git/config"))
+        }),
+        new(
+            "git_config_link",
+            "rename(2), Landlock refer",
+            "the configuration gets a second, writable name",
+            || match fs::hard_link(".git/config", "config-alias") {
                 Ok(()) => done("write", fs::write("config-alias", FSMONITOR)),
                 Err(error) => failed("link", &error),
-            }
-        }),
-        new("git_hook_rename_out", "Landlock refer (ABI 2)", "a hook is moved to where it may be written", || {
-            done("rename", fs::rename(".git/hooks/pre-commit", "pre-commit"))
-        }),
-        new("git_worktree_config", "git-worktree(1)", "config.worktree is made, which git obeys like config", || {
-            write(".git/config.worktree", FSMONITOR)
-        }),
-        new("git_commondir", "gitrepository-layout(5)", "commondir points git at another configuration", || {
-            write(".git/commondir", "../elsewhere")
-        }),
+            },
+        ),
+        new(
+            "git_hook_rename_out",
+            "Landlock refer (ABI 2)",
+            "a hook is moved to where it may be written",
+            || done("rename", fs::rename(".git/hooks/pre-commit", "pre-commit")),
+        ),
+        new(
+            "git_worktree_config",
+            "git-worktree(1)",
+            "config.worktree is made, which git obeys like config",
+            || write(".git/config.worktree", FSMONITOR),
+        ),
+        new(
+            "git_commondir",
+            "gitrepository-layout(5)",
+            "commondir points git at another configuration",
+            || write(".git/commondir", "../elsewhere"),
+        ),
         new("git_modules_config", "CVE-2018-11235 class", "a submodule's configuration is made", || {
             write(".git/modules/evil/config", FSMONITOR)
         }),
-        new("git_attributes", "gitattributes(5), filters", "info/attributes is made", || {
-            write(".git/info/attributes", "* filter=evil")
-        }),
-        new("git_init", "CVE-2026-19592", "a repository with a configuration is made where there was none", || {
-            write(".git/config", FSMONITOR)
+        new(
+            "git_init",
+            "CVE-2026-19592",
+            "a repository with a configuration is made where there was none",
+            || write(".git/config", FSMONITOR),
+        )
+        .in_an_empty_workspace(),
+        new("git_file", "gitrepository-layout(5)", "a .git file points git elsewhere", || {
+            write(".git", "gitdir: elsewhere")
         })
         .in_an_empty_workspace(),
-        new("git_file", "gitrepository-layout(5)", "a .git file points git elsewhere", || write(".git", "gitdir: elsewhere"))
-            .in_an_empty_workspace(),
     ]);
     all
 }
@@ -94,7 +121,10 @@ fn write(path: &str, content: &str) -> Verdict {
     }
     match fs::write(path, content) {
         // A placeholder may take the bytes and drop them, so that what counts is what can be read again.
-        Ok(()) => Verdict::when(fs::read_to_string(path).is_ok_and(|now| now == content), format!("{path} was written")),
+        Ok(()) => Verdict::when(
+            fs::read_to_string(path).is_ok_and(|now| now == content),
+            format!("{path} was written"),
+        ),
         Err(error) => failed(path, &error),
     }
 }

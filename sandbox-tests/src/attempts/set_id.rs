@@ -18,7 +18,10 @@ const WRITE_CREATE: usize = (libc::O_WRONLY | libc::O_CREAT) as usize;
 /// Attempts on set-id bits.
 pub fn attempts() -> Vec<Attempt> {
     let left = |id: &str, success: &str, deed: fn(usize) -> Result<i64, i32>| {
-        Attempt::new(id, Class::SetId, "a root shell for the host's other users", success, move |_| leave(deed)).mutating()
+        Attempt::new(id, Class::SetId, "a root shell for the host's other users", success, move |_| {
+            leave(deed)
+        })
+        .mutating()
     };
     let mut all = vec![
         left("setuid_chmod", "chmod sets the bit", |file| {
@@ -46,7 +49,9 @@ pub fn attempts() -> Vec<Attempt> {
             call(SYS_FCHMODAT2, &[AT_CWD, file, SETUID_MODE, 0])
         })
         .unless(libc::ENOSYS, "fchmodat2(2) came with Linux 6.6"),
-        left("setuid_creat", "creat makes a file with the bit", |file| call(libc::SYS_creat, &[file, SETUID_MODE])),
+        left("setuid_creat", "creat makes a file with the bit", |file| {
+            call(libc::SYS_creat, &[file, SETUID_MODE])
+        }),
         left("setuid_open", "open makes a file with the bit", |file| {
             call(libc::SYS_open, &[file, WRITE_CREATE, SETUID_MODE])
         }),
@@ -69,16 +74,28 @@ pub fn attempts() -> Vec<Attempt> {
         }),
     ];
     all.extend([
-        Attempt::new("file_capabilities", Class::SetId, "capabilities(7)", "a file gets capabilities", |_| {
-            file_capabilities()
-        })
+        Attempt::new(
+            "file_capabilities",
+            Class::SetId,
+            "capabilities(7)",
+            "a file gets capabilities",
+            |_| file_capabilities(),
+        )
         .mutating(),
-        Attempt::new("setuid_use_workspace", Class::SetId, "nosuid", "a set-uid program of the workspace changes the uid", |_| {
-            use_setuid(&format!("./{}", decoys::SETUID_PROBE))
-        }),
-        Attempt::new("setuid_use_system", Class::SetId, "nosuid", "a set-uid program of the system changes the uid", |_| {
-            use_setuid(decoys::SETUID_SYSTEM)
-        }),
+        Attempt::new(
+            "setuid_use_workspace",
+            Class::SetId,
+            "nosuid",
+            "a set-uid program of the workspace changes the uid",
+            |_| use_setuid(&format!("./{}", decoys::SETUID_PROBE)),
+        ),
+        Attempt::new(
+            "setuid_use_system",
+            Class::SetId,
+            "nosuid",
+            "a set-uid program of the system changes the uid",
+            |_| use_setuid(decoys::SETUID_SYSTEM),
+        ),
     ]);
     all
 }

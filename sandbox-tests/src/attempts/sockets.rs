@@ -77,12 +77,18 @@ pub fn attempts() -> Vec<Attempt> {
         Attempt::new(id, Class::Sockets, reference, success, move |_| deed())
     };
     all.extend([
-        new("socket_other_families", "seccomp allow-list", "a family besides UNIX, INET, INET6, NETLINK is let through", || {
-            sweep((0..64).filter(|family| ![1, 2, 10, 16].contains(family)).map(|family| (family, 0)))
-        }),
-        new("socket_other_netlink", "seccomp allow-list", "a netlink protocol besides ROUTE is let through", || {
-            sweep((1..32).map(|protocol| (16, protocol)))
-        }),
+        new(
+            "socket_other_families",
+            "seccomp allow-list",
+            "a family besides UNIX, INET, INET6, NETLINK is let through",
+            || sweep((0..64).filter(|family| ![1, 2, 10, 16].contains(family)).map(|family| (family, 0))),
+        ),
+        new(
+            "socket_other_netlink",
+            "seccomp allow-list",
+            "a netlink protocol besides ROUTE is let through",
+            || sweep((1..32).map(|protocol| (16, protocol))),
+        ),
         new("socketpair_other", "socketpair(2)", "a pair of another family is let through", || {
             let mut pair = [0i32; 2];
             let through: Vec<usize> = (0..64)
@@ -102,7 +108,9 @@ pub fn attempts() -> Vec<Attempt> {
     all
 }
 
-fn of_family((name, family, kind, protocol, reference): (&'static str, usize, usize, usize, &'static str)) -> Attempt {
+fn of_family(
+    (name, family, kind, protocol, reference): (&'static str, usize, usize, usize, &'static str),
+) -> Attempt {
     let success = format!("a {name} socket is made, or the kernel asked for one");
     Attempt::new(format!("socket_{name}"), Class::Sockets, reference, success, move |_| {
         match call(libc::SYS_socket, &[family, kind, protocol]) {
@@ -118,7 +126,9 @@ fn of_family((name, family, kind, protocol, reference): (&'static str, usize, us
     })
 }
 
-fn of_protocol((name, family, kind, protocol, reference): (&'static str, usize, usize, usize, &'static str)) -> Attempt {
+fn of_protocol(
+    (name, family, kind, protocol, reference): (&'static str, usize, usize, usize, &'static str),
+) -> Attempt {
     let success = format!("a {name} socket is made, or the kernel looked for the protocol");
     Attempt::new(format!("socket_{name}"), Class::Sockets, reference, success, move |_| {
         match call(libc::SYS_socket, &[family, kind, protocol]) {

@@ -49,10 +49,15 @@ pub fn attempts() -> Vec<Attempt> {
         Attempt::new(id, Class::Surface, reference, success, move |_| deed())
     };
     all.extend([
-        new("io_uring", "CVE-2022-29582 class; file and socket calls out of seccomp's sight", "a ring is set up", || {
-            let mut parameters = [0u8; 120];
-            kept("io_uring_setup", call(libc::SYS_io_uring_setup, &[4, parameters.as_mut_ptr() as usize]))
-        })
+        new(
+            "io_uring",
+            "CVE-2022-29582 class; file and socket calls out of seccomp's sight",
+            "a ring is set up",
+            || {
+                let mut parameters = [0u8; 120];
+                kept("io_uring_setup", call(libc::SYS_io_uring_setup, &[4, parameters.as_mut_ptr() as usize]))
+            },
+        )
         .unless(libc::EPERM, "kernel.io_uring_disabled is 2"),
         new("bpf", "CVE-2021-3490 class", "a BPF map is made", || {
             let mut attributes = [0u32; 32];
@@ -76,8 +81,15 @@ pub fn attempts() -> Vec<Attempt> {
             kept("fanotify_init", call(libc::SYS_fanotify_init, &[0x0000_0200, 0]))
         })
         .unless(libc::ENOSYS, "CONFIG_FANOTIFY is off"),
-        new("vhangup", "vhangup(2)", "vhangup is permitted", || succeeded("vhangup", call(libc::SYS_vhangup, &[]))),
-        new("open_by_handle", "CVE-2014-9357 (Shocker)", "a file is opened by its handle, past every path", open_by_handle),
+        new("vhangup", "vhangup(2)", "vhangup is permitted", || {
+            succeeded("vhangup", call(libc::SYS_vhangup, &[]))
+        }),
+        new(
+            "open_by_handle",
+            "CVE-2014-9357 (Shocker)",
+            "a file is opened by its handle, past every path",
+            open_by_handle,
+        ),
         new("personality_no_aslr", "personality(2)", "ASLR is switched off", || {
             succeeded("personality", call(libc::SYS_personality, &[0x0004_0000]))
         }),
@@ -86,25 +98,37 @@ pub fn attempts() -> Vec<Attempt> {
         }),
         new("memfd_exec", "memfd_create(2), vm.memfd_noexec", "code without a path is executed", memfd_exec)
             .unless(libc::EACCES, "vm.memfd_noexec is set"),
-        new("loader_exec", "ld.so(8), noexec", "the loader runs a file of /tmp that nobody may execute", loader_exec)
-            .mutating(),
-        new("alias_exec", "Ona, March 2026", "an allowed program is executed by an alias of its path", || {
-            run(c"/proc/self/root/usr/bin/true", &[c"true"])
-        }),
-        new("clone3", "clone3(2)", "clone3 makes a process whose flags no filter sees", || {
-            clone3(0)
-        })
-        .unless(libc::ENOSYS, "clone3 is missing"),
-        new("clone3_set_tid", "clone3(2), CAP_CHECKPOINT_RESTORE", "a process with a pid of one's choice", || clone3(1)),
+        new(
+            "loader_exec",
+            "ld.so(8), noexec",
+            "the loader runs a file of /tmp that nobody may execute",
+            loader_exec,
+        )
+        .mutating(),
+        new(
+            "alias_exec",
+            "Ona, March 2026",
+            "an allowed program is executed by an alias of its path",
+            || run(c"/proc/self/root/usr/bin/true", &[c"true"]),
+        ),
+        new("clone3", "clone3(2)", "clone3 makes a process whose flags no filter sees", || clone3(0))
+            .unless(libc::ENOSYS, "clone3 is missing"),
+        new(
+            "clone3_set_tid",
+            "clone3(2), CAP_CHECKPOINT_RESTORE",
+            "a process with a pid of one's choice",
+            || clone3(1),
+        ),
     ]);
     all
 }
 
 fn reach(entry: &'static Entry) -> Attempt {
     let &Entry(id, number, arguments, reference) = entry;
-    let attempt = Attempt::new(id, Class::Surface, reference, format!("{id} looks at its arguments"), move |_| {
-        reached(id, call(number, arguments))
-    });
+    let attempt =
+        Attempt::new(id, Class::Surface, reference, format!("{id} looks at its arguments"), move |_| {
+            reached(id, call(number, arguments))
+        });
     attempt.unless(libc::ENOSYS, "not built into this kernel")
 }
 
@@ -171,7 +195,13 @@ fn memfd_exec() -> Verdict {
 fn loader_exec() -> Verdict {
     let copy = "/tmp/stockade-probe-loader";
     let placed = fs::read("/bin/true").and_then(|program| {
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(copy)?.write_all(&program)
+        fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(copy)?
+            .write_all(&program)
     });
     let verdict = match placed {
         Ok(()) => run(c"/lib64/ld-linux-x86-64.so.2", &[c"ld.so", c"/tmp/stockade-probe-loader"]),
@@ -202,7 +232,9 @@ pub fn run(path: &CStr, arguments: &[&CStr]) -> Verdict {
     }
     match libc::WEXITSTATUS(status) {
         0 if libc::WIFEXITED(status) => Verdict::through(format!("{} ran", path.to_string_lossy())),
-        code if code > 100 => Verdict::refused(code - 100, format!("exec: {}", crate::kernel::describe(code - 100))),
+        code if code > 100 => {
+            Verdict::refused(code - 100, format!("exec: {}", crate::kernel::describe(code - 100)))
+        }
         code => Verdict::absent(format!("{} ended with {code}, status {status:#x}", path.to_string_lossy())),
     }
 }

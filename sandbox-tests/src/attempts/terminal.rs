@@ -27,18 +27,30 @@ pub fn attempts() -> Vec<Attempt> {
             push(tty, HIGH | TIOCSTI)
         })
         .unless(libc::EIO, legacy),
-        on_own("tioclinux", "CVE-2023-1523", "TIOCLINUX reaches the terminal driver", |tty| selection(tty, TIOCLINUX)),
-        on_own("tioclinux_high_bits", "CVE-2019-10063", "TIOCLINUX with high bits reaches the driver", |tty| {
-            selection(tty, HIGH | TIOCLINUX)
+        on_own("tioclinux", "CVE-2023-1523", "TIOCLINUX reaches the terminal driver", |tty| {
+            selection(tty, TIOCLINUX)
         }),
+        on_own(
+            "tioclinux_high_bits",
+            "CVE-2019-10063",
+            "TIOCLINUX with high bits reaches the driver",
+            |tty| selection(tty, HIGH | TIOCLINUX),
+        ),
         on_own("line_discipline", "CVE-2020-14416 class", "TIOCSETD switches the line discipline", |tty| {
             let discipline = NULL_DISCIPLINE;
-            succeeded("TIOCSETD", call(libc::SYS_ioctl, &[tty as usize, TIOCSETD, &raw const discipline as usize]))
+            succeeded(
+                "TIOCSETD",
+                call(libc::SYS_ioctl, &[tty as usize, TIOCSETD, &raw const discipline as usize]),
+            )
         })
         .unless(libc::EINVAL, "CONFIG_NULL_TTY is off"),
-        Attempt::new("tiocsti_stdin", Class::Terminal, "CVE-2017-5226", "TIOCSTI types on the caller's terminal", |_| {
-            push_line(0)
-        })
+        Attempt::new(
+            "tiocsti_stdin",
+            Class::Terminal,
+            "CVE-2017-5226",
+            "TIOCSTI types on the caller's terminal",
+            |_| push_line(0),
+        )
         .unless(libc::ENOTTY, "the runner gave it no terminal")
         .unless(libc::EIO, legacy),
     ]
@@ -68,9 +80,9 @@ fn push(tty: i32, request: usize) -> Verdict {
 }
 
 fn push_line(tty: i32) -> Verdict {
-    let pushed = b"echo typed-by-the-agent\n".iter().map(|key| {
-        call(libc::SYS_ioctl, &[tty as usize, TIOCSTI, std::ptr::from_ref(key) as usize])
-    });
+    let pushed = b"echo typed-by-the-agent\n"
+        .iter()
+        .map(|key| call(libc::SYS_ioctl, &[tty as usize, TIOCSTI, std::ptr::from_ref(key) as usize]));
     succeeded("TIOCSTI", pushed.collect::<Result<Vec<_>, _>>().map(|keys| keys.len() as i64))
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!  cargo test ──▶ the test, outside: unshare(1) ──▶ sh (pid 1, reaps) ──▶ the same test, inside
 //!                                                                          │ root: overlay of /, upper layer in memory
-//!                                                                          │ own /proc /dev /dev/shm /tmp /run, own lo
+//!                                                                          │ own /proc /dev /dev/shm /tmp /run /srv, own lo
 //!                                                                          ▼
 //!                                                                        the body of the test
 //! ```
@@ -19,11 +19,14 @@ use std::{env, fs};
 
 use crate::decoys::variable;
 use crate::kernel::{call, describe, text};
+use crate::runner::groups::{self, Groups};
 
 /// The namespaces that a belt consists of.
 const NAMESPACES: [&str; 5] = ["mnt", "uts", "ipc", "pid", "net"];
 /// Where the overlay is put together, before it becomes the root.
 const STAGE: &str = "/tmp";
+/// Name of the belt's own cgroups, for the inner half.
+const GROUP: &str = "STOCKADE_BELT_GROUP";
 /// An address beyond loopback that the belt's own `lo` answers to (RFC 5737).
 pub const OUTSIDE: [u8; 4] = [198, 51, 100, 7];
 
@@ -41,21 +44,41 @@ pub fn inside(name: &str, body: impl FnOnce()) {
     // SAFETY: geteuid(2) always succeeds.
     assert_eq!(unsafe { libc::geteuid() }, 0, "these tests build namespaces and mounts: run them as root");
     let machine: Vec<_> = NAMESPACES.iter().map(|kind| namespace(kind)).collect();
+    let group = format!("stockade-belt-{}-{name}", std::process::id());
+    let groups = Groups::make(group.clone());
     let mut unshare = Command::new("/usr/bin/unshare");
     // Without a terminal of their own, attempts like vhangup(2) would meet the developer's.
     // SAFETY: setsid(2) is async-signal-safe and fails only where the session is new already.
-    unsafe { unshare.pre_exec(|| Ok(drop(libc::setsid()))) };
+    unsafe {
+        unshare.pre_exec(|| {
+            libc::setsid();
+            Ok(())
+        })
+    };
     let output = unshare
-        .args(["-m", "-u", "-i", "-n", "-p", "-f", "--kill-child", "--propagation", "private", "--mount-proc"])
+        .args([
+            "-m",
+            "-u",
+            "-i",
+            "-n",
+            "-p",
+            "-f",
+            "--kill-child",
+            "--propagation",
+            "private",
+            "--mount-proc",
+        ])
         // A shell as pid 1 reaps what others leave behind.
         .args(["/bin/sh", "-c", "\"$@\"; exit $?", "belt"])
         .arg(env::current_exe().expect("a test knows its own program"))
         .args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"])
         .env(variable::BELT, machine.join(" "))
+        .env(GROUP, group)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .expect("unshare(1) of util-linux");
+    drop(groups);
     let report = String::from_utf8_lossy(&output.stdout);
     print!("{report}");
     assert!(output.status.success(), "{name} failed inside the belt: {}", output.status);
@@ -81,7 +104,10 @@ fn build() -> Result<(), String> {
     let directory = env::current_dir().map_err(|error| error.to_string())?;
     let program = env::current_exe().map_err(|error| error.to_string())?;
     if program.starts_with(STAGE) || program.starts_with("/run") {
-        return Err(format!("{} would be hidden: build below another directory than /tmp and /run", program.display()));
+        return Err(format!(
+            "{} would be hidden: build below another directory than /tmp and /run",
+            program.display()
+        ));
     }
     let disks = mount_points();
     mount("tmpfs", STAGE, "tmpfs", 0, "mode=1777")?;
@@ -89,15 +115,28 @@ fn build() -> Result<(), String> {
     for name in ["root", "upper", "work"] {
         fs::create_dir(format!("{STAGE}/{name}")).map_err(|error| format!("{STAGE}/{name}: {error}"))?;
     }
-    mount("overlay", &root, "overlay", 0, &format!("lowerdir=/,upperdir={STAGE}/upper,workdir={STAGE}/work"))?;
+    mount(
+        "overlay",
+        &root,
+        "overlay",
+        0,
+        &format!("lowerdir=/,upperdir={STAGE}/upper,workdir={STAGE}/work"),
+    )?;
     for disk in disks {
         bind_read_only(&disk, &format!("{root}{disk}"))?;
     }
     mount("/sys", &format!("{root}/sys"), "", libc::MS_BIND | libc::MS_REC, "")?;
+    let group = env::var(GROUP).map_err(|_| format!("{GROUP} is not set by the outer half"))?;
+    for (own, hierarchy) in groups::pairs(&group) {
+        mount(&own.to_string_lossy(), &format!("{root}{}", hierarchy.display()), "", libc::MS_BIND, "")?;
+    }
     mount("/proc", &format!("{root}/proc"), "", libc::MS_MOVE, "")?;
     devices(&format!("{root}/dev"))?;
     mount("tmpfs", &format!("{root}/tmp"), "tmpfs", 0, "mode=1777")?;
-    mount("tmpfs", &format!("{root}/run"), "tmpfs", 0, "mode=755")?;
+    // Workspaces lie on a filesystem that can be idmapped, which an overlay is not.
+    for place in ["run", "srv"] {
+        mount("tmpfs", &format!("{root}/{place}"), "tmpfs", 0, "mode=755")?;
+    }
     enter(&root)?;
     env::set_current_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     call(libc::SYS_sethostname, &[c"belt".as_ptr() as usize, 4]).map_err(describe)?;
@@ -117,8 +156,13 @@ fn mount_points() -> Vec<String> {
 fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> Result<(), String> {
     let [source_text, target_text, kind_text, data_text] = [source, target, kind, data].map(text);
     let address = |text: &CString| text.as_ptr() as usize;
-    let arguments =
-        [address(&source_text), address(&target_text), address(&kind_text), flags as usize, address(&data_text)];
+    let arguments = [
+        address(&source_text),
+        address(&target_text),
+        address(&kind_text),
+        flags as usize,
+        address(&data_text),
+    ];
     call(libc::SYS_mount, &arguments)
         .map(drop)
         .map_err(|errno| format!("mounting {source} on {target}: {}", describe(errno)))
@@ -134,7 +178,8 @@ fn devices(target: &str) -> Result<(), String> {
     mount("tmpfs", target, "tmpfs", libc::MS_NOSUID, "mode=755")?;
     copy_nodes(Path::new("/dev"), Path::new(target)).map_err(|error| format!("copying /dev: {error}"))?;
     for name in ["pts", "shm"] {
-        fs::create_dir_all(format!("{target}/{name}")).map_err(|error| format!("{target}/{name}: {error}"))?;
+        fs::create_dir_all(format!("{target}/{name}"))
+            .map_err(|error| format!("{target}/{name}: {error}"))?;
     }
     mount("devpts", &format!("{target}/pts"), "devpts", 0, "newinstance,ptmxmode=0666,mode=620")?;
     mount("tmpfs", &format!("{target}/shm"), "tmpfs", 0, "mode=1777")?;
@@ -145,7 +190,11 @@ fn devices(target: &str) -> Result<(), String> {
 
 fn copy_nodes(from: &Path, to: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(from)? {
-        let (entry, target): (_, PathBuf) = { let e = entry?; let t = to.join(e.file_name()); (e, t) };
+        let (entry, target): (_, PathBuf) = {
+            let e = entry?;
+            let t = to.join(e.file_name());
+            (e, t)
+        };
         let (kind, about) = (entry.file_type()?, entry.metadata()?);
         if kind.is_dir() && entry.file_name() != "pts" && entry.file_name() != "shm" {
             fs::create_dir(&target)?;
@@ -154,8 +203,12 @@ fn copy_nodes(from: &Path, to: &Path) -> std::io::Result<()> {
             std::os::unix::fs::symlink(fs::read_link(entry.path())?, &target)?;
         } else if kind.is_char_device() || kind.is_block_device() {
             let path = text(&target.to_string_lossy());
-            let arguments =
-                [libc::AT_FDCWD as usize, path.as_ptr() as usize, about.mode() as usize, about.rdev() as usize];
+            let arguments = [
+                libc::AT_FDCWD as usize,
+                path.as_ptr() as usize,
+                about.mode() as usize,
+                about.rdev() as usize,
+            ];
             call(libc::SYS_mknodat, &arguments).map_err(std::io::Error::from_raw_os_error)?;
             fs::set_permissions(&target, about.permissions())?;
         }
@@ -175,7 +228,8 @@ fn enter(root: &str) -> Result<(), String> {
 /// Brings `lo` up and gives it the outside address.
 fn loopback() -> Result<(), String> {
     let run = |arguments: &[&str]| -> Result<(), String> {
-        let status = Command::new("/bin/ip").args(arguments).status().map_err(|error| format!("ip(8): {error}"))?;
+        let status =
+            Command::new("/bin/ip").args(arguments).status().map_err(|error| format!("ip(8): {error}"))?;
         if status.success() { Ok(()) } else { Err(format!("ip {arguments:?}: {status}")) }
     };
     let outside = std::net::Ipv4Addr::from(OUTSIDE);

@@ -64,7 +64,8 @@ impl Picture {
             left.chain(then.difference(now).map(move |name| format!("gone: {what} {name}")))
         });
         // Groups are the machine's, and others make some too; only what appeared can be ours.
-        let groups = self.cgroups.difference(&before.cgroups).map(|name| format!("left behind: cgroup {name}"));
+        let groups =
+            self.cgroups.difference(&before.cgroups).map(|name| format!("left behind: cgroup {name}"));
         changed.chain(groups).collect()
     }
 }

@@ -16,7 +16,7 @@ use crate::kernel::{call, own, text};
 use crate::runner::belt;
 
 /// The directory that the host's side of a test lives in.
-pub const HOST: &str = "/tmp/belt";
+pub const HOST: &str = "/srv/belt";
 
 /// The decoys, for as long as they stand.
 pub struct Planted {
@@ -47,7 +47,9 @@ pub fn all(probe: &Path) -> io::Result<Planted> {
     fs::write(&secret, decoys::SECRET)?;
     fs::write(format!("/dev/shm/{}", decoys::POSIX_NAME), decoys::SECRET)?;
     // A machine may have neither; root without a sandbox must find both.
-    for (path, content) in [("/etc/shadow", "root:*:1::::::\n"), ("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")] {
+    for (path, content) in
+        [("/etc/shadow", "root:*:1::::::\n"), ("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")]
+    {
         if !Path::new(path).exists() {
             fs::write(path, content)?;
         }
@@ -70,8 +72,12 @@ pub fn all(probe: &Path) -> io::Result<Planted> {
     Ok(Planted {
         environment,
         _listeners: vec![tcp, tcp6, tcp_outside],
-        _abstract_listener: UnixListener::bind_addr(&SocketAddr::from_abstract_name(decoys::ABSTRACT_STREAM)?)?,
-        _abstract_datagram: UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(decoys::ABSTRACT_DATAGRAM)?)?,
+        _abstract_listener: UnixListener::bind_addr(&SocketAddr::from_abstract_name(
+            decoys::ABSTRACT_STREAM,
+        )?)?,
+        _abstract_datagram: UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(
+            decoys::ABSTRACT_DATAGRAM,
+        )?)?,
         _path_listener: UnixListener::bind(decoys::UNIX_PATH)?,
         _queue: posix_queue()?,
         helper: helper()?,

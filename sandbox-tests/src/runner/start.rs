@@ -46,11 +46,16 @@ pub enum Outcome {
     Broken(String),
 }
 
-/// The binary `name` next to the test that is running.
+/// The binary `name` next to the test that is running; `STOCKADE_BINARY` names another `stockade`.
 ///
 /// # Panics
 /// If it has not been built.
 pub fn binary(name: &str) -> PathBuf {
+    if name == "stockade"
+        && let Some(other) = env::var_os("STOCKADE_BINARY")
+    {
+        return other.into();
+    }
     let test = env::current_exe().expect("a test knows its own program");
     let directory = test.ancestors().nth(2).expect("tests are built below deps");
     let path = directory.join(name);
@@ -85,7 +90,17 @@ pub fn command(surroundings: &Surroundings, workspace: &Path, planted: &Planted)
             command.args(["--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]);
             command.args(["--ro-bind", "/usr", "/usr", "--ro-bind", "/etc", "/etc"]);
             command.args(["--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib"]);
-            command.args(["--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]);
+            command.args([
+                "--symlink",
+                "usr/lib64",
+                "/lib64",
+                "--proc",
+                "/proc",
+                "--dev",
+                "/dev",
+                "--tmpfs",
+                "/tmp",
+            ]);
             command.arg("--bind").arg(workspace).arg("/workspace").args(["--chdir", "/workspace"]);
             command
         }
@@ -164,7 +179,8 @@ pub fn ends_within(child: &Child, milliseconds: i32) -> bool {
 fn judge(attempt: &Attempt, run: &Run) -> Outcome {
     let line = run.stdout.lines().last().unwrap_or_default();
     let Ok(verdict) = serde_json::from_str::<serde_json::Value>(line) else {
-        let killed = run.status.signal() == Some(libc::SIGKILL) || run.status.code() == Some(128 + libc::SIGKILL);
+        let killed =
+            run.status.signal() == Some(libc::SIGKILL) || run.status.code() == Some(128 + libc::SIGKILL);
         if killed && attempt.class == Class::Limits {
             return Outcome::Stopped { errno: None, detail: "the whole sandbox was killed".into() };
         }
@@ -172,7 +188,9 @@ fn judge(attempt: &Attempt, run: &Run) -> Outcome {
     };
     let detail = verdict["detail"].as_str().unwrap_or_default().to_owned();
     match (run.status.code(), verdict["through"].as_bool()) {
-        _ if verdict["id"] != attempt.id.as_str() => Outcome::Broken(format!("an answer about something else: {line}")),
+        _ if verdict["id"] != attempt.id.as_str() => {
+            Outcome::Broken(format!("an answer about something else: {line}"))
+        }
         (Some(0), Some(true)) => Outcome::Through(detail),
         (Some(1), Some(false)) => {
             Outcome::Stopped { errno: verdict["errno"].as_i64().map(|errno| errno as i32), detail }

@@ -34,7 +34,7 @@ impl Summary {
     }
 
     /// The table: one line per class, one per attempt that got through or could not be made, and the sum.
-    pub fn table(&self, title: &str) -> String {
+    pub fn table(&self, title: &str, documented: &[&str]) -> String {
         let mut classes: BTreeMap<Class, [usize; 3]> = BTreeMap::new();
         let mut notable = String::new();
         for (id, class, outcome) in &self.rows {
@@ -51,18 +51,21 @@ impl Summary {
             };
             classes.entry(*class).or_default()[column] += 1;
         }
-        let mut table = format!("\n{title}\n  {:<12} {:>7} {:>7} {:>7}\n", "class", "through", "stopped", "broken");
+        let mut table =
+            format!("\n{title}\n  {:<12} {:>7} {:>7} {:>7}\n", "class", "through", "stopped", "broken");
         for (class, [through, stopped, broken]) in classes {
             let _ = writeln!(table, "  {:<12} {through:>7} {stopped:>7} {broken:>7}", class.to_string());
         }
-        table + &notable + &self.last_line()
+        table + &notable + &self.last_line(documented)
     }
 
     /// `N attempts: M through (documented), K stopped`.
-    fn last_line(&self) -> String {
-        let (all, through, broken) = (self.rows.len(), self.through().len(), self.broken().len());
-        let stopped = all - through - broken;
+    fn last_line(&self, documented: &[&str]) -> String {
+        let (all, through, broken) = (self.rows.len(), self.through(), self.broken().len());
+        let stopped = all - through.len() - broken;
+        let known = through.iter().filter(|id| documented.contains(id)).count();
+        let how = if known == through.len() { "documented".into() } else { format!("{known} documented") };
         let rest = if broken > 0 { format!(", {broken} could not be made") } else { String::new() };
-        format!("{all} attempts: {through} through (documented), {stopped} stopped{rest}\n")
+        format!("{all} attempts: {} through ({how}), {stopped} stopped{rest}\n", through.len())
     }
 }

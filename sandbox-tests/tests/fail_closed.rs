@@ -1,0 +1,53 @@
+//! A kernel that lacks something: the start is refused, the thing named, nothing left.
+
+use std::process::Command;
+
+use sandbox_tests::hide;
+use sandbox_tests::runner::start::{Run, binary};
+use sandbox_tests::runner::{belt, leak, stockade};
+
+/// Feature of `hide`, and words of which the refusal has to say one.
+const NEEDED: &[(&str, &[&str])] = &[
+    ("landlock", &["landlock"]),
+    ("mount-setattr", &["mount_setattr", "idmap", "read-only"]),
+    ("mount-api", &["fsopen", "open_tree", "fsmount", "move_mount", "mount"]),
+    ("openat2", &["openat2"]),
+    ("clone3", &["clone3"]),
+    ("pidfd", &["pidfd"]),
+    ("seccomp", &["seccomp"]),
+    ("pivot-root", &["pivot_root"]),
+    ("close-range", &["close_range", "descriptor"]),
+];
+
+fn start_without(features: &[&str]) -> Run {
+    let mut command = Command::new(binary("hide"));
+    command.args(features).arg("--").arg(binary("stockade"));
+    command.args(["run", "--policy", "base", "--", "/bin/echo", "the command ran"]);
+    leak::none_after(|| stockade::finish(&mut command))
+}
+
+#[test]
+fn a_kernel_that_lacks_nothing_starts_the_command() {
+    belt::inside("a_kernel_that_lacks_nothing_starts_the_command", || {
+        let run = start_without(&[]);
+        assert_eq!((run.code(), run.stdout.as_str()), (0, "the command ran\n"), "{run:?}");
+    });
+}
+
+#[test]
+fn a_start_is_refused_for_each_feature_that_the_kernel_lacks() {
+    belt::inside("a_start_is_refused_for_each_feature_that_the_kernel_lacks", || {
+        for (feature, words) in NEEDED {
+            let run = start_without(&[feature]);
+            assert_eq!(run.stdout, "", "the command ran without {feature}: {run:?}");
+            run.assert_refused(words);
+        }
+    });
+}
+
+#[test]
+fn every_feature_in_the_table_can_be_hidden() {
+    for (feature, _) in NEEDED {
+        assert!(hide::FEATURES.iter().any(|(name, _)| name == feature), "{feature}");
+    }
+}
