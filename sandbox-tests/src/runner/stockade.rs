@@ -56,15 +56,21 @@ impl Run {
     }
 
     /// # Panics
-    /// Unless the start was refused, or failed, in one line that contains one of `words`.
+    /// Unless [`Run::refusal`] agrees.
     pub fn assert_refused(&self, words: &[&str]) {
+        self.refusal(words).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Whether the start was refused, or failed, in one line that contains one of `words`; if not, why not.
+    pub fn refusal(&self, words: &[&str]) -> Result<(), String> {
         let said = self.stderr.to_lowercase();
-        assert!([REFUSED, FAILED].contains(&self.code()), "not refused: {self:?}");
-        assert!(
-            words.iter().any(|word| said.contains(&word.to_lowercase())),
-            "names none of {words:?}: {self:?}"
-        );
-        assert_eq!(self.stderr.trim().lines().count(), 1, "not one line: {self:?}");
+        if ![REFUSED, FAILED].contains(&self.code()) {
+            return Err(format!("not refused: {self:?}"));
+        }
+        if !words.iter().any(|word| said.contains(&word.to_lowercase())) {
+            return Err(format!("names none of {words:?}: {self:?}"));
+        }
+        if self.stderr.trim().lines().count() == 1 { Ok(()) } else { Err(format!("not one line: {self:?}")) }
     }
 }
 
