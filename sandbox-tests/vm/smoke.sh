@@ -120,6 +120,14 @@ says '^pids.max 3[3-9]$'
 says '^cpu.max 50000 100000$'
 says '^io.max .*rbps=4194304 wbps=4194304'
 
+claim 'systemd, going over its tree again, leaves the limits where they are'
+when python3 "$here/watch.py" reload stockade run --policy shell --memory 96M --cpus 0.5 --processes 33 -- sleep 600
+ends 0
+says '^memory.max 100663296$'
+says '^memory.swap.max 0$'
+says '^pids.max 33$'
+says '^cpu.max 50000 100000$'
+
 # --- walls
 
 claim 'root inside is nobody outside'

@@ -1,4 +1,4 @@
-"""Starts a sandbox whose command is `sleep SECONDS` and looks at it from outside: watch.py limits|kill COMMAND…"""
+"""Starts a sandbox whose command is `sleep SECONDS` and looks at it from outside: watch.py limits|reload|kill COMMAND…"""
 
 import os
 import select
@@ -38,6 +38,13 @@ def limits(_, agent):
         print(name, open(path).read().strip() if os.path.exists(path) else "is not there")
 
 
+def reload(sandbox, agent):
+    """systemd thinks that the tree is its own: it gets every reason to go over it again."""
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    subprocess.run(["systemd-run", "--quiet", "--wait", "-p", "MemoryMax=50M", "-p", "CPUQuota=50%", "true"], check=True)
+    limits(sandbox, agent)
+
+
 def kill(sandbox, agent):
     proof = os.pidfd_open(agent)
     sandbox.kill()
@@ -48,7 +55,7 @@ def kill(sandbox, agent):
 action, command = sys.argv[1], sys.argv[2:]
 sandbox = subprocess.Popen(command)
 try:
-    {"limits": limits, "kill": kill}[action](sandbox, agent_of(command))
+    {"limits": limits, "reload": reload, "kill": kill}[action](sandbox, agent_of(command))
 finally:
     if sandbox.poll() is None:
         sandbox.send_signal(signal.SIGTERM)
