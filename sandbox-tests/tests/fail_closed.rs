@@ -6,16 +6,16 @@ use sandbox_tests::hide;
 use sandbox_tests::runner::start::{Run, binary};
 use sandbox_tests::runner::{belt, leak, stockade};
 
+/// Features that a wall is made of. Not pidfd: it is a way of waiting, and without it the wait falls back.
 /// Feature of `hide`, and words of which the refusal has to say one.
 const NEEDED: &[(&str, &[&str])] = &[
     ("landlock", &["landlock"]),
     ("mount-setattr", &["mount_setattr", "idmap", "read-only"]),
     ("mount-api", &["fsopen", "open_tree", "fsmount", "move_mount", "mount"]),
     ("openat2", &["openat2"]),
-    ("clone3", &["clone3"]),
-    ("pidfd", &["pidfd"]),
+    ("clone3", &["clone3", "namespaces"]),
     ("seccomp", &["seccomp"]),
-    ("pivot-root", &["pivot_root"]),
+    ("pivot-root", &["pivot_root", "changing the root"]),
     ("close-range", &["close_range", "descriptor"]),
 ];
 
@@ -40,7 +40,10 @@ fn a_start_is_refused_for_each_feature_that_the_kernel_lacks() {
         let mut wrong = Vec::new();
         for (feature, words) in NEEDED {
             let run = start_without(&[feature]);
-            assert_eq!(run.stdout, "", "the command ran without {feature}: {run:?}");
+            if !run.stdout.is_empty() {
+                wrong.push(format!("{feature}: the command ran without it"));
+                continue;
+            }
             wrong.extend(run.refusal(words).err().map(|why| format!("{feature}: {why}")));
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
