@@ -24,6 +24,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::id::AgentId;
@@ -144,6 +145,18 @@ impl Cgroup {
     /// When the process is gone, or has a real-time scheduling class.
     pub fn attach(&self, pid: u32) -> Result<(), CgroupError> {
         self.legacy().try_for_each(|group| hybrid::attach(group, pid))
+    }
+
+    /// The doors to the v1 groups: a single-threaded process that writes `0` to each is inside. Empty on pure v2.
+    ///
+    /// For a process that moves *itself* by `tasks`, the kernel needs no lock against forks and exits of the whole
+    /// machine; to move another one by `cgroup.procs` it waits for an RCU grace period, 6 to 20 ms where this was
+    /// measured, against 0.04 ms. The descriptor carries the right of who opened it.
+    ///
+    /// # Errors
+    /// When a file cannot be opened.
+    pub fn entrances(&self) -> Result<Vec<OwnedFd>, CgroupError> {
+        self.legacy().map(|group| group.file("tasks", OFlags::WRONLY)).collect()
     }
 
     /// The limits as the kernel has them now.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// What was found at a path.
@@ -60,6 +60,9 @@ impl Survey {
 
 fn look(path: &Path) -> Option<Found> {
     let found = fs::symlink_metadata(path).ok()?;
+    if is_placeholder(&found) {
+        return None;
+    }
     let kind = if found.is_dir() {
         Kind::Directory
     } else if found.is_symlink() {
@@ -72,6 +75,11 @@ fn look(path: &Path) -> Option<Found> {
         _ => PathBuf::from("/"),
     };
     Some(Found { kind, canonical, uid: found.uid(), gid: found.gid() })
+}
+
+/// Whether another run holds the place of a missing file with this: a socket that nobody may open.
+fn is_placeholder(found: &fs::Metadata) -> bool {
+    found.file_type().is_socket() && found.mode() & 0o7777 == 0
 }
 
 /// The repository that a linked worktree belongs to (gitrepository-layout(5)), if `workspace` really is one of its

@@ -21,19 +21,11 @@ pub fn become_root_inside() -> io::Result<()> {
     Ok(())
 }
 
-/// A cgroup namespace whose root is the cgroup that this process is in by now (cgroup_namespaces(7)).
-pub fn enter_cgroup_namespace() -> io::Result<()> {
-    crate::sys::process::unshare_cgroup_namespace()
-}
-
 /// Becomes the agent's user, with exactly `keep` in the capability sets and the securebits locked.
 pub fn give_up(user: &User, keep: &BTreeSet<Capability>) -> Result<(), Fault> {
     let keep: caps::CapsHashSet = keep.iter().map(|capability| number(*capability)).collect();
-    for capability in caps::runtime::thread_all_supported() {
-        if !keep.contains(&capability) {
-            caps::drop(None, CapSet::Bounding, capability).map_err(caps_error).on(capability)?;
-        }
-    }
+    let numbers: Vec<u8> = keep.iter().map(caps::Capability::index).collect();
+    crate::sys::process::keep_bounded(&numbers).on("bounding set")?;
     // NO_SETUID_FIXUP keeps the sets as they are while the uid changes; they are set explicitly below.
     set_capabilities_secure_bits(securebits(keep.is_empty())).on("securebits")?;
     set_thread_groups(&[]).on("groups")?;

@@ -1,6 +1,6 @@
 //! What the sandbox's processes hold open: three streams, and for init its way to the shim.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::Stream;
 use super::step::{Fault, On};
@@ -8,6 +8,11 @@ use crate::sys::fd;
 
 /// The socket's number until exec closes it.
 const SOCKET: i32 = 3;
+
+/// The socket, once it is in its place.
+pub fn socket() -> BorrowedFd<'static> {
+    fd::fixed(SOCKET)
+}
 
 /// Puts the terminal where streams lead to it, the socket at 3, and closes everything else.
 pub fn keep_only(streams: [Stream; 3], slave: Option<OwnedFd>, socket: OwnedFd) -> Result<OwnedFd, Fault> {

@@ -31,7 +31,10 @@ pub fn run(plan: &Plan, socket: &OwnedFd, streams: [Stream; 3]) -> Result<Infall
     // Blocked before the agent exists, so that not even its immediate end is missed.
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
-    sys::signal::set_mask(&children).at(Step::Signals)?;
+    let mut blocked = children;
+    // Init gives the agent the foreground back after a stop, being in the background itself (tcsetpgrp(3)).
+    blocked.add(Signal::SIGTTOU);
+    sys::signal::set_mask(&blocked).at(Step::Signals)?;
     let ended =
         SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).at(Step::Signals)?;
 

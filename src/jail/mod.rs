@@ -4,6 +4,7 @@
 //! Decisions were made in the plan: there are none here. A failure names its step and ends the child.
 
 mod capabilities;
+mod cgroup;
 mod descriptors;
 mod init;
 mod landlock;
@@ -15,6 +16,7 @@ mod terminal;
 
 use std::convert::Infallible;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
@@ -39,10 +41,14 @@ pub enum Stream {
 pub struct Materials {
     /// The way to the shim.
     pub socket: OwnedFd,
-    /// For each mount of the plan: the detached tree, where it comes from the host.
+    /// The doors to its v1 cgroups.
+    pub entrances: Vec<OwnedFd>,
+    /// For each mount of the plan: the detached tree or the open file, where it comes from the host.
     pub trees: Vec<Option<OwnedFd>>,
     /// A detached, read-only tmpfs with exactly the devices an agent gets.
     pub dev: OwnedFd,
+    /// A detached tmpfs with what covers protected files that do not exist, if the plan has any.
+    pub covers: Option<OwnedFd>,
     /// Descriptors 0, 1 and 2.
     pub streams: [Stream; 3],
     /// The size of the terminal to make, if one is to be made.
@@ -51,16 +57,18 @@ pub struct Materials {
 
 /// Becomes the sandbox's pid 1. Never returns: on failure it tells the shim which step failed, and ends.
 pub fn enter(plan: &Plan, materials: Materials) -> ! {
-    let socket = materials.socket.as_fd().try_clone_to_owned();
+    // Never dropped: once descriptors are closed by number, whoever still owned one would close a stranger's.
+    let early = ManuallyDrop::new(materials.socket.as_fd().try_clone_to_owned());
     let Err(error) = confine(plan, materials);
-    if let Ok(socket) = socket {
+    let late = (error.step as u8 > Step::Descriptors as u8).then(descriptors::socket);
+    if let Some(socket) = late.or_else(|| early.as_ref().ok().map(AsFd::as_fd)) {
         let failed = FromInit::Failed {
             step: error.step as u8,
             errno: error.source.raw_os_error().unwrap_or(0),
             detail: describe(&error),
         };
         // If even the report fails, the shim sees the end of the socket and says so.
-        let _ = failed.send(socket.as_fd(), None);
+        let _ = failed.send(socket, None);
     }
     sys::process::exit_now(125)
 }
@@ -75,8 +83,10 @@ fn describe(error: &JailError) -> String {
 
 /// The order is the design: each step needs a right that a later one gives up.
 fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
-    let Materials { socket, trees, dev, streams, terminal } = materials;
+    let Materials { socket, entrances, trees, dev, covers, streams, terminal } = materials;
 
+    sys::process::rename("stockade-init").at(Step::Ids)?;
+    cgroup::enter(&entrances).at(Step::Cgroup)?;
     expect(&socket, ToInit::Mapped).at(Step::Ids)?;
     capabilities::become_root_inside().at(Step::Ids)?;
     rustix::process::setsid().at(Step::Session)?;
@@ -86,7 +96,7 @@ fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
     let proc = proc::make().at(Step::Proc)?;
     let root = mounts::make_root().at(Step::Root)?;
     mounts::place_special(&root, proc.as_fd(), dev.as_fd(), &plan.user).at(Step::Mounts)?;
-    mounts::build(&root, &plan.mounts, &trees, &plan.user).at(Step::Mounts)?;
+    mounts::build(&root, &plan.mounts, &trees, covers.as_ref(), &plan.user).at(Step::Mounts)?;
     if !plan.nested_namespaces {
         proc::forbid_user_namespaces(&proc).at(Step::Mask)?;
     }
@@ -95,11 +105,10 @@ fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
     mounts::seal(&root).at(Step::Root)?;
     mounts::pivot_into(&root).at(Step::Pivot)?;
 
-    expect(&socket, ToInit::Attached).at(Step::Cgroup)?;
-    capabilities::enter_cgroup_namespace().at(Step::Cgroup)?;
+    cgroup::hide_what_is_above().at(Step::Cgroup)?;
     limits::set(&plan.rlimits).at(Step::Limits)?;
     // From here on the sandbox's descriptors are 0, 1, 2 and the socket; whatever else was open is gone.
-    drop((proc, root, dev, trees));
+    drop((proc, root, dev, trees, covers, entrances));
     let socket = descriptors::keep_only(streams, slave, socket).at(Step::Descriptors)?;
     sys::signal::reset_all().at(Step::Signals)?;
     capabilities::give_up(&plan.user, &plan.capabilities).at(Step::Privileges)?;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, openat2};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
@@ -40,6 +40,9 @@ impl Root {
 }
 
 const EMPTY: &str = ".empty";
+/// Where the tree of covers hangs while it is needed, and the one in it: a null device that nobody may write to.
+const COVERS: &str = ".covers";
+const COVER: &str = "null";
 
 /// Whether a mount point is for a directory or for anything else.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,8 @@ enum Kind {
 
 /// Makes the root and hangs it into this mount namespace: over the old /proc, the one directory every host has.
 pub fn make_root() -> Result<Root, Fault> {
+    // The modes below are meant as they stand; init gives the agent an ordinary umask.
+    rustix::process::umask(Mode::empty());
     let fd = tmpfs("root", &[("size", "4M"), ("nr_inodes", "4096"), ("mode", "0755")], false)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     rustix::mount::move_mount(&fd, "", rustix::fs::CWD, "/proc", flags).on("/proc")?;
@@ -73,10 +78,20 @@ pub fn place_special(
 }
 
 /// Makes each mount in the plan's order.
-pub fn build(root: &Root, mounts: &[Mount], trees: &[Option<OwnedFd>], user: &User) -> Result<(), Fault> {
+pub fn build(
+    root: &Root,
+    mounts: &[Mount],
+    trees: &[Option<OwnedFd>],
+    covers: Option<&OwnedFd>,
+    user: &User,
+) -> Result<(), Fault> {
+    if let Some(covers) = covers {
+        attach(root, covers.as_fd(), COVERS)?;
+    }
     for (mount, tree) in mounts.iter().zip(trees) {
         match mount {
             Mount::Bind(bind) => place_bind(root, bind, tree.as_ref()).on_path(&bind.target)?,
+            Mount::Copy { target, .. } => copy(root, target, tree.as_ref()).on_path(target)?,
             Mount::Tmpfs { target, size, mode, owned_by_agent, exec } => {
                 let (size, mode) = (size.get().to_string(), format!("{mode:o}"));
                 let id = if *owned_by_agent { user.uid } else { 0 }.to_string();
@@ -93,6 +108,12 @@ pub fn build(root: &Root, mounts: &[Mount], trees: &[Option<OwnedFd>], user: &Us
                 target(root, relative(path), Kind::Directory).on(path.display())?;
             }
         }
+    }
+    if covers.is_some() {
+        // Their clones stay.
+        rustix::process::fchdir(&root.fd).on(COVERS)?;
+        rustix::mount::unmount(COVERS, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).on(COVERS)?;
+        rustix::fs::unlinkat(&root.fd, COVERS, AtFlags::REMOVEDIR).on(COVERS)?;
     }
     Ok(())
 }
@@ -122,6 +143,12 @@ fn place_bind(root: &Root, bind: &Bind, tree: Option<&OwnedFd>) -> Result<(), Fa
     match (&bind.source, tree) {
         (Source::Path { .. }, Some(tree)) => attach(root, tree.as_fd(), relative(&bind.target)),
         (Source::Path { .. }, None) => Err(io::Error::other("was not opened by the shim").into()),
+        (Source::Protected { directory: false, missing: true, even_if_missing: true, .. }, _) => {
+            let point = open(root.fd.as_fd(), relative(&bind.target))?;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let cover = rustix::mount::open_tree(&root.fd, Path::new(COVERS).join(COVER), flags)?;
+            Ok(move_onto(cover.as_fd(), point.as_fd())?)
+        }
         (Source::Protected { even_if_missing, .. }, _) => {
             // Source and target are one descriptor, so no rename in between can part them.
             let point = match open(root.fd.as_fd(), relative(&bind.target)) {
@@ -147,17 +174,25 @@ fn place_bind(root: &Root, bind: &Bind, tree: Option<&OwnedFd>) -> Result<(), Fa
 }
 
 fn write_file(root: &Root, path: &Path, content: &str) -> Result<(), Fault> {
-    let (parent, name) = split(root, path)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o444))?;
+    let file = create(root, path)?;
     let mut rest = content.as_bytes();
     while !rest.is_empty() {
         rest = &rest[rustix::io::write(&file, rest)?..];
     }
-    // The mode above went through a umask.
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444))?;
-    rustix::fs::fchown(&file, Some(Uid::ROOT), Some(Gid::ROOT))?;
     Ok(())
+}
+
+fn copy(root: &Root, path: &Path, source: Option<&OwnedFd>) -> Result<(), Fault> {
+    let source = source.ok_or_else(|| io::Error::other("was not opened by the shim"))?;
+    let file = create(root, path)?;
+    while rustix::fs::sendfile(&file, source, None, 1 << 20)? > 0 {}
+    Ok(())
+}
+
+fn create(root: &Root, path: &Path) -> Result<OwnedFd, Fault> {
+    let (parent, name) = split(root, path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o444))?)
 }
 
 /// A detached tmpfs of this user namespace.

@@ -98,7 +98,7 @@ impl fmt::Display for Step {
             Self::Mask => "masking /proc",
             Self::Terminal => "making the terminal",
             Self::Pivot => "changing the root",
-            Self::Cgroup => "entering its cgroup namespace",
+            Self::Cgroup => "entering its cgroups",
             Self::Limits => "setting resource limits",
             Self::Descriptors => "closing descriptors",
             Self::Signals => "resetting signals",

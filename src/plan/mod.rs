@@ -106,11 +106,27 @@ pub enum Mount {
         /// All of it.
         content: String,
     },
+    /// A read-only copy of a small file of the host, as it is at the start.
+    Copy {
+        /// On the host.
+        source: PathBuf,
+        /// Where.
+        target: PathBuf,
+    },
     /// A directory in the root filesystem; empty, read-only.
     Directory {
         /// Where.
         target: PathBuf,
     },
+}
+
+impl Mount {
+    /// Whether it protects a file that does not exist, and so needs something to cover the place with.
+    pub fn needs_cover(&self) -> bool {
+        let Self::Bind(bind) = self else { return false };
+        let source = &bind.source;
+        matches!(source, Source::Protected { directory: false, missing: true, even_if_missing: true, .. })
+    }
 }
 
 /// A host file or directory shown inside.
@@ -148,6 +164,8 @@ pub enum Source {
         path: PathBuf,
         /// What a missing one is held by.
         directory: bool,
+        /// Whether it was missing when the plan was made.
+        missing: bool,
         /// Whether a missing one is held at all.
         even_if_missing: bool,
     },

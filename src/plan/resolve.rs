@@ -118,8 +118,9 @@ fn landlock(given: &Given<'_>, mounts: &[Mount], user: &User) -> Landlock {
 
 fn rlimits(policy: &Policy) -> Vec<Rlimit> {
     let mut limits = vec![
-        // A core file would be handed to the host's core_pattern helper, which runs as root (core(5)).
-        Rlimit { resource: "core", value: 0 },
+        // 1, not 0: a core_pattern that names a helper, which runs on the host as root, ignores the limit unless it
+        // is exactly 1 (kernel: fs/coredump.c); as a file a core never fits in one byte.
+        Rlimit { resource: "core", value: 1 },
         Rlimit { resource: "nofile", value: policy.limits.open_files.into() },
         Rlimit { resource: "memlock", value: 8 << 20 },
         Rlimit { resource: "msgqueue", value: 819_200 },

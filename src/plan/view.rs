@@ -27,6 +27,7 @@ pub fn mounts(given: &Given<'_>, request: &Request, user: &User) -> Result<Vec<M
     shown(&mut view, given, request)?;
     home(&mut view, given, request, user)?;
     workspace(&mut view, given, request)?;
+    links(&mut view);
     Ok(view.into_values().collect())
 }
 
@@ -58,16 +59,22 @@ fn skeleton(view: &mut View, given: &Given<'_>) {
         owned_by_agent: false,
         exec,
     };
-    let link = |target: &str, to: &str| Mount::Symlink { target: target.into(), points_to: to.into() };
     for mount in [
         tmpfs("/tmp", files.tmp_size, 0o1777, files.tmp_exec),
         tmpfs("/dev/shm", files.shm_size, 0o1777, false),
         Mount::Directory { target: "/etc".into() },
         Mount::Directory { target: "/run".into() },
-        link("/var/tmp", "/tmp"),
-        link("/var/run", "/run"),
     ] {
         add(view, mount);
+    }
+}
+
+/// Other names of /tmp and /run, unless something is shown below them.
+fn links(view: &mut View) {
+    for (link, points_to) in [("/var/tmp", "/tmp"), ("/var/run", "/run")] {
+        if !view.keys().any(|target| target.starts_with(link)) {
+            add(view, Mount::Symlink { target: link.into(), points_to: points_to.into() });
+        }
     }
 }
 
@@ -97,6 +104,10 @@ fn shown(view: &mut View, given: &Given<'_>, request: &Request) -> Result<(), Pl
 fn show(path: &Path, found: &Found, writable: bool) -> Mount {
     match &found.kind {
         Kind::Symlink(points_to) => Mount::Symlink { target: path.into(), points_to: points_to.clone() },
+        // A mount costs more to make, and to take down, than these small files to copy.
+        Kind::File if path.starts_with("/etc") && !writable => {
+            Mount::Copy { source: found.canonical.clone(), target: path.into() }
+        }
         Kind::Directory | Kind::File => Mount::Bind(Bind {
             source: Source::Path { path: found.canonical.clone() },
             target: path.into(),
@@ -181,7 +192,17 @@ fn protect(
         above.push(name);
         let last = names.peek().is_none();
         let found = given.survey.get(&place.path.join(&above)).map(|found| &found.kind);
-        let fence = |writable, directory| fence(place, &above, writable, directory, even_if_missing);
+        let missing = found.is_none();
+        let fence = |writable, directory| {
+            let source = Source::Protected {
+                root: place.path.clone(),
+                path: above.clone(),
+                directory,
+                missing,
+                even_if_missing,
+            };
+            Bind { source, target: place.path.join(&above), writable, exec: true, owner: Some(place.owner) }
+        };
         match found {
             Some(Kind::Symlink(_)) => {
                 return Err(PlanError::ProtectedSymlink { path: place.path.join(&above) });
@@ -196,16 +217,6 @@ fn protect(
         }
     }
     Ok(())
-}
-
-fn fence(place: &Place, path: &Path, writable: bool, directory: bool, even_if_missing: bool) -> Bind {
-    Bind {
-        source: Source::Protected { root: place.path.clone(), path: path.into(), directory, even_if_missing },
-        target: place.path.join(path),
-        writable,
-        exec: true,
-        owner: Some(place.owner),
-    }
 }
 
 /// A read-only fence stays read-only, whoever else asks for a pin at the same place.
@@ -229,6 +240,7 @@ fn add(view: &mut View, mount: Mount) {
         Mount::Tmpfs { target, .. }
         | Mount::Symlink { target, .. }
         | Mount::File { target, .. }
+        | Mount::Copy { target, .. }
         | Mount::Directory { target } => target,
     };
     view.insert(target.clone(), mount);

@@ -27,19 +27,34 @@ const LINKS: [(&str, &str); 5] = [
 ///
 /// Made in the host's user namespace: in the sandbox's own, the kernel opens no device node.
 pub fn make() -> io::Result<OwnedFd> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in [("source", "dev"), ("size", "64k"), ("nr_inodes", "32"), ("mode", "0755")] {
-        fsconfig_set_string(context.as_fd(), key, value)?;
-    }
-    fsconfig_create(context.as_fd())?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let dev = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let dev = tmpfs("dev")?;
     let umask = rustix::process::umask(Mode::empty());
     let made = populate(&dev);
     rustix::process::umask(umask);
     made?;
     set_read_only(dev.as_fd())?;
     Ok(dev)
+}
+
+fn tmpfs(name: &str) -> io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in [("source", name), ("size", "64k"), ("nr_inodes", "32"), ("mode", "0755")] {
+        fsconfig_set_string(context.as_fd(), key, value)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// A detached tmpfs with the device that covers a protected file which does not exist: it reads as empty, and its mode
+/// lets nobody write. Not an empty file, for git would count that as one to be added.
+pub fn make_covers() -> io::Result<OwnedFd> {
+    let covers = tmpfs("covers")?;
+    let umask = rustix::process::umask(Mode::empty());
+    let made = mknodat(&covers, "null", FileType::CharacterDevice, Mode::from_raw_mode(0o444), makedev(1, 3));
+    rustix::process::umask(umask);
+    made?;
+    Ok(covers)
 }
 
 fn populate(dev: &OwnedFd) -> io::Result<()> {

@@ -37,7 +37,7 @@ impl UidRange {
             let lock = open()?;
             let index = (0..RANGES).find(|index| lock_byte(&lock, *index));
             // Between open and lock the last holder may have removed the file: then this lock protects nothing.
-            if !is_current(&lock)? {
+            if !is_current(&lock, Path::new(FILE))? {
                 continue;
             }
             let index =
@@ -76,19 +76,29 @@ impl UidRange {
 pub fn remove_if_unused(lock: &File) {
     // Succeeds only if nobody else holds a byte. Whoever opened the file before it was removed will see, after
     // locking, that it is no longer the current one.
-    if lock_bytes(lock, 0, 0) && is_current(lock).unwrap_or(false) {
+    if lock_bytes(lock, 0, 0) && is_current(lock, Path::new(FILE)).unwrap_or(false) {
         let _ = std::fs::remove_file(FILE);
         let _ = std::fs::remove_dir(DIRECTORY); // holds other things, or another start has just made it anew
     }
 }
 
+/// /run/stockade, made if it is missing.
+pub fn directory() -> io::Result<&'static Path> {
+    let path = Path::new(DIRECTORY);
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    match check_owner(path) {
+        // The last sandbox to end has just removed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => directory(),
+        checked => checked.map(|()| path),
+    }
+}
+
 fn open() -> io::Result<File> {
     loop {
-        let mut directory = std::fs::DirBuilder::new();
-        match directory.mode(0o700).create(DIRECTORY) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => check_owner(Path::new(DIRECTORY))?,
-        }
+        directory()?;
         let mut options = OpenOptions::new();
         options
             .read(true)
@@ -111,9 +121,10 @@ fn check_owner(directory: &Path) -> io::Result<()> {
     Err(io::Error::other(format!("{} must be a directory that only root can write to", directory.display())))
 }
 
-fn is_current(file: &File) -> io::Result<bool> {
+/// Whether `path` still names this open file.
+pub fn is_current(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;
-    match std::fs::symlink_metadata(FILE) {
+    match std::fs::symlink_metadata(path) {
         Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

@@ -1,8 +1,8 @@
 //! The keeper: a second process that cleans up if `stockade run` is killed outright.
 //!
 //! ```text
-//!  stockade run ──pipe──▶ keeper      "made <path>", …, "done"
-//!        ╳ SIGKILL                    end of the pipe without "done": kill the cgroup, remove it and the paths
+//!  stockade run ──pipe──▶ keeper      "ledger <path>", …, "done"
+//!        ╳ SIGKILL                    end of the pipe without "done": kill the cgroup, remove it and what the ledgers name
 //! ```
 //! The agent itself needs no keeper: its init dies with the parent (PR_SET_PDEATHSIG), and the kernel ends the rest.
 //! What a killed process cannot do is remove the cgroup, the placeholders and the lock file.
@@ -45,7 +45,7 @@ impl Keeper {
         }
     }
 
-    /// Tells it of a path that is about to be made.
+    /// Tells it of a ledger of placeholders that is about to be opened.
     pub fn announce(&mut self, path: &Path) -> io::Result<()> {
         let path = path.as_os_str().as_bytes();
         self.pipe.write_all(&[&[MADE], path, &[0]].concat())
@@ -80,7 +80,7 @@ fn keep(id: &AgentId, range: &UidRange, pipe: rustix::fd::OwnedFd) {
     // A layout is descriptors, and the caller's were closed above: this process opens its own.
     let _ = Layout::detect().and_then(|layout| cgroup::kill_and_remove(&layout, id));
     for path in told.split(|byte| *byte == 0).filter_map(|made| made.strip_prefix(&[MADE])).rev() {
-        placeholders::remove(Path::new(std::ffi::OsStr::from_bytes(path)));
+        placeholders::settle(Path::new(std::ffi::OsStr::from_bytes(path)));
     }
     if let Ok(lock) = fd::standard(1).try_clone_to_owned() {
         ids::remove_if_unused(&lock.into());

@@ -34,7 +34,7 @@ use crate::cgroup::{Cgroup, Device, Layout, Usage};
 use crate::host::Host;
 use crate::id::AgentId;
 use crate::jail::{self, Materials, Stream};
-use crate::plan::Plan;
+use crate::plan::{Mount, Plan};
 use crate::policy::Policy;
 use crate::sys::process::{End, Side, clone3, wait};
 use crate::wire::{self, FromInit, ToInit};
@@ -196,23 +196,25 @@ impl Launch<'_> {
         let mut idmaps = Idmaps::new(self.range.first() + plan.user.uid);
         let trees = sources::open(&plan.mounts, &mut idmaps)?;
         let dev = devices::make().map_err(ShimError::Devices)?;
+        let covers = plan.mounts.iter().any(Mount::needs_cover).then(devices::make_covers);
+        let covers = covers.transpose().map_err(ShimError::Devices)?;
+        let entrances = self.cgroup.entrances()?;
         let (ours, theirs) = wire::pair()?;
         match clone3(NAMESPACES, self.cgroup.directory()).map_err(ShimError::Clone)? {
             Side::Child => {
                 drop(ours);
                 let terminal = streams.host.as_ref().map(HostTerminal::size);
-                jail::enter(plan, Materials { socket: theirs, trees, dev, streams: streams.lead, terminal })
+                let streams = streams.lead;
+                jail::enter(
+                    plan,
+                    Materials { socket: theirs, entrances, trees, dev, covers, streams, terminal },
+                )
             }
             Side::Parent { pid, pidfd } => {
                 let child = Child { pid, pidfd, socket: ours };
                 drop(theirs);
-                let mapped = self.map_ids(pid).map_err(ShimError::Map);
-                let attached = mapped.and_then(|()| {
-                    ToInit::Mapped.send(child.socket.as_fd())?;
-                    self.cgroup.attach(pid)?;
-                    Ok(ToInit::Attached.send(child.socket.as_fd())?)
-                });
-                if let Err(error) = attached {
+                let mapped = self.map_ids(pid).and_then(|()| ToInit::Mapped.send(child.socket.as_fd()));
+                if let Err(error) = mapped.map_err(ShimError::Map) {
                     let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
                     let _ = wait(child.pidfd.as_fd());
                     // If it had failed before, its own word says more than our broken pipe.

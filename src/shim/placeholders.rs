@@ -1,38 +1,48 @@
-//! Empty files and directories that hold the place of protected paths which a workspace does not have yet
-//! (CVE-2026-25725: an agent creates the configuration that the host will later trust).
+//! What holds the place of protected paths that a workspace does not have yet (CVE-2026-25725: an agent creates the
+//! configuration that the host will later trust).
 //!
-//! A bind mount needs something to stand on, so what is missing is made for the time of the run and removed after it.
-//! A shared lock on each says that a run still needs it: several sandboxes may share one workspace.
+//! A mount needs something to stand on, so what is missing is made for the time of the run and removed after it: an empty
+//! directory, or for a file a socket with mode 0, which git does not count as a file and nobody can open. Inside, a
+//! cover lies over it (`devices::make_covers`).
+//!
+//! ```text
+//!  /run/stockade/held-<device>-<inode of the workspace>   the ledger: absolute paths, one a line
+//!    shared lock     by every run in that workspace, as long as it lives
+//!    exclusive lock  to write it, and by the last run to leave, which removes what it names
+//! ```
+//! A run that is killed leaves the ledger to its keeper, and if that is killed, too, to the next run in the workspace.
 
 use std::ffi::OsStr;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, flock, fstat, mkdirat,
-    openat, openat2, unlinkat,
+    AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, flock, fstat,
+    mkdirat, mknodat, openat2, unlinkat,
 };
 use rustix::io::Errno;
 
+use super::ids;
 use crate::plan::{Mount, Owner, Source};
 
-/// The placeholders of one run, kept alive by their locks.
+/// The ledgers that this run holds: one for the workspace, one for the repository of a linked worktree.
 #[derive(Default)]
 pub struct Placeholders {
-    held: Vec<(PathBuf, OwnedFd)>,
+    ledgers: Vec<Ledger>,
 }
 
 /// Why a protected path cannot be protected.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceholderError {
     /// A component is a symbolic link.
-    #[error(
-        "protected path {0} in the workspace goes through a symbolic link, which an agent could redirect"
-    )]
+    #[error("protected path {} in the workspace goes through a symbolic link, which an agent could redirect", .0.display())]
     Symlink(PathBuf),
     /// Anything else.
-    #[error("cannot protect {path} in the workspace: {source}")]
+    #[error("cannot hold the place of protected path {}: {source}", path.display())]
     Hold {
         /// Which.
         path: PathBuf,
@@ -42,7 +52,7 @@ pub enum PlaceholderError {
 }
 
 impl Placeholders {
-    /// Makes what is missing for the plan's protected paths. `announce` is told each path *before* it is made.
+    /// Makes what is missing for the plan's protected paths. `announce` is told each ledger before anything is made.
     pub fn hold(
         mounts: &[Mount],
         mut announce: impl FnMut(&Path) -> io::Result<()>,
@@ -50,115 +60,152 @@ impl Placeholders {
         let mut placeholders = Self::default();
         for mount in mounts {
             let Mount::Bind(bind) = mount else { continue };
-            let Source::Protected { root, path, directory, even_if_missing } = &bind.source else { continue };
+            let Source::Protected { root, path, directory, missing, even_if_missing } = &bind.source else {
+                continue;
+            };
             let failed = |source: io::Error| match Errno::from_io_error(&source) {
                 Some(Errno::LOOP) => PlaceholderError::Symlink(path.clone()),
-                _ => PlaceholderError::Hold { path: path.clone(), source },
+                _ => PlaceholderError::Hold { path: root.join(path), source },
             };
-            if *even_if_missing {
-                placeholders.place(root, path, *directory, bind.owner, &mut announce).map_err(failed)?;
+            if *missing && *even_if_missing {
+                let ledger = placeholders.ledger(root, &mut announce).map_err(failed)?;
+                ledger.place(root, path, *directory, bind.owner).map_err(failed)?;
             } else {
                 reject_symlink(root, path).map_err(failed)?;
             }
         }
+        for ledger in &placeholders.ledgers {
+            ledger.share().map_err(|source| PlaceholderError::Hold { path: ledger.path.clone(), source })?;
+        }
         Ok(placeholders)
     }
 
-    fn place(
+    fn ledger(
         &mut self,
         root: &Path,
-        path: &Path,
-        directory: bool,
-        owner: Option<Owner>,
         announce: &mut impl FnMut(&Path) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut at: OwnedFd = open_root(root)?;
-        let mut so_far = root.to_path_buf();
-        let mut names = path.components().peekable();
-        while let Some(Component::Normal(name)) = names.next() {
-            so_far.push(name);
-            let last = names.peek().is_none();
-            at = match open_below(at.as_fd(), name) {
-                Err(Errno::NOENT) => {
-                    announce(&so_far)?;
-                    make(at.as_fd(), name, directory || !last, owner)?;
-                    let made = open_below(at.as_fd(), name)?;
-                    self.lock(&so_far, &made)?;
-                    made
-                }
-                found => {
-                    let found = found?;
-                    self.adopt(&so_far, &found, announce)?;
-                    found
-                }
-            };
-        }
-        Ok(())
+    ) -> io::Result<&mut Ledger> {
+        let at = match self.ledgers.iter().position(|ledger| ledger.root == root) {
+            Some(at) => at,
+            None => {
+                let path = Ledger::path_for(root)?;
+                announce(&path)?;
+                self.ledgers.push(Ledger::open(root, path)?);
+                self.ledgers.len() - 1
+            }
+        };
+        Ok(&mut self.ledgers[at])
     }
 
-    /// Somebody else's placeholder is ours, too, from now on: whoever ends last removes it.
-    fn adopt(
-        &mut self,
-        path: &Path,
-        found: &OwnedFd,
-        announce: &mut impl FnMut(&Path) -> io::Result<()>,
-    ) -> io::Result<()> {
-        if self.held.iter().any(|(held, _)| held == path) || !is_empty(found)? {
-            return Ok(());
-        }
-        let Ok(lock) = reopen(found) else { return Ok(()) };
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-            announce(path)?;
-            self.lock(path, found)?;
-        }
-        Ok(())
-    }
-
-    fn lock(&mut self, path: &Path, fd: &OwnedFd) -> io::Result<()> {
-        let lock = reopen(fd)?;
-        flock(&lock, FlockOperation::NonBlockingLockShared)?;
-        self.held.push((path.to_path_buf(), lock));
-        Ok(())
-    }
-
-    /// Removes those that nobody else needs, innermost first.
+    /// Removes what no other run needs.
     pub fn remove(self) {
-        for (path, lock) in self.held.into_iter().rev() {
-            drop(lock);
-            remove(&path);
+        for ledger in self.ledgers {
+            ledger.close();
         }
     }
 }
 
-/// Removes one placeholder, if it is one: empty, and not in use by another run.
-pub fn remove(path: &Path) {
+/// Does for a killed run what [`Placeholders::remove`] would have done.
+pub fn settle(ledger: &Path) {
+    if let Ok(file) = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(ledger) {
+        Ledger { root: PathBuf::new(), path: ledger.into(), file }.close();
+    }
+}
+
+struct Ledger {
+    root: PathBuf,
+    path: PathBuf,
+    file: File,
+}
+
+impl Ledger {
+    fn path_for(root: &Path) -> io::Result<PathBuf> {
+        let found = fstat(open_root(root)?)?;
+        Ok(ids::directory()?.join(format!("held-{:x}-{}", found.st_dev, found.st_ino)))
+    }
+
+    /// Opened and locked for writing.
+    fn open(root: &Path, path: PathBuf) -> io::Result<Self> {
+        loop {
+            ids::directory()?;
+            let mut options = OpenOptions::new();
+            options.read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            let file = match options.open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // /run/stockade was just removed
+                file => file?,
+            };
+            flock(&file, FlockOperation::LockExclusive)?;
+            // The last run may have removed it between open and lock.
+            if ids::is_current(&file, &path)? {
+                return Ok(Self { root: root.into(), path, file });
+            }
+        }
+    }
+
+    fn share(&self) -> io::Result<()> {
+        Ok(flock(&self.file, FlockOperation::LockShared)?)
+    }
+
+    /// Makes the first missing component of `path`. Written down before it is made, so that no moment is uncovered.
+    fn place(&mut self, root: &Path, path: &Path, directory: bool, owner: Option<Owner>) -> io::Result<()> {
+        let mut at = open_root(root)?;
+        let mut so_far = root.to_path_buf();
+        let mut names = path.components().peekable();
+        while let Some(Component::Normal(name)) = names.next() {
+            so_far.push(name);
+            match open_below(at.as_fd(), name) {
+                Err(Errno::NOENT) => {
+                    if so_far.as_os_str().as_bytes().contains(&b'\n') {
+                        return Err(io::Error::other("a line break in its name"));
+                    }
+                    self.file.write_all(&[so_far.as_os_str().as_bytes(), b"\n"].concat())?;
+                    return make(at.as_fd(), name, directory || names.peek().is_some(), owner);
+                }
+                found => at = found?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves; the last to leave removes what was made.
+    fn close(mut self) {
+        if flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return;
+        }
+        let mut listed = Vec::new();
+        if self.file.seek(SeekFrom::Start(0)).is_ok() {
+            let lines = BufReader::new(&self.file).split(b'\n').map_while(Result::ok);
+            listed = lines.map(|line| PathBuf::from(std::ffi::OsString::from_vec(line))).collect();
+        }
+        for path in listed.iter().rev() {
+            remove(path);
+        }
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Removes one placeholder, if it still is one.
+fn remove(path: &Path) {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
     let Ok(parent) = open_root(parent) else { return };
-    let Ok(found) = open_below(parent.as_fd(), name) else { return };
-    let Ok(lock) = reopen(&found) else { return };
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return;
-    }
-    match is_empty(&found) {
-        Ok(true) => {}
-        _ => return,
-    }
-    let directory = fstat(&found).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_dir());
-    let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-    // If the host has put something of its own there meanwhile, it stays.
-    let _ = unlinkat(&parent, name, flags);
+    let Ok(found) = open_below(parent.as_fd(), name).and_then(|fd| fstat(&fd)) else { return };
+    // What the host has put there meanwhile stays: rmdir(2) takes only an empty directory.
+    let _ = match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory => unlinkat(&parent, name, AtFlags::REMOVEDIR),
+        FileType::Socket if found.st_mode & 0o7777 == 0 => unlinkat(&parent, name, AtFlags::empty()),
+        _ => Ok(()),
+    };
 }
 
 fn make(at: BorrowedFd<'_>, name: &OsStr, directory: bool, owner: Option<Owner>) -> io::Result<()> {
     if directory {
         mkdirat(at, name, Mode::from_raw_mode(0o755))?;
     } else {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(at, name, flags, Mode::from_raw_mode(0o644))?;
+        mknodat(at, name, FileType::Socket, Mode::empty(), 0)?;
     }
-    if let Some(owner) = owner {
-        let made = openat(at, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        fchown(&made, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
+    if let Some(Owner { uid, gid }) = owner {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     }
     Ok(())
 }
@@ -179,29 +226,4 @@ fn open_root(path: &Path) -> io::Result<OwnedFd> {
 fn open_below(at: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     openat2(at, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
-}
-
-/// The same file, open for locking. Only regular files and directories: opening a FIFO or device could block or act.
-fn reopen(fd: &OwnedFd) -> io::Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
-    let kind = rustix::fs::FileType::from_raw_mode(fstat(fd)?.st_mode);
-    if !kind.is_file() && !kind.is_dir() {
-        return Err(io::Error::other("neither a file nor a directory"));
-    }
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    Ok(openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-fn is_empty(fd: &OwnedFd) -> io::Result<bool> {
-    let found = fstat(fd)?;
-    if !rustix::fs::FileType::from_raw_mode(found.st_mode).is_dir() {
-        return Ok(found.st_size == 0);
-    }
-    let directory = reopen(fd)?;
-    for entry in rustix::fs::Dir::read_from(&directory)? {
-        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

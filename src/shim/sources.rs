@@ -12,6 +12,9 @@ use super::idmap::Idmaps;
 use crate::plan::{Bind, Mount, Source};
 use crate::sys::mount::{Attributes, set_attributes};
 
+/// Largest file that is copied into the sandbox's root.
+const LARGEST_COPY: i64 = 1 << 20;
+
 /// A host path that could not be opened for the sandbox.
 #[derive(Debug)]
 pub struct SourceError {
@@ -29,6 +32,7 @@ pub fn open(mounts: &[Mount], idmaps: &mut Idmaps) -> Result<Vec<Option<OwnedFd>
         Mount::Bind(bind @ Bind { source: Source::Path { path }, .. }) => {
             detach(path, bind, idmaps).map(Some)
         }
+        Mount::Copy { source, .. } => open_small(source).map(Some),
         _ => Ok(None),
     };
     mounts.iter().map(tree).collect()
@@ -54,6 +58,21 @@ fn detach(path: &Path, bind: &Bind, idmaps: &mut Idmaps) -> Result<OwnedFd, Sour
     };
     restrict(tree.as_fd(), bind, idmap).map_err(failed("restricting the mount of"))?;
     Ok(tree)
+}
+
+/// A file that is copied rather than mounted.
+fn open_small(path: &Path) -> Result<OwnedFd, SourceError> {
+    let failed =
+        |source: io::Error| SourceError { path: path.display().to_string(), doing: "opening", source };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let file = openat2(CWD, path, flags, Mode::empty(), resolve).map_err(|errno| failed(errno.into()))?;
+    let found = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?;
+    let regular = rustix::fs::FileType::from_raw_mode(found.st_mode).is_file();
+    if !regular || found.st_size > LARGEST_COPY {
+        return Err(failed(io::Error::other("not a regular file of at most 1 MiB")));
+    }
+    Ok(file)
 }
 
 fn restrict(tree: BorrowedFd<'_>, bind: &Bind, idmap: Option<BorrowedFd<'_>>) -> io::Result<()> {

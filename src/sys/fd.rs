@@ -52,3 +52,9 @@ pub fn standard(number: RawFd) -> BorrowedFd<'static> {
     // SAFETY: descriptors 0 to 2 are filled at the start of `main` and never closed.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
+
+/// A descriptor that this process put at a fixed number, and keeps there for as long as it lives.
+pub fn fixed(number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: whoever calls this has put it there and never closes it; if it were closed, calls on it would give EBADF.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}

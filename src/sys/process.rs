@@ -176,3 +176,45 @@ impl End {
         }
     }
 }
+
+/// Empties the capability bounding set but for `keep`, up to the last capability that this kernel knows, which may be
+/// newer than any list of ours (PR_CAPBSET_DROP(2const)).
+pub fn keep_bounded(keep: &[u8]) -> io::Result<()> {
+    for number in (0..=63_u8).filter(|number| !keep.contains(number)) {
+        // SAFETY: takes a number, involves no memory.
+        match check(
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) }.into(),
+        ) {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && number > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Gives this process another name: in `comm`, and in place of its arguments, which everybody in its PID namespace can
+/// read (/proc/PID/cmdline).
+pub fn rename(name: &str) -> io::Result<()> {
+    rustix::thread::set_name(&std::ffi::CString::new(name).map_err(io::Error::other)?)?;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // Fields 48 and 49 (proc_pid_stat(5)); the name, field 2, may itself hold blanks and parentheses.
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let address = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<usize>().ok());
+    let (Some(start), Some(end)) = (address(48), address(49)) else {
+        return Err(io::Error::other("/proc/self/stat has no argument addresses"));
+    };
+    let length = end.saturating_sub(start);
+    let kept = name.len().min(length.saturating_sub(1));
+    if start == 0 || length == 0 {
+        return Ok(()); // started without arguments
+    }
+    // SAFETY: the kernel says that the argument strings lie here, on this process's own writable stack; it is
+    // single-threaded and reads its arguments no more.
+    unsafe {
+        std::ptr::write_bytes(start as *mut u8, 0, length);
+        std::ptr::copy_nonoverlapping(name.as_ptr(), start as *mut u8, kept);
+    }
+    Ok(())
+}

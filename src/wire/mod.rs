@@ -4,7 +4,6 @@
 //!  shim                                init (pid 1 of the sandbox)
 //!   │ ── Mapped ───────────────────────▶ │  its user namespace has ids
 //!   │ ◀─ Terminal + fd ───────────────── │  PTY master
-//!   │ ── Attached ─────────────────────▶ │  it is in all of its cgroups
 //!   │ ◀─ Confined [+ fd] ─────────────── │  every wall stands; seccomp listener
 //!   │ ── Go ───────────────────────────▶ │  what the kernel says of it was read and accepted
 //!   │ ── Signal(n) / Resume ───────────▶ │
@@ -31,8 +30,6 @@ pub const LONGEST: usize = 512;
 pub enum ToInit {
     /// uid_map and gid_map are written.
     Mapped,
-    /// The process is in all of its cgroups.
-    Attached,
     /// Start the agent.
     Go,
     /// Send this signal to the agent's process group.
@@ -67,10 +64,9 @@ impl ToInit {
     fn encode(self) -> [u8; 5] {
         let (tag, number) = match self {
             Self::Mapped => (1, 0),
-            Self::Attached => (2, 0),
-            Self::Go => (3, 0),
-            Self::Signal(n) => (4, n),
-            Self::Resume => (5, 0),
+            Self::Go => (2, 0),
+            Self::Signal(n) => (3, n),
+            Self::Resume => (4, 0),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [tag, a, b, c, d]
@@ -81,10 +77,9 @@ impl ToInit {
         let [tag, number @ ..]: [u8; 5] = bytes.try_into().ok()?;
         Some(match (tag, i32::from_le_bytes(number)) {
             (1, 0) => Self::Mapped,
-            (2, 0) => Self::Attached,
-            (3, 0) => Self::Go,
-            (4, n @ 1..=64) => Self::Signal(n),
-            (5, 0) => Self::Resume,
+            (2, 0) => Self::Go,
+            (3, n @ 1..=64) => Self::Signal(n),
+            (4, 0) => Self::Resume,
             _ => return None,
         })
     }
@@ -204,7 +199,7 @@ mod tests {
         {
             assert_eq!(FromInit::decode(&message.encode()), Some(message));
         }
-        for message in [ToInit::Mapped, ToInit::Attached, ToInit::Go, ToInit::Signal(15), ToInit::Resume] {
+        for message in [ToInit::Mapped, ToInit::Go, ToInit::Signal(15), ToInit::Resume] {
             assert_eq!(ToInit::decode(&message.encode()), Some(message));
         }
     }
