@@ -53,6 +53,11 @@ inside -- true
 ends 0
 or_stop
 
+claim 'sandboxes that start at the same moment, the first of the machine among them, all start'
+# shellcheck disable=SC2016 # for the shell that is started
+when bash -c 'for round in {1..8}; do for one in {1..4}; do stockade run -- echo up & done; wait; done | grep -c "^up$"'
+says '^32$'
+
 claim "the exit code is the command's own"
 inside -- sh -c 'echo inside; exit 7'
 ends 7

@@ -121,6 +121,9 @@ impl Cgroup {
             if group.tree.version == Version::Unified && !controls.is_empty() {
                 let wanted: Vec<Controller> = controls.iter().map(|control| control.controller).collect();
                 unified::enable(&group.tree, &wanted)?;
+                if !controls.iter().all(|control| control.optional || group.has(control.file)) {
+                    unified::settle(&group.tree, &wanted)?;
+                }
             }
             for control in controls {
                 if control.optional && layout.may_lack_swap_limit() && !group.has(control.file) {

@@ -68,6 +68,21 @@ pub(super) fn enable(tree: &Tree, controllers: &[Controller]) -> Result<(), Cgro
     Ok(())
 }
 
+/// Waits for another starter that is enabling these controllers at this moment.
+///
+/// `cgroup.subtree_control` names a controller as soon as somebody's write began, and the group's files appear only at
+/// its end. A write of our own waits for that one, and then changes nothing (`cgroup_mutex`, kernel/cgroup/cgroup.c).
+pub(super) fn settle(tree: &Tree, controllers: &[Controller]) -> Result<(), CgroupError> {
+    let names = controllers.iter().filter_map(|controller| controller.unified_name());
+    let value = names.map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
+    let house = format!("{HOUSE}/cgroup.subtree_control");
+    group::write(&tree.root, &house, &value).map_err(|errno| CgroupError::Write {
+        path: tree.path.join(house),
+        value,
+        source: errno.into(),
+    })
+}
+
 /// What must be written to `file` so that it has all of `names`: `+memory +pids`.
 fn lacking(tree: &Tree, file: &str, names: &[&str]) -> Result<String, CgroupError> {
     let enabled = group::read(&tree.root, file)
