@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::io;
 
 use caps::CapSet;
-use rustix::process::{Gid, Uid};
+use rustix::process::{
+    DumpableBehavior, Gid, Signal, Uid, set_dumpable_behavior, set_parent_process_death_signal,
+};
 use rustix::thread::{
     CapabilitiesSecureBits, set_capabilities_secure_bits, set_thread_groups, set_thread_res_gid,
     set_thread_res_uid,
@@ -21,7 +23,11 @@ pub fn become_root_inside() -> io::Result<()> {
     Ok(())
 }
 
-/// Becomes the agent's user, with exactly `keep` in the capability sets and the securebits locked.
+/// Ends every privilege: exactly `keep` stays in the capability sets, the securebits are locked.
+///
+/// Init itself stays uid 0 of the sandbox, a uid that owns nothing and has no capability, so that the agent can neither
+/// limit nor schedule it (prlimit(2), sched_setaffinity(2)). The agent's uid is kept as the saved one: with it init can
+/// signal the agent, and the agent-to-be can take it ([`become_agent`]).
 pub fn give_up(user: &User, keep: &BTreeSet<Capability>) -> Result<(), Fault> {
     let keep: caps::CapsHashSet = keep.iter().map(|capability| number(*capability)).collect();
     let numbers: Vec<u8> = keep.iter().map(caps::Capability::index).collect();
@@ -31,7 +37,7 @@ pub fn give_up(user: &User, keep: &BTreeSet<Capability>) -> Result<(), Fault> {
     set_thread_groups(&[]).on("groups")?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.uid));
     set_thread_res_gid(gid, gid, gid).on("gid")?;
-    set_thread_res_uid(uid, uid, uid).on("uid")?;
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, uid).on("uid")?;
     caps::clear(None, CapSet::Ambient).map_err(caps_error).on("ambient")?;
     caps::set(None, CapSet::Inheritable, &keep).map_err(caps_error).on("inheritable")?;
     for capability in &keep {
@@ -40,6 +46,29 @@ pub fn give_up(user: &User, keep: &BTreeSet<Capability>) -> Result<(), Fault> {
     caps::set(None, CapSet::Effective, &keep).map_err(caps_error).on("effective")?;
     caps::set(None, CapSet::Permitted, &keep).map_err(caps_error).on("permitted")?;
     Ok(())
+}
+
+/// Takes the agent's uid for good. Needs no capability: it is the saved one.
+pub fn become_agent(user: &User) -> io::Result<()> {
+    let uid = Uid::from_raw(user.uid);
+    Ok(set_thread_res_uid(uid, uid, uid)?)
+}
+
+/// Does something with the agent's effective uid, then goes back. A change of uid clears the parent-death signal and
+/// makes a process dumpable (prctl(2)), so both are set again.
+pub fn as_agent<T>(user: &User, deed: impl FnOnce() -> T) -> io::Result<T> {
+    let keep = || Option::<Uid>::None;
+    set_thread_res_uid(keep(), Some(Uid::from_raw(user.uid)), keep())?;
+    let done = deed();
+    set_thread_res_uid(keep(), Some(Uid::ROOT), keep())?;
+    tether()?;
+    Ok(done)
+}
+
+/// Ties this process's life to the shim's, and keeps the agent from reading or tracing it.
+pub fn tether() -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 fn securebits(lock_ambient: bool) -> CapabilitiesSecureBits {

@@ -14,9 +14,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::Stream;
-use super::step::{At, JailError, Step};
-use crate::plan::{Command, Plan};
+use super::step::{At, JailError, On, Step};
+use super::{Stream, capabilities};
+use crate::plan::{Command, Plan, User};
 use crate::sys;
 use crate::sys::process::Fork;
 use crate::wire::{self, FromInit, ToInit};
@@ -27,7 +27,6 @@ pub fn run(plan: &Plan, socket: &OwnedFd, streams: [Stream; 3]) -> Result<Infall
     let terminal =
         (0..).zip(streams).find(|(_, s)| *s == Stream::Terminal).map(|(n, _)| sys::fd::standard(n));
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    rustix::process::chdir(&plan.command.directory).at(Step::Directory)?;
     // Blocked before the agent exists, so that not even its immediate end is missed.
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
@@ -39,36 +38,43 @@ pub fn run(plan: &Plan, socket: &OwnedFd, streams: [Stream; 3]) -> Result<Infall
         SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).at(Step::Signals)?;
 
     let agent = match sys::process::fork().at(Step::Exec)? {
-        Fork::Child => start(&plan.command, terminal, socket),
+        Fork::Child => start(plan, terminal, socket),
         Fork::Parent(pid) => Pid::from_raw(pid),
     };
-    attend(agent, terminal, socket, &ended).at(Step::Report)?;
+    attend(agent, &plan.user, terminal, socket, &ended).at(Step::Report)?;
     sys::process::exit_now(0)
 }
 
 /// The agent's side: foreground of the terminal, then exec. Its pid and process group are the same.
-fn start(command: &Command, terminal: Option<BorrowedFd<'_>>, socket: &OwnedFd) -> ! {
-    let error = prepare(terminal).and_then(|()| Err(exec(command)));
-    let Err(source): io::Result<Infallible> = error;
+fn start(plan: &Plan, terminal: Option<BorrowedFd<'_>>, socket: &OwnedFd) -> ! {
+    let command = &plan.command;
+    let error = match prepare(plan, terminal) {
+        Ok(()) => JailError {
+            step: Step::Exec,
+            object: command.argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            source: exec(command),
+        },
+        Err(error) => error,
+    };
     let failed = FromInit::Failed {
-        step: Step::Exec as u8,
-        errno: source.raw_os_error().unwrap_or(libc::ENOEXEC),
-        detail: command.argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        step: error.step as u8,
+        errno: error.source.raw_os_error().unwrap_or(libc::ENOEXEC),
+        detail: error.object,
     };
     let _ = failed.send(socket.as_fd(), None);
     sys::process::exit_now(127)
 }
 
-fn prepare(terminal: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    rustix::process::setpgid(None, None)?;
+fn prepare(plan: &Plan, terminal: Option<BorrowedFd<'_>>) -> Result<(), JailError> {
+    capabilities::become_agent(&plan.user).at(Step::Privileges)?;
+    let directory = &plan.command.directory;
+    rustix::process::chdir(directory).on(directory.display()).at(Step::Directory)?;
+    rustix::process::setpgid(None, None).at(Step::Terminal)?;
     if let Some(terminal) = terminal {
         // A background process that takes the foreground gets SIGTTOU; still blocked here, reset below.
-        let mut stop = SigSet::empty();
-        stop.add(Signal::SIGTTOU);
-        sys::signal::set_mask(&stop)?;
-        rustix::termios::tcsetpgrp(terminal, rustix::process::getpid())?;
+        rustix::termios::tcsetpgrp(terminal, rustix::process::getpid()).at(Step::Terminal)?;
     }
-    sys::signal::set_mask(&SigSet::empty())
+    sys::signal::set_mask(&SigSet::empty()).at(Step::Signals)
 }
 
 /// Looks the program up in PATH as execvp(3) does, and executes it. Returns only the error.
@@ -114,6 +120,7 @@ fn candidates(name: &CString, command: &Command) -> Vec<CString> {
 /// Reaps, forwards and reports until the agent has ended or the shim is gone.
 fn attend(
     agent: Pid,
+    user: &User,
     terminal: Option<BorrowedFd<'_>>,
     socket: &OwnedFd,
     ended: &SignalFd,
@@ -133,13 +140,13 @@ fn attend(
         }
         if shim {
             match wire::expect(socket.as_fd())? {
-                ToInit::Signal(number) => signal_group(agent, number),
+                ToInit::Signal(number) => signal_group(agent, user, number)?,
                 ToInit::Resume => {
                     if let Some(terminal) = terminal {
                         // Best effort: the agent may have moved its own foreground group meanwhile.
                         let _ = nix::unistd::tcsetpgrp(terminal, agent);
                     }
-                    signal_group(agent, libc::SIGCONT);
+                    signal_group(agent, user, libc::SIGCONT)?;
                 }
                 other => return Err(io::Error::other(format!("unexpected {other:?}"))),
             }
@@ -163,8 +170,9 @@ fn reap(agent: Pid, socket: &OwnedFd) -> io::Result<Option<i32>> {
 }
 
 /// The group may be gone already; then there is nobody left to tell.
-fn signal_group(agent: Pid, number: i32) {
-    if let Ok(signal) = Signal::try_from(number) {
+fn signal_group(agent: Pid, user: &User, number: i32) -> io::Result<()> {
+    let Ok(signal) = Signal::try_from(number) else { return Ok(()) };
+    capabilities::as_agent(user, || {
         let _ = nix::sys::signal::killpg(agent, signal);
-    }
+    })
 }

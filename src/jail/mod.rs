@@ -19,8 +19,6 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
-
 pub use rustix::termios::Winsize as WindowSize;
 
 use crate::plan::Plan;
@@ -109,12 +107,12 @@ fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
     limits::set(&plan.rlimits).at(Step::Limits)?;
     // From here on the sandbox's descriptors are 0, 1, 2 and the socket; whatever else was open is gone.
     drop((proc, root, dev, trees, covers, entrances));
-    let socket = descriptors::keep_only(streams, slave, socket).at(Step::Descriptors)?;
+    // Kept open when a later step fails, to say so.
+    let socket = ManuallyDrop::new(descriptors::keep_only(streams, slave, socket).at(Step::Descriptors)?);
     sys::signal::reset_all().at(Step::Signals)?;
     capabilities::give_up(&plan.user, &plan.capabilities).at(Step::Privileges)?;
     // A change of uid clears the parent-death signal, so it is set after it (prctl(2)).
-    set_parent_process_death_signal(Some(Signal::KILL)).at(Step::Tether)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Tether)?;
+    capabilities::tether().at(Step::Tether)?;
     rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs)?;
     landlock::restrict(&plan.landlock).at(Step::Landlock)?;
     // Last: the filter forbids most of the calls made above.

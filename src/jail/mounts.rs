@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::step::{Fault, On};
-use crate::plan::{Bind, Mount, Source, User};
+use crate::plan::{Bind, Mount, Source, StandIn, User};
 use crate::sys::mount::{Attributes, set_attributes, set_read_only};
 
 /// The new root: a tmpfs that holds mount points, links and a few small files, and is read-only in the end.
@@ -143,19 +143,15 @@ fn place_bind(root: &Root, bind: &Bind, tree: Option<&OwnedFd>) -> Result<(), Fa
     match (&bind.source, tree) {
         (Source::Path { .. }, Some(tree)) => attach(root, tree.as_fd(), relative(&bind.target)),
         (Source::Path { .. }, None) => Err(io::Error::other("was not opened by the shim").into()),
-        (Source::Protected { directory: false, missing: true, even_if_missing: true, .. }, _) => {
+        (Source::Protected { stand_in: Some(StandIn::File), .. }, _) => {
             let point = open(root.fd.as_fd(), relative(&bind.target))?;
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             let cover = rustix::mount::open_tree(&root.fd, Path::new(COVERS).join(COVER), flags)?;
             Ok(move_onto(cover.as_fd(), point.as_fd())?)
         }
-        (Source::Protected { even_if_missing, .. }, _) => {
+        (Source::Protected { .. }, _) => {
             // Source and target are one descriptor, so no rename in between can part them.
-            let point = match open(root.fd.as_fd(), relative(&bind.target)) {
-                Ok(point) => point,
-                Err(Errno::NOENT) if !even_if_missing => return Ok(()),
-                Err(error) => return Err(error.into()),
-            };
+            let point = open(root.fd.as_fd(), relative(&bind.target))?;
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
                 | OpenTreeFlags::OPEN_TREE_CLOEXEC
                 | OpenTreeFlags::AT_EMPTY_PATH

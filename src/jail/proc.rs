@@ -12,11 +12,13 @@ use super::step::{Fault, On};
 use crate::sys;
 
 /// Covered by an empty file or directory: they describe the host's kernel, hardware or keys.
-const MASKED: [&str; 15] = [
+const MASKED: [&str; 20] = [
     "acpi",
     "asound",
     "bus",
     "config.gz",
+    "cmdline",
+    "diskstats",
     "driver",
     "interrupts",
     "kallsyms",
@@ -24,9 +26,12 @@ const MASKED: [&str; 15] = [
     "key-users",
     "keys",
     "latency_stats",
+    "locks",
+    "partitions",
     "scsi",
     "sched_debug",
     "softirqs",
+    "swaps",
     "timer_list",
 ];
 

@@ -123,9 +123,8 @@ pub enum Mount {
 impl Mount {
     /// Whether it protects a file that does not exist, and so needs something to cover the place with.
     pub fn needs_cover(&self) -> bool {
-        let Self::Bind(bind) = self else { return false };
-        let source = &bind.source;
-        matches!(source, Source::Protected { directory: false, missing: true, even_if_missing: true, .. })
+        let Self::Bind(Bind { source, .. }) = self else { return false };
+        matches!(source, Source::Protected { stand_in: Some(StandIn::File), .. })
     }
 }
 
@@ -154,21 +153,29 @@ pub enum Source {
         /// Absolute.
         path: PathBuf,
     },
-    /// A protected path below a directory that an agent may have written: no symlink is followed, and
-    /// the first missing component is held by a placeholder for the time of the run.
+    /// A protected path below a directory that an agent may have written: no symlink is followed.
     #[serde(rename_all = "camelCase")]
     Protected {
         /// The workspace on the host.
         root: PathBuf,
-        /// Relative, normal components only.
+        /// Relative, normal components only; of a missing path the first component that is missing.
         path: PathBuf,
-        /// What a missing one is held by.
-        directory: bool,
-        /// Whether it was missing when the plan was made.
-        missing: bool,
-        /// Whether a missing one is held at all.
-        even_if_missing: bool,
+        /// What holds its place for the time of the run, if it does not exist.
+        stand_in: Option<StandIn>,
     },
+}
+
+/// What holds the place of a protected path that does not exist yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StandIn {
+    /// An empty directory.
+    Directory,
+    /// Something that nobody can open, covered inside by an empty file.
+    File,
+    /// `.git/commondir` saying that the repository is its own: what git takes from a file of this name it must be
+    /// able to read (gitrepository-layout(5)), and another directory would come with a `core.fsmonitor` of its own.
+    GitCommonDirectory,
 }
 
 /// A host uid and gid.

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use super::request::{Place, Request};
 use super::resolve::Given;
-use super::{Bind, Mount, PlanError, Source, User};
+use super::{Bind, Mount, PlanError, Source, StandIn, User};
 use crate::host::survey::{Found, Kind};
 use crate::policy::{Access, HostPath, WorkspacePath};
 
 /// In a repository that a worktree belongs to: what git on the host would execute, or take commands from.
-pub const GIT_PROTECTED: [&str; 2] = ["config", "hooks"];
+pub const GIT_PROTECTED: [&str; 4] = ["commondir", "config", "hooks", "modules"];
 
 /// Places that are never a workspace or home: giving one away gives the host away.
 const NEVER_WRITABLE: [&str; 17] = [
@@ -165,7 +165,7 @@ fn workspace(view: &mut View, given: &Given<'_>, request: &Request) -> Result<()
         refuse_precious(&common.path)?;
         add(view, Mount::Bind(own(common, &common.path, true, true)));
         for name in GIT_PROTECTED {
-            let path = WorkspacePath { path: name.into(), directory: name == "hooks" };
+            let path = WorkspacePath { path: name.into(), directory: matches!(name, "hooks" | "modules") };
             protect(view, given, common, &path, true)?;
         }
     }
@@ -186,21 +186,19 @@ fn protect(
     protected: &WorkspacePath,
     even_if_missing: bool,
 ) -> Result<(), PlanError> {
+    // "If present" speaks of the first component: where there is a `.git`, nobody makes the `.git/hooks` it lacks.
+    let first: PathBuf = protected.path.iter().take(1).collect();
+    if !even_if_missing && given.survey.get(&place.path.join(&first)).is_none() {
+        return Ok(());
+    }
     let mut above = PathBuf::new();
     let mut names = protected.path.components().peekable();
     while let Some(name) = names.next() {
         above.push(name);
         let last = names.peek().is_none();
         let found = given.survey.get(&place.path.join(&above)).map(|found| &found.kind);
-        let missing = found.is_none();
-        let fence = |writable, directory| {
-            let source = Source::Protected {
-                root: place.path.clone(),
-                path: above.clone(),
-                directory,
-                missing,
-                even_if_missing,
-            };
+        let fence = |writable, stand_in| {
+            let source = Source::Protected { root: place.path.clone(), path: above.clone(), stand_in };
             Bind { source, target: place.path.join(&above), writable, exec: true, owner: Some(place.owner) }
         };
         match found {
@@ -208,15 +206,22 @@ fn protect(
                 return Err(PlanError::ProtectedSymlink { path: place.path.join(&above) });
             }
             // Its first missing part holds the place for all that would be below.
-            None if even_if_missing => {
-                return Ok(add_fence(view, fence(false, protected.directory || !last)));
-            }
-            None => return Ok(()),
-            Some(Kind::Directory) if !last => add_fence(view, fence(true, true)),
-            Some(kind) => return Ok(add_fence(view, fence(false, *kind == Kind::Directory))),
+            None => return Ok(add_fence(view, fence(false, Some(stand_in(protected, last))))),
+            Some(Kind::Directory) if !last => add_fence(view, fence(true, None)),
+            Some(_) => return Ok(add_fence(view, fence(false, None))),
         }
     }
     Ok(())
+}
+
+fn stand_in(protected: &WorkspacePath, last: bool) -> StandIn {
+    if last && protected.path.file_name().is_some_and(|name| name == "commondir") {
+        StandIn::GitCommonDirectory
+    } else if last && !protected.directory {
+        StandIn::File
+    } else {
+        StandIn::Directory
+    }
 }
 
 /// A read-only fence stays read-only, whoever else asks for a pin at the same place.

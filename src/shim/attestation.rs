@@ -171,10 +171,13 @@ impl Attestation {
         let map = [0, first_uid, super::ids::SIZE];
         differs("uid_map".into(), self.uid_map == map, format!("{:?}", self.uid_map), format!("{map:?}"))?;
         differs("gid_map".into(), self.gid_map == map, format!("{:?}", self.gid_map), format!("{map:?}"))?;
-        let uid = (first_uid + plan.user.uid).to_string();
-        for name in ["Uid", "Gid"] {
+        // Init: uid 0 of the sandbox, which can only become the agent's; gid the agent's.
+        let agent = first_uid + plan.user.uid;
+        for (name, wanted) in [("Uid", [first_uid, first_uid, agent, first_uid]), ("Gid", [agent; 4])] {
             let found = status.field(name)?;
-            differs(name.into(), found.split_whitespace().all(|id| id == uid), found, &uid)?;
+            let ids = found.split_whitespace().map(str::parse::<u32>);
+            let as_wanted = ids.eq(wanted.map(Ok));
+            differs(name.into(), as_wanted, found, format!("{wanted:?}"))?;
         }
         if plan.capabilities.is_empty() {
             for (set, value) in &self.capabilities {

@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -68,6 +68,9 @@ impl UidRange {
 
     /// Gives the range back; the last holder of any range also removes the file.
     pub fn release(self) {
+        // By an explicit unlock, for the keeper has a copy of the descriptor; and before looking for others: of two that
+        // leave at once, the later to unlock then sees nobody.
+        set_lock(&self.lock, libc::F_UNLCK, i64::from(self.index), 1);
         remove_if_unused(&self.lock);
     }
 }
@@ -136,14 +139,17 @@ fn lock_byte(file: &File, index: u32) -> bool {
 }
 
 fn lock_bytes(file: &File, start: i64, length: i64) -> bool {
+    set_lock(file, libc::F_WRLCK, start, length)
+}
+
+fn set_lock(file: &File, kind: libc::c_int, start: i64, length: i64) -> bool {
     let lock = libc::flock {
-        l_type: libc::F_WRLCK as i16,
+        l_type: kind as i16,
         l_whence: libc::SEEK_SET as i16,
         l_start: start,
         l_len: length,
         l_pid: 0,
     };
-    debug_assert!(file.as_raw_fd() >= 0);
     fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).is_ok()
 }
 

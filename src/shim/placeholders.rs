@@ -15,19 +15,22 @@
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, flock, fstat,
-    mkdirat, mknodat, openat2, unlinkat,
+    mkdirat, mknodat, openat, openat2, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::ids;
-use crate::plan::{Mount, Owner, Source};
+use crate::plan::{Mount, Owner, Source, StandIn};
+
+/// `commondir` of a repository that is its own.
+const ITSELF: &[u8] = b".\n";
 
 /// The ledgers that this run holds: one for the workspace, one for the repository of a linked worktree.
 #[derive(Default)]
@@ -60,18 +63,17 @@ impl Placeholders {
         let mut placeholders = Self::default();
         for mount in mounts {
             let Mount::Bind(bind) = mount else { continue };
-            let Source::Protected { root, path, directory, missing, even_if_missing } = &bind.source else {
-                continue;
-            };
+            let Source::Protected { root, path, stand_in } = &bind.source else { continue };
             let failed = |source: io::Error| match Errno::from_io_error(&source) {
                 Some(Errno::LOOP) => PlaceholderError::Symlink(path.clone()),
                 _ => PlaceholderError::Hold { path: root.join(path), source },
             };
-            if *missing && *even_if_missing {
-                let ledger = placeholders.ledger(root, &mut announce).map_err(failed)?;
-                ledger.place(root, path, *directory, bind.owner).map_err(failed)?;
-            } else {
-                reject_symlink(root, path).map_err(failed)?;
+            match stand_in {
+                None => reject_symlink(root, path).map_err(failed)?,
+                Some(stand_in) => {
+                    let ledger = placeholders.ledger(root, &mut announce).map_err(failed)?;
+                    ledger.place(root, path, *stand_in, bind.owner).map_err(failed)?;
+                }
             }
         }
         for ledger in &placeholders.ledgers {
@@ -146,25 +148,23 @@ impl Ledger {
         Ok(flock(&self.file, FlockOperation::LockShared)?)
     }
 
-    /// Makes the first missing component of `path`. Written down before it is made, so that no moment is uncovered.
-    fn place(&mut self, root: &Path, path: &Path, directory: bool, owner: Option<Owner>) -> io::Result<()> {
-        let mut at = open_root(root)?;
-        let mut so_far = root.to_path_buf();
-        let mut names = path.components().peekable();
-        while let Some(Component::Normal(name)) = names.next() {
-            so_far.push(name);
-            match open_below(at.as_fd(), name) {
-                Err(Errno::NOENT) => {
-                    if so_far.as_os_str().as_bytes().contains(&b'\n') {
-                        return Err(io::Error::other("a line break in its name"));
-                    }
-                    self.file.write_all(&[so_far.as_os_str().as_bytes(), b"\n"].concat())?;
-                    return make(at.as_fd(), name, directory || names.peek().is_some(), owner);
-                }
-                found => at = found?,
-            }
+    /// Makes what stands in for `path`. Written down before it is made, so that no moment is uncovered.
+    fn place(&mut self, root: &Path, path: &Path, stand_in: StandIn, owner: Option<Owner>) -> io::Result<()> {
+        let whole = root.join(path);
+        let (Some(parent), Some(name)) = (whole.parent(), whole.file_name()) else {
+            return Err(io::Error::other("not a path in the workspace"));
+        };
+        let parent = open_root(parent)?;
+        match open_below(parent.as_fd(), name) {
+            Err(Errno::NOENT) => {}
+            // Another run, or the host, made it since the plan was: it stands as well.
+            found => return found.map(drop).map_err(io::Error::from),
         }
-        Ok(())
+        if whole.as_os_str().as_bytes().contains(&b'\n') {
+            return Err(io::Error::other("a line break in its name"));
+        }
+        self.file.write_all(&[whole.as_os_str().as_bytes(), b"\n"].concat())?;
+        make(parent.as_fd(), name, stand_in, owner)
     }
 
     /// Leaves; the last to leave removes what was made.
@@ -188,20 +188,32 @@ impl Ledger {
 fn remove(path: &Path) {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
     let Ok(parent) = open_root(parent) else { return };
-    let Ok(found) = open_below(parent.as_fd(), name).and_then(|fd| fstat(&fd)) else { return };
+    let Ok(fd) = open_below(parent.as_fd(), name) else { return };
+    let Ok(found) = fstat(&fd) else { return };
     // What the host has put there meanwhile stays: rmdir(2) takes only an empty directory.
     let _ = match FileType::from_raw_mode(found.st_mode) {
         FileType::Directory => unlinkat(&parent, name, AtFlags::REMOVEDIR),
         FileType::Socket if found.st_mode & 0o7777 == 0 => unlinkat(&parent, name, AtFlags::empty()),
+        FileType::RegularFile if says_itself(&fd) => unlinkat(&parent, name, AtFlags::empty()),
         _ => Ok(()),
     };
 }
 
-fn make(at: BorrowedFd<'_>, name: &OsStr, directory: bool, owner: Option<Owner>) -> io::Result<()> {
-    if directory {
-        mkdirat(at, name, Mode::from_raw_mode(0o755))?;
-    } else {
-        mknodat(at, name, FileType::Socket, Mode::empty(), 0)?;
+fn says_itself(file: &OwnedFd) -> bool {
+    // Through /proc, for an O_PATH descriptor cannot be read; it is known to be a regular file.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::read(path).is_ok_and(|content| content == ITSELF)
+}
+
+fn make(at: BorrowedFd<'_>, name: &OsStr, stand_in: StandIn, owner: Option<Owner>) -> io::Result<()> {
+    match stand_in {
+        StandIn::Directory => mkdirat(at, name, Mode::from_raw_mode(0o755))?,
+        StandIn::File => mknodat(at, name, FileType::Socket, Mode::empty(), 0)?,
+        StandIn::GitCommonDirectory => {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = openat(at, name, flags, Mode::from_raw_mode(0o444))?;
+            File::from(file).write_all(ITSELF)?;
+        }
     }
     if let Some(Owner { uid, gid }) = owner {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
