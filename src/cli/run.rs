@@ -129,6 +129,7 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
         host: &host,
         layout: &layout,
         disks: &disks.found,
+        detailed: report.is_some(),
     }) {
         Ok(outcome) => {
             tell(&outcome, &policy, voice);

@@ -124,6 +124,7 @@ mod tests {
             user_namespaces: true,
             euid: 0,
             missing_capabilities: [].into(),
+            missing_calls: Vec::new(),
             swap,
         }
     }

@@ -41,6 +41,8 @@ pub struct Host {
     pub euid: u32,
     /// Which of [`NEEDED`] are not effective, by name (`CAP_SYS_ADMIN`).
     pub missing_capabilities: BTreeSet<String>,
+    /// System calls that every start needs and that do not exist here, each with the Linux that brought it.
+    pub missing_calls: Vec<(&'static str, &'static str)>,
     /// Whether there is swap that an agent's memory could move to.
     pub swap: bool,
 }
@@ -143,6 +145,16 @@ pub enum Refusal {
         /// Its name, `CAP_SYS_ADMIN`.
         capability: String,
     },
+    /// An old kernel, or an outer sandbox that hides the call.
+    #[error(
+        "the system call {call} is missing: use Linux {since} or newer, or allow it in the container that stockade runs in"
+    )]
+    SystemCall {
+        /// Its name, `openat2`.
+        call: &'static str,
+        /// The first Linux that has it.
+        since: &'static str,
+    },
     /// Every sandbox has a user namespace.
     #[error(
         "user namespaces are switched off: sysctl -w user.max_user_namespaces=10000 (kernel: CONFIG_USER_NS=y)"
@@ -165,6 +177,7 @@ impl Host {
             user_namespaces: allows_user_namespaces(),
             euid: rustix::process::geteuid().as_raw(),
             missing_capabilities: missing_capabilities(),
+            missing_calls: kernel::missing_calls(),
             swap: rustix::system::sysinfo().totalswap > 0,
         }
     }
@@ -179,6 +192,8 @@ impl Host {
             let capabilities = self.missing_capabilities.iter().cloned();
             refusals.extend(capabilities.map(|capability| Refusal::Capability { capability }));
         }
+        let calls = self.missing_calls.iter();
+        refusals.extend(calls.map(|(call, since)| Refusal::SystemCall { call, since }));
         if !self.user_namespaces {
             refusals.push(Refusal::UserNamespaces);
         }
@@ -238,6 +253,7 @@ mod tests {
             user_namespaces: true,
             euid: 0,
             missing_capabilities: BTreeSet::new(),
+            missing_calls: Vec::new(),
             swap: false,
         }
     }

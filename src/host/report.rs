@@ -146,6 +146,7 @@ mod tests {
             user_namespaces: true,
             euid: 0,
             missing_capabilities: BTreeSet::new(),
+            missing_calls: Vec::new(),
             swap: false,
         }
     }

@@ -46,6 +46,8 @@ pub struct Attestation {
     pub seccomp: Filter,
     /// The Landlock domain.
     pub landlock: Domain,
+    /// The sandbox's root filesystem cannot be changed (statvfs(3) of /proc/PID/root).
+    pub read_only_root: bool,
     /// Soft and hard limits, as in /proc/PID/limits.
     pub rlimits: BTreeMap<String, [String; 2]>,
     /// Every mount in the sandbox, as in /proc/PID/mountinfo.
@@ -120,7 +122,8 @@ pub enum AttestationError {
 }
 
 impl Attestation {
-    /// Reads back what pid 1 of the sandbox is, and refuses it if a wall is missing.
+    /// Reads back what pid 1 of the sandbox is, and refuses it if a wall is missing. `detailed` adds the lists that
+    /// only a report shows: mounts and resource limits.
     pub fn read(
         pid: u32,
         agent: &AgentId,
@@ -128,6 +131,7 @@ impl Attestation {
         host: &Host,
         first_uid: u32,
         limits: Vec<EnforcedLimit>,
+        detailed: bool,
     ) -> Result<Self, AttestationError> {
         let status = Status::read(pid)?;
         let attestation = Self {
@@ -154,8 +158,9 @@ impl Attestation {
                 tcp_refused: plan.landlock.deny_tcp && plan.landlock.abi >= 4,
                 scoped: plan.landlock.abi >= 6,
             },
-            rlimits: rlimits(pid)?,
-            mounts: mounts(pid)?,
+            read_only_root: read_only_root(pid)?,
+            rlimits: if detailed { rlimits(pid)? } else { BTreeMap::new() },
+            mounts: if detailed { mounts(pid)? } else { Vec::new() },
             limits,
             shortfalls: plan.shortfalls.clone(),
         };
@@ -186,9 +191,7 @@ impl Attestation {
         }
         differs("no_new_privs".into(), self.no_new_privs, "off", "on")?;
         differs("seccomp".into(), self.seccomp.mode == 2, self.seccomp.mode, "2 (filter)")?;
-        let root = self.mounts.iter().find(|mount| mount.target == "/");
-        let read_only = root.is_some_and(|root| root.options.split(',').any(|option| option == "ro"));
-        differs("the root filesystem".into(), read_only, "writable", "read-only")
+        differs("the root filesystem".into(), self.read_only_root, "writable", "read-only")
     }
 }
 
@@ -251,6 +254,13 @@ fn id_map(pid: u32, file: &str) -> Result<[u32; 3], AttestationError> {
     let text = read(pid, file)?;
     let numbers: Vec<u32> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
     numbers.try_into().map_err(|_| missing(file))
+}
+
+fn read_only_root(pid: u32) -> Result<bool, AttestationError> {
+    let path = format!("/proc/{pid}/root");
+    let root = rustix::fs::statvfs(&path)
+        .map_err(|errno| AttestationError::Unreadable { what: path, source: errno.into() })?;
+    Ok(root.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 fn rlimits(pid: u32) -> Result<BTreeMap<String, [String; 2]>, AttestationError> {

@@ -18,6 +18,7 @@ pub mod ids;
 mod keeper;
 pub mod modes;
 pub mod placeholders;
+mod privileges;
 pub mod relay;
 mod session;
 pub mod sources;
@@ -86,6 +87,8 @@ pub struct Ground<'a> {
     pub host: &'a Host,
     /// Its cgroups.
     pub layout: &'a Layout,
+    /// Whether the attestation lists every mount and resource limit.
+    pub detailed: bool,
     /// Where `limits.io` holds.
     pub disks: &'a [Device],
 }
@@ -237,10 +240,11 @@ impl Launch<'_> {
     /// Checks what was built, starts the agent, and stays with it to its end.
     fn accompany(&self, child: &Child, streams: Streams) -> Result<Accompanied, ShimError> {
         let handed = self.until_confined(child)?;
-        let Ground { plan, host, policy, .. } = self.ground;
+        let Ground { plan, host, policy, detailed, .. } = *self.ground;
         let limits = self.cgroup.enforced()?.limits;
-        let attestation = Attestation::read(child.pid, self.id, plan, host, self.range.first(), limits)?;
+        let attestation = Attestation::read(child.pid, self.id, plan, host, self.range.first(), limits, detailed)?;
         let terminal = handed.master.map(|master| open_relay(master, streams)).transpose()?;
+        privileges::give_up()?;
         ToInit::Go.send(child.socket.as_fd())?;
         let mut session = Session {
             socket: &child.socket,

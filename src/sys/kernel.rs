@@ -63,3 +63,30 @@ pub fn has_close_range() -> io::Result<()> {
         unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// The calls that every start makes and that an old kernel, or an outer sandbox, may not have; with the Linux that
+/// brought each.
+const CALLS: [(&str, &str, libc::c_long); 11] = [
+    ("openat2", "5.6", libc::SYS_openat2),
+    ("clone3", "5.3", libc::SYS_clone3),
+    ("fsopen", "5.2", libc::SYS_fsopen),
+    ("fsmount", "5.2", libc::SYS_fsmount),
+    ("move_mount", "5.2", libc::SYS_move_mount),
+    ("open_tree", "5.2", libc::SYS_open_tree),
+    ("mount_setattr", "5.12", libc::SYS_mount_setattr),
+    ("pidfd_open", "5.3", libc::SYS_pidfd_open),
+    ("pidfd_send_signal", "5.1", libc::SYS_pidfd_send_signal),
+    ("close_range", "5.9", libc::SYS_close_range),
+    ("pivot_root", "2.3", libc::SYS_pivot_root),
+];
+
+/// Which of the calls that every start needs do not exist here: name and the Linux that has it.
+pub fn missing_calls() -> Vec<(&'static str, &'static str)> {
+    let answers = |number| {
+        // SAFETY: with these arguments each of the calls fails before it does anything: descriptors and pids of -1 and
+        // null pointers are invalid, and for close_range the first descriptor is above the last.
+        let answer = unsafe { libc::syscall(number, -1_isize, 0_isize, 0_isize, -1_isize, -1_isize, 0_isize) };
+        answer >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
+    };
+    CALLS.iter().filter(|(.., number)| !answers(*number)).map(|(name, since, _)| (*name, *since)).collect()
+}
