@@ -208,8 +208,19 @@ fn calls() -> [Finding; 3] {
     ]
 }
 
-fn landlock(host: &Host) -> [Finding; 2] {
-    [landlock_itself(host, attempt::in_child(0, None, landlock_holds)), landlock_errata(host)]
+fn landlock(host: &Host) -> [Finding; 3] {
+    let held = attempt::in_child(0, None, landlock_holds);
+    [landlock_itself(host, held), landlock_errata(host), landlock_audit(host)]
+}
+
+fn landlock_audit(host: &Host) -> Finding {
+    let heard = host.audit.clone().and_then(|()| {
+        crate::sys::audit::listen().map_err(|error| format!("audit is on, but cannot be read: {error}"))
+    });
+    match heard {
+        Ok(_) => Finding::ok(Feature::LandlockAudit, "audit is on and can be read"),
+        Err(why) => Finding::degraded(Feature::LandlockAudit, why),
+    }
 }
 
 fn landlock_itself(host: &Host, held: io::Result<()>) -> Finding {

@@ -126,6 +126,10 @@ features! {
         for "shows which Landlock bugs this kernel has fixed",
         without "starts; Landlock is known to be inexact in the points listed",
         remedy "install your distribution's latest kernel update";
+    LandlockAudit, "landlock-audit", since "6.15",
+        for "tells the user which file or port Landlock refused",
+        without "starts; what Landlock refuses is not reported by name (`stockade policy explain` still says why)",
+        remedy "Linux 6.15, and audit switched on by the host: run auditd, or boot with `audit=1`";
     SeccompFilter, "seccomp-filter", since "4.14",
         for "refuses every system call that is not on the list",
         without NOTHING_STARTS,
@@ -208,6 +212,7 @@ impl Feature {
         self <= Devpts && self != Root
             || (MemoryLimit..=CloneIntoCgroup).contains(&self)
             || self == RunDirectory
+            || self == LandlockAudit
     }
 
     /// What it looks like to a policy where this host lacks it altogether.

@@ -120,6 +120,7 @@ mod tests {
         Host {
             kernel: "6.18.0".into(),
             landlock_abi: 7,
+            audit: Ok(()),
             seccomp: Seccomp { filter: true, notify: true },
             user_namespaces: true,
             euid: 0,

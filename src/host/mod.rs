@@ -33,6 +33,8 @@ pub struct Host {
     pub kernel: String,
     /// The Landlock ABI, 0 if there is none.
     pub landlock_abi: u32,
+    /// Whether what Landlock refuses can be read from the kernel's audit; if not, why.
+    pub audit: Result<(), String>,
     /// What a system-call filter may decide.
     pub seccomp: Seccomp,
     /// Whether user namespaces exist and may be made (`user.max_user_namespaces` above 0).
@@ -170,9 +172,11 @@ pub enum Refusal {
 impl Host {
     /// Asks the running kernel. Whatever cannot be found out counts as missing.
     pub fn probe() -> Self {
+        let landlock_abi = kernel::landlock_abi();
         Self {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            landlock_abi: kernel::landlock_abi(),
+            landlock_abi,
+            audit: audit(landlock_abi),
             seccomp: Seccomp::probe(),
             user_namespaces: allows_user_namespaces(),
             euid: rustix::process::geteuid().as_raw(),
@@ -230,6 +234,24 @@ impl Seccomp {
     }
 }
 
+/// Audit is the host's: it is asked, and never switched on.
+fn audit(landlock_abi: u32) -> Result<(), String> {
+    if landlock_abi < 7 {
+        return Err(format!("this kernel's Landlock (ABI {landlock_abi}) reports no refusals"));
+    }
+    match crate::sys::audit::is_enabled() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("audit is switched off on this host".into()),
+        Err(error) => Err(match error.raw_os_error() {
+            Some(libc::EPROTONOSUPPORT) => "this kernel has no audit".into(),
+            Some(libc::EPERM | libc::ECONNREFUSED) => {
+                "audit answers only the host's own root with CAP_AUDIT_CONTROL and CAP_AUDIT_READ".into()
+            }
+            _ => format!("audit does not answer: {error}"),
+        }),
+    }
+}
+
 fn allows_user_namespaces() -> bool {
     let most = fs::read_to_string("/proc/sys/user/max_user_namespaces");
     most.is_ok_and(|text| text.trim().parse::<u64>().is_ok_and(|most| most > 0))
@@ -249,6 +271,7 @@ mod tests {
         Host {
             kernel: "6.18.0".into(),
             landlock_abi: 9,
+            audit: Ok(()),
             seccomp: Seccomp { filter: true, notify: true },
             user_namespaces: true,
             euid: 0,

@@ -142,6 +142,7 @@ mod tests {
         Host {
             kernel: "6.18.0".into(),
             landlock_abi: 7,
+            audit: Ok(()),
             seccomp: Seccomp { filter: true, notify: true },
             user_namespaces: true,
             euid: 0,
@@ -310,7 +311,7 @@ mod tests {
             names.join(" "),
             "root capabilities user-namespace mount-namespace pid-namespace network-namespace ipc-namespace \
              uts-namespace cgroup-namespace time-namespace mount-api idmapped-mount procfs devpts openat2 pidfd \
-             close-range landlock landlock-errata seccomp-filter seccomp-notify memory-limit swap-limit cpu-limit \
+             close-range landlock landlock-errata landlock-audit seccomp-filter seccomp-notify memory-limit swap-limit cpu-limit \
              process-limit io-limit cgroup-kill clone-into-cgroup uid-range run-directory executable-homes tiocsti \
              core-pattern apparmor-userns yama lockdown"
         );

@@ -39,6 +39,10 @@ pub fn restrict(plan: &Landlock) -> Result<(), Fault> {
             created = created.add_rule(rule(path, *rights, abi)?).on_ruleset(path.display())?;
         }
     }
+    if plan.audit.is_ok() {
+        // The agent is a new program; without this, only what init itself is refused would be recorded (ABI 7).
+        created = created.log_new_exec(true).on_ruleset("log_new_exec")?;
+    }
     let status = created.restrict_self().on_ruleset("restrict_self")?;
     if status.ruleset != RulesetStatus::FullyEnforced {
         return Err(io::Error::other(format!("Landlock is {:?}", status.ruleset))).on("restrict_self");

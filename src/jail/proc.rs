@@ -9,34 +9,8 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 
 use super::mounts::Root;
 use super::step::{Fault, On};
+use crate::plan::proc::{MASKED, READ_ONLY};
 use crate::sys;
-
-/// Covered by an empty file or directory: they describe the host's kernel, hardware or keys.
-const MASKED: [&str; 20] = [
-    "acpi",
-    "asound",
-    "bus",
-    "config.gz",
-    "cmdline",
-    "diskstats",
-    "driver",
-    "interrupts",
-    "kallsyms",
-    "kcore",
-    "key-users",
-    "keys",
-    "latency_stats",
-    "locks",
-    "partitions",
-    "scsi",
-    "sched_debug",
-    "softirqs",
-    "swaps",
-    "timer_list",
-];
-
-/// Covered by read-only views of themselves: they act on the host's kernel.
-const READ_ONLY: [&str; 4] = ["fs", "irq", "sys", "sysrq-trigger"];
 
 /// A detached procfs of this pid namespace. Fails in a container whose own /proc is partly covered: the kernel does
 /// not let a user namespace see more of procfs than its parent does.

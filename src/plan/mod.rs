@@ -3,9 +3,13 @@
 //! A plan is pure data: it can be serialised, hashed, shown and compared, and nothing in it has happened yet.
 //! Paths under *target* are inside the sandbox, paths under *source* on the host.
 
+pub mod devices;
 mod environment;
 mod error;
 mod etc;
+pub mod landlock;
+pub mod outlook;
+pub mod proc;
 pub mod request;
 pub mod resolve;
 pub mod seccomp;
@@ -13,7 +17,7 @@ pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -128,6 +132,20 @@ impl Mount {
     }
 }
 
+impl Mount {
+    /// Where it is inside.
+    pub fn target(&self) -> &Path {
+        match self {
+            Self::Bind(bind) => &bind.target,
+            Self::Tmpfs { target, .. }
+            | Self::Symlink { target, .. }
+            | Self::File { target, .. }
+            | Self::Copy { target, .. }
+            | Self::Directory { target } => target,
+        }
+    }
+}
+
 /// A host file or directory shown inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -208,6 +226,8 @@ pub struct Landlock {
     pub rules: Vec<(PathBuf, Rights)>,
     /// Whether TCP bind and connect are refused altogether.
     pub deny_tcp: bool,
+    /// Whether the kernel's audit tells what is refused; if not, why.
+    pub audit: Result<(), String>,
 }
 
 /// What a Landlock rule grants below its path.

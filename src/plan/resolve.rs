@@ -14,6 +14,8 @@ use crate::policy::{self, Policy, Shortfall};
 /// Readable for everybody, granted by no Landlock rule: if it opens, Landlock is not in force.
 pub const CANARY: &str = "/.stockade";
 
+const HOSTNAME: &str = "stockade";
+
 /// The agent's uid and gid inside. Not 0: some agents refuse to run as root, and nothing needs it.
 const UID: u32 = 1000;
 
@@ -33,11 +35,8 @@ pub struct Given<'a> {
 pub fn resolve(given: &Given<'_>, request: &Request) -> Result<Plan, PlanError> {
     let policy = given.policy;
     let shortfalls = tolerated(given)?;
-    let user = User { name: "agent".into(), uid: UID, home: PathBuf::from("/home/agent") };
-    let hostname = "stockade".to_owned();
-    let mut mounts = view::mounts(given, request, &user)?;
-    mounts.extend(etc::files(&user, &hostname));
-    mounts.push(Mount::File { target: CANARY.into(), content: "Landlock keeps this file closed.\n".into() });
+    let hostname = HOSTNAME.to_owned();
+    let (user, mounts) = scenery(given, request)?;
     let argv = if request.command.is_empty() {
         policy.agent.command.iter().map(Into::into).collect()
     } else {
@@ -65,6 +64,15 @@ pub fn resolve(given: &Given<'_>, request: &Request) -> Result<Plan, PlanError> 
         terminal: policy.terminal.allocate,
         shortfalls,
     })
+}
+
+/// Who the agent is, and all that it sees: whatever the host may lack.
+pub fn scenery(given: &Given<'_>, request: &Request) -> Result<(User, Vec<Mount>), PlanError> {
+    let user = User { name: "agent".into(), uid: UID, home: PathBuf::from("/home/agent") };
+    let mut mounts = view::mounts(given, request, &user)?;
+    mounts.extend(etc::files(&user, HOSTNAME));
+    mounts.push(Mount::File { target: CANARY.into(), content: "Landlock keeps this file closed.\n".into() });
+    Ok((user, mounts))
 }
 
 /// Refuses a host that lacks what the policy does not tolerate.
@@ -113,6 +121,7 @@ fn landlock(given: &Given<'_>, mounts: &[Mount], user: &User) -> Landlock {
         filesystem: !given.policy.syscalls.nested_namespaces && given.host.landlock_abi > 0,
         rules,
         deny_tcp: !given.policy.network.loopback,
+        audit: given.host.audit.clone(),
     }
 }
 

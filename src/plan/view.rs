@@ -7,13 +7,14 @@ use super::request::{Place, Request};
 use super::resolve::Given;
 use super::{Bind, Mount, PlanError, Source, StandIn, User};
 use crate::host::survey::{Found, Kind};
+use crate::policy::path::InvalidPath;
 use crate::policy::{Access, HostPath, WorkspacePath};
 
 /// In a repository that a worktree belongs to: what git on the host would execute, or take commands from.
 pub const GIT_PROTECTED: [&str; 4] = ["commondir", "config", "hooks", "modules"];
 
 /// Places that are never a workspace or home: giving one away gives the host away.
-const NEVER_WRITABLE: [&str; 17] = [
+pub const NEVER_WRITABLE: [&str; 17] = [
     "/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var",
     "/var/lib", "/var/log", "/home", "/opt",
 ];
@@ -48,6 +49,15 @@ pub fn expand(path: &HostPath, home: &Path) -> PathBuf {
         Ok(below) => home.join(below),
         Err(_) => path.0.clone(),
     }
+}
+
+/// How a policy names `path`: with `~/` where it lies in `home`; or why no policy can.
+pub fn nameable(path: &Path, home: Option<&Path>) -> Result<HostPath, InvalidPath> {
+    let text = match home.and_then(|home| path.strip_prefix(home).ok()) {
+        Some(below) => format!("~/{}", below.display()),
+        None => path.display().to_string(),
+    };
+    text.parse()
 }
 
 fn skeleton(view: &mut View, given: &Given<'_>) {
@@ -240,13 +250,5 @@ fn refuse_precious(path: &Path) -> Result<(), PlanError> {
 }
 
 fn add(view: &mut View, mount: Mount) {
-    let target = match &mount {
-        Mount::Bind(bind) => &bind.target,
-        Mount::Tmpfs { target, .. }
-        | Mount::Symlink { target, .. }
-        | Mount::File { target, .. }
-        | Mount::Copy { target, .. }
-        | Mount::Directory { target } => target,
-    };
-    view.insert(target.clone(), mount);
+    view.insert(mount.target().to_path_buf(), mount);
 }

@@ -85,7 +85,8 @@ pub fn missing_calls() -> Vec<(&'static str, &'static str)> {
     let answers = |number| {
         // SAFETY: with these arguments each of the calls fails before it does anything: descriptors and pids of -1 and
         // null pointers are invalid, and for close_range the first descriptor is above the last.
-        let answer = unsafe { libc::syscall(number, -1_isize, 0_isize, 0_isize, -1_isize, -1_isize, 0_isize) };
+        let answer =
+            unsafe { libc::syscall(number, -1_isize, 0_isize, 0_isize, -1_isize, -1_isize, 0_isize) };
         answer >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
     };
     CALLS.iter().filter(|(.., number)| !answers(*number)).map(|(name, since, _)| (*name, *since)).collect()
