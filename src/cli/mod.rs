@@ -1,10 +1,12 @@
 //! `stockade …`: arguments in, exit codes out.
 
 pub mod doctor;
+pub mod explain;
 pub mod policy;
 mod report;
 mod request;
 mod run;
+mod summary;
 
 use std::process::ExitCode;
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::explain::{ExplainError, Question};
 use crate::policy::load::Layer;
 use crate::policy::origin::{Origin, origins};
 use crate::policy::{Library, PolicyError, Reference, hash};
@@ -28,10 +29,13 @@ pub enum Command {
         /// The file; it need not belong to root yet
         file: PathBuf,
     },
-    /// What a policy allows, wall by wall, and which file decided it
+    /// What a policy allows, wall by wall, and which file decided it; or what would happen to one path or system call
     Explain {
         /// A name, or a file (with a slash or .toml in it)
         policy: String,
+        /// About one thing rather than all
+        #[command(flatten)]
+        question: Question,
     },
 }
 
@@ -48,7 +52,14 @@ pub fn run(command: &Command, json: bool) -> u8 {
         Command::List => list(&library),
         Command::Show { policy, effective } => show(&library, policy, *effective),
         Command::Check { file } => return check(&library, file, json),
-        Command::Explain { policy } => explain(&library, policy),
+        Command::Explain { policy, question } => match question.subject() {
+            Some(subject) => match question.answer(subject, &library, policy) {
+                Ok(answer) => Ok(answer),
+                Err(ExplainError::Policy(error)) => Err(error),
+                Err(error) => return unanswered(&error, json),
+            },
+            None => explain(&library, policy),
+        },
     };
     match answer {
         Ok(answer) => answer.print(json),
@@ -57,9 +68,11 @@ pub fn run(command: &Command, json: bool) -> u8 {
 }
 
 /// One answer, for people and for programs.
-struct Answer {
-    text: String,
-    json: Value,
+pub struct Answer {
+    /// For people.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
 }
 
 impl Answer {
@@ -90,6 +103,17 @@ fn fail(error: &PolicyError, json: bool) -> u8 {
         | PolicyError::Invalid(_)
         | PolicyError::Undecided { .. }
         | PolicyError::Contradiction { .. } => FAILURE,
+    }
+}
+
+fn unanswered(error: &ExplainError, json: bool) -> u8 {
+    if json {
+        println!("{}", json!({ "ok": false, "error": error.to_string() }));
+    }
+    eprintln!("stockade: {error}");
+    match error {
+        ExplainError::Subject { .. } => USAGE,
+        ExplainError::Policy(_) | ExplainError::Request(_) | ExplainError::Plan(_) => FAILURE,
     }
 }
 

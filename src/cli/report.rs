@@ -26,6 +26,7 @@ struct Document<'a> {
     exit: Exit,
     usage: &'a Usage,
     denials: &'a [Denial],
+    landlock_audit: String,
 }
 
 #[derive(Serialize)]
@@ -54,6 +55,7 @@ impl Report {
             exit: Exit { code: outcome.end.code(), signal, out_of_memory: outcome.out_of_memory },
             usage: &outcome.usage,
             denials: &outcome.denials,
+            landlock_audit: outcome.landlock_audit.to_string(),
         };
         let mut text = serde_json::to_vec_pretty(&document)?;
         text.push(b'\n');

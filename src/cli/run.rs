@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Voice;
 use super::report::Report;
 use super::request::{self, Home, RequestError, Words};
+use super::summary::summary;
 use crate::cgroup::{CgroupError, Layout};
 use crate::host::Host;
 use crate::host::survey::Survey;
@@ -132,7 +133,8 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
         detailed: report.is_some(),
     }) {
         Ok(outcome) => {
-            tell(&outcome, &policy, voice);
+            let path = report.as_ref().map(|(path, _)| path.as_path());
+            tell(&outcome, &policy, &arguments.policy, path, voice);
             if let Some((path, report)) = report {
                 report.write(&outcome).map_err(|source| RunError::Report { path, source })?;
             }
@@ -152,7 +154,7 @@ fn open_report(path: &std::path::Path) -> Result<Report, RunError> {
 }
 
 /// What the user would otherwise have to guess: that a limit ended it, and what was refused.
-fn tell(outcome: &Outcome, policy: &Policy, voice: Voice) {
+fn tell(outcome: &Outcome, policy: &Policy, named: &str, report: Option<&Path>, voice: Voice) {
     if voice.quiet {
         return;
     }
@@ -170,13 +172,7 @@ fn tell(outcome: &Outcome, policy: &Policy, voice: Voice) {
         ));
     }
     if outcome.end.code() != 0 {
-        for denial in &outcome.denials {
-            let remedy = denial.explanation.remedy.as_deref().unwrap_or("no policy can allow it");
-            note(&format!(
-                "refused {} ({}x) by the system-call filter; {remedy}",
-                denial.explanation.call, denial.count
-            ));
-        }
+        summary(&outcome.denials, named, report).iter().for_each(|line| note(line));
     }
 }
 

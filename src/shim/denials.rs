@@ -1,12 +1,15 @@
-//! Refused system calls, counted, with the line of the policy that would allow each.
+//! What was refused, whichever wall it was: counted, with the cause and the line of the policy that would allow it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fd::AsFd;
 use serde::Serialize;
 
+use super::audit::Refusal;
+use crate::plan::landlock;
 use crate::plan::seccomp::{Explanation, explain};
 use crate::policy::Syscalls;
 use crate::sys::seccomp;
@@ -14,22 +17,59 @@ use crate::sys::seccomp;
 /// Most different calls that are kept apart; an agent that tries them all must not fill our memory.
 const MOST: usize = 512;
 
-/// The refused calls of one agent.
+/// The refused calls of one agent, as the filter's notifications tell them.
 #[derive(Debug)]
 pub struct Denials {
     listener: Option<OwnedFd>,
     counts: BTreeMap<u32, u64>,
 }
 
-/// One refused call, explained.
+/// One kind of refusal, explained. Its form is part of the report, and the same for every wall.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Denial {
-    /// What and why.
+    /// What was refused, and by which wall.
     #[serde(flatten)]
-    pub explanation: Explanation,
+    pub refused: Refused,
     /// How often.
     pub count: u64,
+    /// Why.
+    pub cause: String,
+    /// What to write into the policy; none: no policy can allow it.
+    pub remedy: Option<String>,
+}
+
+/// What was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "wall", rename_all = "lowercase")]
+pub enum Refused {
+    /// By the system-call filter.
+    Seccomp {
+        /// The call's name, or `#471` if it has none that we know.
+        call: String,
+    },
+    /// By the Landlock domain.
+    Landlock {
+        /// `fs.write_file`, `net.connect_tcp` …
+        right: String,
+        /// The file, as it is called inside.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// The TCP port.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+    },
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seccomp { call } => write!(f, "system call {call}"),
+            Self::Landlock { right, path: Some(path), .. } => write!(f, "{right} {path}"),
+            Self::Landlock { right, port: Some(port), .. } => write!(f, "{right} port {port}"),
+            Self::Landlock { right, .. } => f.write_str(right),
+        }
+    }
 }
 
 impl Denials {
@@ -60,10 +100,21 @@ impl Denials {
         self.listener = None;
     }
 
-    /// All of them, by number.
+    /// All calls, by number.
     pub fn explained(&self, syscalls: &Syscalls) -> Vec<Denial> {
-        let explained =
-            |(number, count): (&u32, &u64)| Denial { explanation: explain(*number, syscalls), count: *count };
+        let explained = |(number, count): (&u32, &u64)| {
+            let Explanation { call, cause, remedy } = explain(*number, syscalls);
+            Denial { refused: Refused::Seccomp { call }, count: *count, cause: cause.to_string(), remedy }
+        };
         self.counts.iter().map(explained).collect()
+    }
+}
+
+impl Denial {
+    /// What Landlock refused.
+    pub fn by_landlock(refusal: &Refusal, count: u64) -> Self {
+        let Refusal { right, path, port } = refusal.clone();
+        let landlock::Explanation { cause, remedy } = landlock::explain(&right, path.as_deref());
+        Self { refused: Refused::Landlock { right, path, port }, count, cause: cause.into(), remedy }
     }
 }

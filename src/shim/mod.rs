@@ -7,6 +7,7 @@
 //! ```
 
 pub mod attestation;
+pub mod audit;
 pub mod backlog;
 pub mod denials;
 mod devices;
@@ -40,6 +41,7 @@ use crate::policy::Policy;
 use crate::sys::process::{End, Side, clone3, wait};
 use crate::wire::{self, FromInit, ToInit};
 use attestation::Attestation;
+use audit::{Audit, Coverage};
 use denials::{Denial, Denials};
 pub use error::ShimError;
 use idmap::Idmaps;
@@ -71,8 +73,10 @@ pub struct Outcome {
     pub out_of_memory: bool,
     /// What it used.
     pub usage: Usage,
-    /// Which of its calls were refused.
+    /// What it was refused.
     pub denials: Vec<Denial>,
+    /// How much of what Landlock refused is among it.
+    pub landlock_audit: Coverage,
     /// What was enforced.
     pub attestation: Attestation,
 }
@@ -171,8 +175,9 @@ struct Handed {
 
 impl Launch<'_> {
     fn run(&self, streams: Streams) -> Result<Outcome, ShimError> {
+        let mut audit = Audit::listen(&self.ground.plan.landlock);
         let child = self.build(&streams)?;
-        let outcome = self.accompany(&child, streams);
+        let outcome = self.accompany(&child, streams, &mut audit);
         if outcome.is_err() {
             // Whatever it was doing, it does not go on unattended.
             let _ = self.cgroup.kill();
@@ -184,11 +189,17 @@ impl Launch<'_> {
         outcome.usage = self.cgroup.usage();
         // An init that could not report the agent's end was killed with it: by the memory limit, or from outside.
         let end = outcome.end.unwrap_or(of_init);
+        match end {
+            End::Exited(0) => audit.hear(),
+            // The last refusal is often the very one that ended it.
+            End::Exited(_) | End::Signaled(_) => audit.finish(),
+        }
         Ok(Outcome {
             end,
             out_of_memory: end != End::Exited(0) && outcome.usage.ran_out_of_memory(),
             usage: outcome.usage,
-            denials: outcome.denials,
+            landlock_audit: audit.coverage(),
+            denials: outcome.denials.into_iter().chain(audit.denials()).collect(),
             attestation: outcome.attestation,
         })
     }
@@ -238,19 +249,27 @@ impl Launch<'_> {
     }
 
     /// Checks what was built, starts the agent, and stays with it to its end.
-    fn accompany(&self, child: &Child, streams: Streams) -> Result<Accompanied, ShimError> {
+    fn accompany(
+        &self,
+        child: &Child,
+        streams: Streams,
+        audit: &mut Audit,
+    ) -> Result<Accompanied, ShimError> {
         let handed = self.until_confined(child)?;
         let Ground { plan, host, policy, detailed, .. } = *self.ground;
         let limits = self.cgroup.enforced()?.limits;
-        let attestation = Attestation::read(child.pid, self.id, plan, host, self.range.first(), limits, detailed)?;
+        let attestation =
+            Attestation::read(child.pid, self.id, plan, host, self.range.first(), limits, detailed)?;
         let terminal = handed.master.map(|master| open_relay(master, streams)).transpose()?;
         privileges::give_up()?;
         ToInit::Go.send(child.socket.as_fd())?;
+        audit.follow(child.pid, attestation.host_uid);
         let mut session = Session {
             socket: &child.socket,
             cgroup: self.cgroup,
             signals: self.signals,
             denials: Denials::new(handed.listener),
+            audit,
             terminal,
             out_of_memory: self.cgroup.oom_watch()?,
             deadline: None,

@@ -12,11 +12,9 @@ const KEPT: [Capability; 2] = [Capability::CAP_KILL, Capability::CAP_DAC_OVERRID
 pub fn give_up() -> io::Result<()> {
     let kept = KEPT.into_iter().collect();
     rustix::thread::set_no_new_privs(true)?;
-    for (set, wanted) in [
-        (CapSet::Inheritable, &CapsHashSet::new()),
-        (CapSet::Effective, &kept),
-        (CapSet::Permitted, &kept),
-    ] {
+    for (set, wanted) in
+        [(CapSet::Inheritable, &CapsHashSet::new()), (CapSet::Effective, &kept), (CapSet::Permitted, &kept)]
+    {
         caps::set(None, set, wanted).map_err(|error| io::Error::other(error.to_string()))?;
     }
     Ok(())

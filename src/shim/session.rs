@@ -9,6 +9,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::ShimError;
+use super::audit::Audit;
 use super::denials::Denials;
 use super::modes::Modes;
 use super::relay::{Finish, Relay};
@@ -48,6 +49,8 @@ pub struct Session<'a> {
     pub signals: &'a Signals,
     /// Refused calls.
     pub denials: Denials,
+    /// What Landlock refused.
+    pub audit: &'a mut Audit,
     /// The agent's terminal, if it has one, and the caller's, if there is one.
     pub terminal: Option<(Relay, Option<HostTerminal>)>,
     /// Readable when a v1 memory group is out of memory.
@@ -61,6 +64,7 @@ struct Woken {
     init: bool,
     signal: bool,
     denial: PollFlags,
+    audit: bool,
     out_of_memory: bool,
 }
 
@@ -75,6 +79,9 @@ impl Session<'_> {
                     true => self.denials.answer()?,
                     false => self.denials.close(),
                 }
+            }
+            if woken.audit {
+                self.audit.hear();
             }
             if woken.out_of_memory {
                 // v1 kills one task; an agent that has lost one of its processes must not go on half dead.
@@ -133,6 +140,10 @@ impl Session<'_> {
             polls.push(PollFd::new(listener, PollFlags::IN));
             polls.len() - 1
         });
+        let audit = self.audit.listener().map(|listener| {
+            polls.push(PollFd::new(listener, PollFlags::IN));
+            polls.len() - 1
+        });
         let memory = self.out_of_memory.as_ref().map(|memory| {
             polls.push(PollFd::new(memory, PollFlags::IN));
             polls.len() - 1
@@ -147,6 +158,7 @@ impl Session<'_> {
             init: fired(0),
             signal: fired(1),
             denial: denial.map_or(PollFlags::empty(), |at| polls[at].revents()),
+            audit: audit.is_some_and(fired),
             out_of_memory: memory.is_some_and(fired),
         };
         let events = interest.map(|interest| interest.events(&polls));

@@ -2,15 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 use super::groups::Class;
 use super::table::{self, Verdict};
 use crate::policy::Syscalls;
 
 /// A refused call, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     /// Its name, or `#471` if it has none that we know.
     pub call: String,
@@ -21,8 +18,7 @@ pub struct Explanation {
 }
 
 /// Why the filter refuses a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// The filter allows it: something else refused it.
     NotTheFilter,
@@ -71,16 +67,21 @@ fn remedy(name: &str, cause: Cause, syscalls: &Syscalls) -> Option<String> {
     }
 }
 
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotTheFilter => write!(f, "allowed by the filter"),
+            Self::Denied => write!(f, "denied by the policy"),
+            Self::NotAllowed(because) => write!(f, "not on the allow-list ({because})"),
+            Self::Arguments(says) => write!(f, "allowed only if {says}"),
+            Self::Unknown => write!(f, "unknown"),
+        }
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "system call {}: ", self.call)?;
-        match self.cause {
-            Cause::NotTheFilter => write!(f, "allowed by the filter")?,
-            Cause::Denied => write!(f, "denied by the policy")?,
-            Cause::NotAllowed(because) => write!(f, "not on the allow-list ({because})")?,
-            Cause::Arguments(says) => write!(f, "allowed only if {says}")?,
-            Cause::Unknown => write!(f, "unknown")?,
-        }
+        write!(f, "system call {}: {}", self.call, self.cause)?;
         match &self.remedy {
             Some(remedy) => write!(f, "; to allow it: {remedy}"),
             None => Ok(()),

@@ -1,0 +1,87 @@
+//! What a failed agent was refused, in a few lines: enough to act on, the rest is in the report.
+
+use std::path::Path;
+
+use crate::shim::denials::{Denial, Refused};
+
+/// More lines than this would hide what the agent itself said last.
+const MOST: usize = 4;
+
+/// The lines; none if nothing was seen to be refused. `policy` is how the user named it.
+pub fn summary(denials: &[Denial], policy: &str, report: Option<&Path>) -> Vec<String> {
+    let mut denials: Vec<&Denial> = denials.iter().collect();
+    // What can be allowed comes first, then what was tried most.
+    denials.sort_by_key(|denial| (denial.remedy.is_none(), std::cmp::Reverse(denial.count)));
+    let Some(first) = denials.first() else { return Vec::new() };
+    let mut lines: Vec<String> = denials.iter().take(MOST).map(|denial| line(denial)).collect();
+    if denials.len() > MOST {
+        let place =
+            report.map_or("run it with --report FILE".to_owned(), |path| format!("see {}", path.display()));
+        lines.push(format!("and {} more: {place}", denials.len() - MOST));
+    }
+    if let Some(subject) = subject(&first.refused) {
+        lines.push(format!("to learn why: stockade policy explain {policy} {subject}"));
+    }
+    lines
+}
+
+fn line(denial: &Denial) -> String {
+    let times = if denial.count > 1 { format!(" ({}x)", denial.count) } else { String::new() };
+    match &denial.remedy {
+        Some(remedy) => format!("refused {}{times}; to allow it: {remedy}", denial.refused),
+        None => format!("refused {}{times}; no policy can allow it", denial.refused),
+    }
+}
+
+/// What `policy explain` is asked about.
+fn subject(refused: &Refused) -> Option<&str> {
+    match refused {
+        Refused::Seccomp { call } => (!call.starts_with('#')).then_some(call),
+        Refused::Landlock { right, .. } if right.starts_with("net.") => Some("tcp"),
+        Refused::Landlock { path, .. } => path.as_deref(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(name: &str, count: u64, remedy: Option<&str>) -> Denial {
+        Denial {
+            refused: Refused::Seccomp { call: name.into() },
+            count,
+            cause: "not on the allow-list".into(),
+            remedy: remedy.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn nothing_refused_is_nothing_said() {
+        assert_eq!(summary(&[], "shell", None), [""; 0]);
+    }
+
+    #[test]
+    fn a_refusal_comes_with_the_line_that_allows_it_and_the_way_to_learn_more() {
+        let tcp = Denial {
+            refused: Refused::Landlock { right: "net.connect_tcp".into(), path: None, port: Some(443) },
+            ..call("", 3, Some("[network] loopback = true"))
+        };
+        assert_eq!(
+            summary(&[call("mount", 1, None), tcp], "offline", None),
+            [
+                "refused net.connect_tcp port 443 (3x); to allow it: [network] loopback = true",
+                "refused system call mount; no policy can allow it",
+                "to learn why: stockade policy explain offline tcp",
+            ]
+        );
+    }
+
+    #[test]
+    fn many_refusals_stay_short() {
+        let many: Vec<Denial> = (0..9).map(|n| call(&format!("call{n}"), n, Some("x"))).collect();
+        let lines = summary(&many, "./site.toml", Some(Path::new("r.json")));
+        assert_eq!(lines.len(), MOST + 2);
+        assert_eq!(lines[0], "refused system call call8 (8x); to allow it: x");
+        assert_eq!(lines[MOST], "and 5 more: see r.json");
+    }
+}
