@@ -41,6 +41,9 @@ pub fn run(plan: &Plan, socket: &OwnedFd, streams: [Stream; 3]) -> Result<Infall
         Fork::Child => start(plan, terminal, socket),
         Fork::Parent(pid) => Pid::from_raw(pid),
     };
+    // As the child does: whoever comes first, a signal that is already waiting finds the group. Once the child has
+    // executed its program this is refused, and was done.
+    let _ = nix::unistd::setpgid(agent, agent);
     attend(agent, &plan.user, terminal, socket, &ended).at(Step::Report)?;
     sys::process::exit_now(0)
 }
