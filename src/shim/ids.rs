@@ -13,6 +13,8 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fd::AsFd;
 
+use crate::id::AgentId;
+
 /// The first host uid that Stockade uses.
 pub const FIRST: u32 = 0x7000_0000;
 /// Uids in one range.
@@ -75,6 +77,11 @@ impl UidRange {
     }
 }
 
+/// The name of the agent that has this range.
+pub fn agent(index: u32) -> AgentId {
+    format!("run-{index}").parse().expect("letters, a dash and digits are a name")
+}
+
 /// Removes the lock file and its directory when no range is held through any other descriptor.
 pub fn remove_if_unused(lock: &File) {
     // Succeeds only if nobody else holds a byte. Whoever opened the file before it was removed will see, after
@@ -82,6 +89,17 @@ pub fn remove_if_unused(lock: &File) {
     if lock_bytes(lock, 0, 0) && is_current(lock, Path::new(FILE)).unwrap_or(false) {
         let _ = std::fs::remove_file(FILE);
         let _ = std::fs::remove_dir(DIRECTORY); // holds other things, or another start has just made it anew
+    }
+}
+
+/// Removes the lock file when nobody holds a range, for one who never had any.
+pub fn sweep() {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    match options.open(FILE) {
+        Ok(lock) => remove_if_unused(&lock),
+        // The directory may be all there is.
+        Err(_) => drop(std::fs::remove_dir(DIRECTORY)),
     }
 }
 
@@ -134,6 +152,22 @@ pub fn is_current(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Waits for the right to change a file in /run/stockade, and what hangs on it; another open file of ours counts as
+/// somebody else.
+pub fn lock_for_change(file: &File) -> io::Result<()> {
+    loop {
+        match fcntl(file, FcntlArg::F_OFD_SETLKW(&record(libc::F_WRLCK, 0, 1))) {
+            Err(nix::errno::Errno::EINTR) => {}
+            locked => return Ok(locked.map(drop)?),
+        }
+    }
+}
+
+/// Gives that right back.
+pub fn unlock_for_change(file: &File) {
+    set_lock(file, libc::F_UNLCK, 0, 1);
+}
+
 fn lock_byte(file: &File, index: u32) -> bool {
     lock_bytes(file, i64::from(index), 1)
 }
@@ -143,14 +177,17 @@ fn lock_bytes(file: &File, start: i64, length: i64) -> bool {
 }
 
 fn set_lock(file: &File, kind: libc::c_int, start: i64, length: i64) -> bool {
-    let lock = libc::flock {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&record(kind, start, length))).is_ok()
+}
+
+fn record(kind: libc::c_int, start: i64, length: i64) -> libc::flock {
+    libc::flock {
         l_type: kind as i16,
         l_whence: libc::SEEK_SET as i16,
         l_start: start,
         l_len: length,
         l_pid: 0,
-    };
-    fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).is_ok()
+    }
 }
 
 #[cfg(test)]

@@ -1,88 +1,128 @@
 //! The keeper: a second process that cleans up if `stockade run` is killed outright.
 //!
 //! ```text
-//!  stockade run ──pipe──▶ keeper      "ledger <path>", …, "done"
-//!        ╳ SIGKILL                    end of the pipe without "done": kill the cgroup, remove it and what the ledgers name
+//!  stockade run ──socket──▶ keeper    "range <index>" and its lock, "ledger <path>", …, "done"
+//!        ╳ SIGKILL                    the end without "done": kill the cgroup, remove it and what the ledgers name
 //! ```
 //! The agent itself needs no keeper: its init dies with the parent (PR_SET_PDEATHSIG), and the kernel ends the rest.
 //! What a killed process cannot do is remove the cgroup, the placeholders and the lock file.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, setpgid};
 
 use super::ids::{self, UidRange};
 use super::placeholders;
 use crate::cgroup::{self, Layout};
-use crate::id::AgentId;
 use crate::sys::process::{Fork, exit_now, fork, reap};
 use crate::sys::{fd, signal};
+use crate::wire;
 
-const MADE: u8 = b'+';
+const RANGE: u8 = b'#';
+const LEDGER: u8 = b'+';
 const DONE: u8 = b'.';
+
+/// Where the keeper has what it needs: the socket, the end of `stockade run`, the lock.
+const SOCKET: i32 = 0;
+const OWNER: i32 = 1;
+const FIRST_FREE: i32 = 2;
 
 /// The running keeper.
 pub struct Keeper {
     pid: i32,
-    pipe: File,
+    socket: OwnedFd,
 }
 
 impl Keeper {
     /// Starts it, before anything exists that would have to be cleaned up.
-    pub fn start(id: &AgentId, range: &UidRange) -> io::Result<Self> {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    pub fn start() -> io::Result<Self> {
+        let owner = pidfd_open(getpid(), PidfdFlags::empty())?;
+        let (ours, theirs) = wire::pair()?;
         match fork()? {
             Fork::Child => {
-                drop(writer);
-                keep(id, range, reader);
+                keep(&theirs, &owner);
                 exit_now(0)
             }
-            Fork::Parent(pid) => Ok(Self { pid, pipe: writer.into() }),
+            Fork::Parent(pid) => {
+                // A group of its own before anything else happens: whoever kills the caller's whole group leaves it.
+                // Refused if it has made itself a session already, which is as good.
+                let _ = setpgid(Pid::from_raw(pid), Pid::from_raw(pid));
+                Ok(Self { pid, socket: ours })
+            }
         }
     }
 
+    /// Tells it of the range of uids, by which everything else of the sandbox is named. It shares the lock, so that
+    /// nobody takes the range before all of it is gone.
+    pub fn watch(&self, range: &UidRange) -> io::Result<()> {
+        let message = [&[RANGE], range.index().to_le_bytes().as_slice()].concat();
+        wire::send(self.socket.as_fd(), &message, Some(range.descriptor()))
+    }
+
     /// Tells it of a ledger of placeholders that is about to be opened.
-    pub fn announce(&mut self, path: &Path) -> io::Result<()> {
-        let path = path.as_os_str().as_bytes();
-        self.pipe.write_all(&[&[MADE], path, &[0]].concat())
+    pub fn announce(&self, path: &Path) -> io::Result<()> {
+        wire::send(self.socket.as_fd(), &[&[LEDGER], path.as_os_str().as_bytes()].concat(), None)
     }
 
     /// Everything is cleaned up already: it may go.
-    pub fn dismiss(mut self) {
-        // A keeper that somebody killed has no reader any more; it is reaped all the same.
-        let _ = self.pipe.write_all(&[DONE]);
-        drop(self.pipe);
+    pub fn dismiss(self) {
+        // A keeper that somebody killed has no socket any more; it is reaped all the same.
+        let _ = wire::send(self.socket.as_fd(), &[DONE], None);
+        drop(self.socket);
         reap(self.pid);
     }
 }
 
-fn keep(id: &AgentId, range: &UidRange, pipe: rustix::fd::OwnedFd) {
+/// What there is to clean up.
+#[derive(Default)]
+struct Told {
+    range: Option<(u32, OwnedFd)>,
+    ledgers: Vec<PathBuf>,
+}
+
+fn keep(socket: &OwnedFd, owner: &OwnedFd) {
     // A session of its own: neither the terminal's Ctrl-C nor its hangup reaches it.
     let _ = rustix::process::setsid();
     let _ = signal::block_all();
-    // The caller's streams and files stay open only as long as the caller's own process lives.
-    let (Ok(()), Ok(())) = (fd::place(pipe.as_fd(), 0), fd::place(range.descriptor(), 1)) else { return };
-    let _ = fd::close_from(2);
-    std::mem::forget(pipe);
-    let mut told = Vec::new();
-    let mut pipe = File::from(match fd::standard(0).try_clone_to_owned() {
-        Ok(pipe) => pipe,
-        Err(_) => return,
-    });
-    if pipe.read_to_end(&mut told).is_err() || told.last() == Some(&DONE) {
+    let (Ok(()), Ok(())) = (fd::place(socket.as_fd(), SOCKET), fd::place(owner.as_fd(), OWNER)) else {
         return;
-    }
+    };
+    // The caller's streams and files stay open only as long as the caller's own process lives.
+    let _ = fd::close_from(FIRST_FREE);
+    let Ok(Some(told)) = listen() else { return };
+    await_end_of_owner();
     // Nobody is left to tell of an error; the next start takes over what could not be removed.
+    let Some((index, lock)) = told.range else { return ids::sweep() };
     // A layout is descriptors, and the caller's were closed above: this process opens its own.
-    let _ = Layout::detect().and_then(|layout| cgroup::kill_and_remove(&layout, id));
-    for path in told.split(|byte| *byte == 0).filter_map(|made| made.strip_prefix(&[MADE])).rev() {
-        placeholders::settle(Path::new(std::ffi::OsStr::from_bytes(path)));
+    let _ = Layout::detect().and_then(|layout| cgroup::kill_and_remove(&layout, &ids::agent(index)));
+    for ledger in told.ledgers.iter().rev() {
+        placeholders::settle(ledger);
     }
-    if let Ok(lock) = fd::standard(1).try_clone_to_owned() {
-        ids::remove_if_unused(&lock.into());
+    ids::remove_if_unused(&lock.into());
+}
+
+/// All that is said until the end of the socket; `None` if everything was cleaned up.
+fn listen() -> io::Result<Option<Told>> {
+    let mut told = Told::default();
+    while let Some((message, lock)) = wire::receive(fd::standard(SOCKET))? {
+        match (message.split_first(), lock) {
+            (Some((&RANGE, index)), Some(lock)) => {
+                told.range = index.try_into().ok().map(|index| (u32::from_le_bytes(index), lock));
+            }
+            (Some((&LEDGER, path)), _) => told.ledgers.push(std::ffi::OsStr::from_bytes(path).into()),
+            (Some((&DONE, _)), _) => return Ok(None),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
     }
+    Ok(Some(told))
+}
+
+/// A process that dies closes one descriptor after the other: the end of the socket may come before the end of its locks.
+fn await_end_of_owner() {
+    let owner = fd::standard(OWNER);
+    while poll(&mut [PollFd::new(&owner, PollFlags::IN)], None) == Err(rustix::io::Errno::INTR) {}
 }

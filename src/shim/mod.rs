@@ -101,26 +101,40 @@ pub struct Ground<'a> {
 pub fn run(ground: &Ground<'_>) -> Result<Outcome, ShimError> {
     let streams = Streams::survey(ground.plan)?;
     let signals = Signals::take()?;
-    let range = UidRange::acquire().map_err(ShimError::Ids)?;
-    let id: AgentId = format!("run-{}", range.index()).parse().expect("digits and a dash are a name");
-    let mut keeper = Keeper::start(&id, &range).map_err(ShimError::Keeper)?;
-    let mut placeholders = Placeholders::default();
-    let result = Cgroup::create(ground.layout, &id, &ground.plan.limits, ground.disks)
-        .map_err(ShimError::from)
-        .and_then(|cgroup| {
-            let result = Placeholders::hold(&ground.plan.mounts, |path| keeper.announce(path))
-                .map_err(ShimError::from)
-                .and_then(|held| {
-                    placeholders = held;
-                    Launch { ground, id: &id, range: &range, cgroup: &cgroup, signals: &signals }.run(streams)
-                });
-            let cleared = clear(cgroup);
-            result.and_then(|outcome| cleared.map(|()| outcome))
-        });
-    placeholders.remove();
-    range.release();
+    let keeper = Keeper::start().map_err(ShimError::Keeper)?;
+    let result = UidRange::acquire().map_err(ShimError::Ids).and_then(|range| {
+        let result = keeper
+            .watch(&range)
+            .map_err(ShimError::Keeper)
+            .and_then(|()| run_watched(ground, streams, &signals, &range, &keeper));
+        range.release();
+        result
+    });
     keeper.dismiss();
     result
+}
+
+/// The same, while the keeper knows what to do if this process is killed.
+fn run_watched(
+    ground: &Ground<'_>,
+    streams: Streams,
+    signals: &Signals,
+    range: &UidRange,
+    keeper: &Keeper,
+) -> Result<Outcome, ShimError> {
+    let id = ids::agent(range.index());
+    let cgroup = Cgroup::create(ground.layout, &id, &ground.plan.limits, ground.disks)?;
+    let held = Placeholders::hold(&ground.plan.mounts, |path| keeper.announce(path));
+    let (placeholders, result) = match held {
+        Ok(placeholders) => {
+            let launch = Launch { ground, id: &id, range, cgroup: &cgroup, signals };
+            (placeholders, launch.run(streams))
+        }
+        Err(error) => (Placeholders::default(), Err(error.into())),
+    };
+    let cleared = clear(cgroup);
+    placeholders.remove();
+    result.and_then(|outcome| cleared.map(|()| outcome))
 }
 
 /// Ends whatever is left in the group, proves that nothing is, and removes it.

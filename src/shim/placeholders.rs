@@ -7,11 +7,13 @@
 //!
 //! ```text
 //!  /run/stockade/held-<device>-<inode of the workspace>   the ledger: absolute paths, one a line
-//!    shared lock     by every run in that workspace, as long as it lives
-//!    exclusive lock  to write it, and by the last run to leave, which removes what it names
+//!    flock(2), shared    by every run in that workspace, as long as it lives
+//!    flock(2), exclusive by the last run to leave, which removes what the ledger names
+//!    fcntl(2)            for the moment of a change, by who joins and by who leaves; the two kinds do not mix
 //! ```
 //! A run that is killed leaves the ledger to its keeper, and if that is killed, too, to the next run in the workspace.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
@@ -27,7 +29,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::ids;
-use crate::plan::{Mount, Owner, Source, StandIn};
+use crate::plan::{Bind, Mount, Owner, Source, StandIn};
 
 /// `commondir` of a repository that is its own.
 const ITSELF: &[u8] = b".\n";
@@ -61,42 +63,49 @@ impl Placeholders {
         mut announce: impl FnMut(&Path) -> io::Result<()>,
     ) -> Result<Self, PlaceholderError> {
         let mut placeholders = Self::default();
-        for mount in mounts {
-            let Mount::Bind(bind) = mount else { continue };
-            let Source::Protected { root, path, stand_in } = &bind.source else { continue };
-            let failed = |source: io::Error| match Errno::from_io_error(&source) {
-                Some(Errno::LOOP) => PlaceholderError::Symlink(path.clone()),
-                _ => PlaceholderError::Hold { path: root.join(path), source },
-            };
-            match stand_in {
-                None => reject_symlink(root, path).map_err(failed)?,
-                Some(stand_in) => {
-                    let ledger = placeholders.ledger(root, &mut announce).map_err(failed)?;
-                    ledger.place(root, path, *stand_in, bind.owner).map_err(failed)?;
-                }
+        match placeholders.join_and_place(mounts, &mut announce) {
+            Ok(()) => Ok(placeholders),
+            Err(error) => {
+                placeholders.remove();
+                Err(error)
             }
         }
-        for ledger in &placeholders.ledgers {
-            ledger.share().map_err(|source| PlaceholderError::Hold { path: ledger.path.clone(), source })?;
-        }
-        Ok(placeholders)
     }
 
-    fn ledger(
+    fn join_and_place(
         &mut self,
-        root: &Path,
+        mounts: &[Mount],
         announce: &mut impl FnMut(&Path) -> io::Result<()>,
-    ) -> io::Result<&mut Ledger> {
-        let at = match self.ledgers.iter().position(|ledger| ledger.root == root) {
-            Some(at) => at,
-            None => {
-                let path = Ledger::path_for(root)?;
-                announce(&path)?;
-                self.ledgers.push(Ledger::open(root, path)?);
-                self.ledgers.len() - 1
-            }
-        };
-        Ok(&mut self.ledgers[at])
+    ) -> Result<(), PlaceholderError> {
+        // Whoever stands on something that another run made needs it as long, so that the ledger is joined even by a
+        // run that makes nothing itself. All of them in one order, for two runs must not wait for each other.
+        let roots: BTreeSet<&Path> = protected(mounts).map(|(_, root, ..)| root).collect();
+        for root in roots {
+            self.join(root, announce)
+                .map_err(|source| PlaceholderError::Hold { path: root.to_path_buf(), source })?;
+        }
+        for (bind, root, path, stand_in) in protected(mounts) {
+            let failed = |source: io::Error| match Errno::from_io_error(&source) {
+                Some(Errno::LOOP) => PlaceholderError::Symlink(path.to_path_buf()),
+                _ => PlaceholderError::Hold { path: root.join(path), source },
+            };
+            let Some(stand_in) = stand_in else {
+                reject_symlink(root, path).map_err(failed)?;
+                continue;
+            };
+            let ledger = self.ledgers.iter_mut().find(|ledger| ledger.root == root);
+            let ledger = ledger.expect("each root's ledger was joined above");
+            ledger.place(root, path, stand_in, bind.owner).map_err(failed)?;
+        }
+        self.ledgers.iter().for_each(Ledger::unlock);
+        Ok(())
+    }
+
+    fn join(&mut self, root: &Path, announce: &mut impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+        let path = Ledger::path_for(root)?;
+        announce(&path)?;
+        self.ledgers.push(Ledger::open(root, path)?);
+        Ok(())
     }
 
     /// Removes what no other run needs.
@@ -114,6 +123,19 @@ pub fn settle(ledger: &Path) {
     }
 }
 
+/// The mounts of what is protected, each with its workspace, its path there, and what stands in for it if it is missing.
+fn protected(mounts: &[Mount]) -> impl Iterator<Item = (&Bind, &Path, &Path, Option<StandIn>)> {
+    mounts.iter().filter_map(|mount| match mount {
+        Mount::Bind(bind) => match &bind.source {
+            Source::Protected { root, path, stand_in } => {
+                Some((bind, root.as_path(), path.as_path(), *stand_in))
+            }
+            Source::Path { .. } => None,
+        },
+        _ => None,
+    })
+}
+
 struct Ledger {
     root: PathBuf,
     path: PathBuf,
@@ -126,7 +148,7 @@ impl Ledger {
         Ok(ids::directory()?.join(format!("held-{:x}-{}", found.st_dev, found.st_ino)))
     }
 
-    /// Opened and locked for writing.
+    /// Joined, and locked for changes.
     fn open(root: &Path, path: PathBuf) -> io::Result<Self> {
         loop {
             ids::directory()?;
@@ -136,16 +158,18 @@ impl Ledger {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // /run/stockade was just removed
                 file => file?,
             };
-            flock(&file, FlockOperation::LockExclusive)?;
+            ids::lock_for_change(&file)?;
             // The last run may have removed it between open and lock.
             if ids::is_current(&file, &path)? {
+                // Nobody holds it exclusively but under the lock for changes.
+                flock(&file, FlockOperation::NonBlockingLockShared)?;
                 return Ok(Self { root: root.into(), path, file });
             }
         }
     }
 
-    fn share(&self) -> io::Result<()> {
-        Ok(flock(&self.file, FlockOperation::LockShared)?)
+    fn unlock(&self) {
+        ids::unlock_for_change(&self.file);
     }
 
     /// Makes what stands in for `path`. Written down before it is made, so that no moment is uncovered.
@@ -169,6 +193,12 @@ impl Ledger {
 
     /// Leaves; the last to leave removes what was made.
     fn close(mut self) {
+        // If it was removed meanwhile, whoever removed it was the last.
+        let is_ours =
+            || ids::lock_for_change(&self.file).and_then(|()| ids::is_current(&self.file, &self.path));
+        if !is_ours().unwrap_or(false) {
+            return;
+        }
         if flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return;
         }
