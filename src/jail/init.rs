@@ -18,7 +18,6 @@ use super::step::{At, JailError, On, Step};
 use super::{Stream, capabilities};
 use crate::plan::{Command, Plan, User};
 use crate::sys;
-use crate::sys::process::Fork;
 use crate::wire::{self, FromInit, ToInit};
 
 /// Starts the agent and stays until it has ended; then this process exits, and the kernel ends all that is left of
@@ -37,13 +36,11 @@ pub fn run(plan: &Plan, socket: &OwnedFd, streams: [Stream; 3]) -> Result<Infall
     let ended =
         SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).at(Step::Signals)?;
 
-    let agent = match sys::process::fork().at(Step::Exec)? {
-        Fork::Child => start(plan, terminal, socket),
-        Fork::Parent(pid) => Pid::from_raw(pid),
-    };
-    // As the child does: whoever comes first, a signal that is already waiting finds the group. Once the child has
-    // executed its program this is refused, and was done.
-    let _ = nix::unistd::setpgid(agent, agent);
+    // Returns once the agent is executed, in a process group of its own: a signal that is already waiting finds it.
+    let agent = sys::process::spawn_shared(&mut || start(plan, terminal, socket)).at(Step::Exec)?;
+    let agent = Pid::from_raw(agent);
+    // The agent-to-be changed its uid on memory that it shared with this process (prctl(2), PR_SET_DUMPABLE).
+    capabilities::tether().at(Step::Tether)?;
     attend(agent, &plan.user, terminal, socket, &ended).at(Step::Report)?;
     sys::process::exit_now(0)
 }

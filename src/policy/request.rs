@@ -17,6 +17,9 @@ impl Request {
     /// The policy under which this request would run, and what of it goes beyond the given one. Whether that may
     /// be is the caller's decision: root at the command line may, a client of the service may not.
     pub fn on(&self, policy: &Policy) -> (Policy, Option<Excess>) {
+        if *self == Self::default() {
+            return (policy.clone(), None);
+        }
         let mut asked = policy.clone();
         asked.limits.memory = self.memory.unwrap_or(policy.limits.memory);
         asked.limits.cpus = self.cpus.unwrap_or(policy.limits.cpus);

@@ -218,3 +218,25 @@ pub fn rename(name: &str) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Starts a child that runs `main` while this process waits (CLONE_VM and CLONE_VFORK of clone(2)): until the child has
+/// called execve or ended. It copies no page table, which is most of what a fork costs.
+///
+/// `main` runs on memory that both share, so what it leaves there stays, and it should end in [`execve`] or [`exit_now`]; what it returns is its exit code.
+pub fn spawn_shared(main: &mut dyn FnMut() -> i32) -> io::Result<i32> {
+    extern "C" fn enter(main: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the pointer is the one given to clone below; its target outlives the call, for the parent is suspended
+        // in it until this process is done with the memory.
+        let main = unsafe { &mut *main.cast::<&mut dyn FnMut() -> i32>() };
+        main()
+    }
+    let mut stack = vec![0_u8; 256 << 10];
+    let top = stack.as_mut_ptr_range().end;
+    let mut main: &mut dyn FnMut() -> i32 = main;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is large enough for `main`, aligned down by clone(3), and freed only after the child has left it.
+    match unsafe { libc::clone(enter, top.cast(), flags, (&raw mut main).cast()) } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(pid),
+    }
+}
