@@ -57,7 +57,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Command and arguments; none: the policy's own
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
@@ -205,7 +205,8 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = source.source();
     }
-    text.replace('\n', " ")
+    // What it names may hold line breaks, or sequences that a terminal would obey.
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn code_of(error: &RunError) -> u8 {

@@ -110,6 +110,9 @@ fn candidates(name: &CString, command: &Command) -> Vec<CString> {
     if name.as_bytes().contains(&b'/') {
         return vec![name.clone()];
     }
+    if name.is_empty() {
+        return Vec::new(); // not each directory of PATH itself (execvp(3): ENOENT)
+    }
     let path = command.environment.get("PATH").map(|p| p.as_bytes()).unwrap_or_default();
     path.split(|c| *c == b':')
         .filter(|directory| directory.starts_with(b"/"))

@@ -56,7 +56,7 @@ pub enum ShimError {
         source: io::Error,
     },
     /// The command cannot be executed.
-    #[error("{command}: {}", exec_cause(.cause))]
+    #[error("{}: {}", named(.command), exec_cause(.cause))]
     Exec {
         /// Which.
         command: String,
@@ -103,6 +103,7 @@ impl ShimError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Placeholder(PlaceholderError::Symlink(_))
+            | Self::Stream(StreamError::Refused { .. })
             | Self::NoTerminal { .. }
             | Self::Attestation(_) => true,
             Self::Source(SourceError { source, .. }) => source.raw_os_error() == Some(libc::EINVAL),
@@ -119,6 +120,11 @@ impl From<SourceError> for ShimError {
 
 fn of(object: &str) -> String {
     if object.is_empty() { String::new() } else { format!(" ({object})") }
+}
+
+/// An empty name is still one.
+fn named(command: &str) -> &str {
+    if command.is_empty() { "\"\"" } else { command }
 }
 
 fn exec_cause(error: &io::Error) -> String {
