@@ -208,9 +208,10 @@ impl Launch<'_> {
             // The last refusal is often the very one that ended it.
             End::Exited(_) | End::Signaled(_) => audit.finish(),
         }
+        let ran_out = outcome.was_out_of_memory || outcome.usage.ran_out_of_memory();
         Ok(Outcome {
             end,
-            out_of_memory: end != End::Exited(0) && outcome.usage.ran_out_of_memory(),
+            out_of_memory: end != End::Exited(0) && ran_out,
             usage: outcome.usage,
             landlock_audit: audit.coverage(),
             denials: outcome.denials.into_iter().chain(audit.denials()).collect(),
@@ -287,13 +288,16 @@ impl Launch<'_> {
             terminal,
             out_of_memory: self.cgroup.oom_watch()?,
             deadline: None,
+            patience: None,
+            was_out_of_memory: false,
         };
         let end = session.attend();
         let finished = session.finish();
         let end = end?;
         finished?;
         let denials = session.denials.explained(&policy.syscalls);
-        Ok(Accompanied { end, denials, attestation, usage: Usage::default() })
+        let was_out_of_memory = session.was_out_of_memory;
+        Ok(Accompanied { end, denials, attestation, was_out_of_memory, usage: Usage::default() })
     }
 
     fn until_confined(&self, child: &Child) -> Result<Handed, ShimError> {
@@ -319,6 +323,7 @@ impl Launch<'_> {
 
 struct Accompanied {
     end: Option<End>,
+    was_out_of_memory: bool,
     denials: Vec<Denial>,
     attestation: Attestation,
     usage: Usage,

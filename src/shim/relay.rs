@@ -10,8 +10,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 
@@ -53,7 +54,7 @@ pub struct Progress {
 pub enum Finish {
     /// Every byte has reached the caller.
     Complete,
-    /// The caller went away before.
+    /// The caller went away before, or took nothing until the time was over.
     CallerGone,
     /// `interrupt` became readable before; `finish` may be called again.
     Interrupted,
@@ -169,8 +170,13 @@ impl Relay {
 
     /// Brings the rest of the output to the caller, after the agent has ended and its cgroup is empty (else a writer
     /// that is left could go on for ever). Waits as long as the caller takes, like any program's last write; a
-    /// readable `interrupt` (the signalfd) ends the wait.
-    pub fn finish(&mut self, interrupt: Option<BorrowedFd<'_>>, modes: &mut Modes) -> io::Result<Finish> {
+    /// readable `interrupt` (the signalfd) ends the wait, and so does `until`.
+    pub fn finish(
+        &mut self,
+        interrupt: Option<BorrowedFd<'_>>,
+        until: Option<Instant>,
+        modes: &mut Modes,
+    ) -> io::Result<Finish> {
         self.keys.clear();
         let mut writable = false;
         loop {
@@ -188,7 +194,10 @@ impl Relay {
             let output = self.output.as_ref().expect("without an output nothing is left waiting");
             let mut polls = vec![PollFd::new(&output.fd, PollFlags::OUT)];
             polls.extend(interrupt.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-            match poll(&mut polls, None) {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut polls, timeout.as_ref()) {
+                Ok(0) => return Ok(Finish::CallerGone),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }

@@ -57,6 +57,11 @@ pub struct Session<'a> {
     pub out_of_memory: Option<OwnedFd>,
     /// When the whole group is killed.
     pub deadline: Option<Instant>,
+    /// Until when a caller who asked for the end may still take output.
+    pub patience: Option<Instant>,
+    /// Whether a v1 memory group has been out of memory. The kernel counts only those that it killed itself, and may
+    /// find that all were killed already, by us.
+    pub was_out_of_memory: bool,
 }
 
 /// What woke the loop.
@@ -86,6 +91,7 @@ impl Session<'_> {
             if woken.out_of_memory {
                 // v1 kills one task; an agent that has lost one of its processes must not go on half dead.
                 self.out_of_memory = None;
+                self.was_out_of_memory = true;
                 self.cgroup.kill()?;
             }
             if woken.signal {
@@ -111,7 +117,7 @@ impl Session<'_> {
         let mut unseen = Modes::default();
         loop {
             let modes = host.as_mut().map_or(&mut unseen, |host| &mut host.modes);
-            match relay.finish(Some(self.signals.0.as_fd()), modes)? {
+            match relay.finish(Some(self.signals.0.as_fd()), self.patience, modes)? {
                 Finish::Complete | Finish::CallerGone => break,
                 Finish::Interrupted => {
                     let Ok(Some(signal)) = self.signals.0.read_signal() else { continue };
@@ -186,11 +192,17 @@ impl Session<'_> {
     /// The caller's terminal is gone: the agent's hangs up, too.
     fn hang_up(&mut self) -> io::Result<()> {
         if self.deadline.is_none() {
-            self.deadline = Some(Instant::now() + GRACE);
+            self.give_grace();
             self.tell(ToInit::Signal(libc::SIGHUP))?;
             self.tell(ToInit::Resume)?;
         }
         Ok(())
+    }
+
+    /// From the first time that somebody asks; asking again does not prolong it.
+    fn give_grace(&mut self) {
+        let end = *self.patience.get_or_insert_with(|| Instant::now() + GRACE);
+        self.deadline.get_or_insert(end);
     }
 
     fn forward(&mut self) -> Result<(), ShimError> {
@@ -204,7 +216,7 @@ impl Session<'_> {
                 }
                 number => {
                     if matches!(number, libc::SIGTERM | libc::SIGHUP) {
-                        self.deadline.get_or_insert_with(|| Instant::now() + GRACE);
+                        self.give_grace();
                     }
                     self.tell(ToInit::Signal(number))?;
                 }

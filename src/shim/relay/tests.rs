@@ -72,7 +72,7 @@ fn every_byte_of_the_output_arrives_in_order() {
     while !relay.progress.agent_gone {
         assert!(turn(&mut relay, &mut modes, Timespec { tv_sec: 20, tv_nsec: 0 }), "stuck");
     }
-    assert_eq!(relay.finish(None, &mut modes).expect("finish"), Finish::Complete);
+    assert_eq!(relay.finish(None, None, &mut modes).expect("finish"), Finish::Complete);
     drop(relay);
     agent.join().expect("agent");
     reader.join().expect("caller got every byte");
@@ -112,7 +112,7 @@ fn a_caller_that_reads_nothing_stops_the_agent_and_costs_no_memory() {
         let mut received = Vec::new();
         caller.read_to_end(&mut received).map(|_| received)
     });
-    assert_eq!(relay.finish(None, &mut modes).expect("finish"), Finish::Complete);
+    assert_eq!(relay.finish(None, None, &mut modes).expect("finish"), Finish::Complete);
     drop(relay);
     let received = reader.join().expect("caller").expect("read");
     assert!(received == written, "lost or changed on the way");
@@ -240,7 +240,7 @@ fn a_reader_that_goes_away_is_noticed_and_does_not_stop_the_rest() {
     }
     rustix::io::write(&slave, &[0; 2048]).expect("agent goes on");
     drop(slave);
-    assert_eq!(relay.finish(None, &mut modes).expect("finish"), Finish::CallerGone);
+    assert_eq!(relay.finish(None, None, &mut modes).expect("finish"), Finish::CallerGone);
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn an_interrupt_ends_the_wait_for_a_stuck_reader() {
     while relay.shown.has_room() {
         turn(&mut relay, &mut modes, SECOND);
     }
-    assert_eq!(relay.finish(Some(interrupt.as_fd()), &mut modes).expect("finish"), Finish::Interrupted);
+    assert_eq!(relay.finish(Some(interrupt.as_fd()), None, &mut modes).expect("finish"), Finish::Interrupted);
     drop((caller, relay));
     // Its terminal is gone, so its write fails instead of waiting for ever.
     assert!(writer.join().expect("agent").is_err());
