@@ -59,6 +59,13 @@ impl Running {
         assert!(result.is_ok() && read == text, "{read:?} instead of {text:?}: {result:?}");
     }
 
+    /// All of its standard error, which must be piped, after its end.
+    pub fn told(&mut self) -> String {
+        let mut told = String::new();
+        self.child.stderr.take().expect("piped").read_to_string(&mut told).expect("text");
+        told
+    }
+
     /// Its pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
