@@ -9,7 +9,7 @@ const MOST: usize = 4;
 
 /// The lines; none if nothing was seen to be refused. `policy` is how the user named it.
 pub fn summary(denials: &[Denial], policy: &str, report: Option<&Path>) -> Vec<String> {
-    let mut denials: Vec<&Denial> = denials.iter().collect();
+    let mut denials = ports_together(denials);
     // What can be allowed comes first, then what was tried most.
     denials.sort_by_key(|denial| (denial.remedy.is_none(), std::cmp::Reverse(denial.count)));
     let Some(first) = denials.first() else { return Vec::new() };
@@ -23,6 +23,28 @@ pub fn summary(denials: &[Denial], policy: &str, report: Option<&Path>) -> Vec<S
         lines.push(format!("to learn why: stockade policy explain {policy} {subject}"));
     }
     lines
+}
+
+/// A policy knows no single ports, so an agent that tried many was refused one thing.
+fn ports_together(denials: &[Denial]) -> Vec<Denial> {
+    let mut together: Vec<Denial> = Vec::new();
+    for denial in denials {
+        let right_of = |refused: &Refused| match refused {
+            Refused::Landlock { right, port: Some(_), .. } => Some(right.clone()),
+            Refused::Landlock { right, path: None, .. } => Some(right.clone()),
+            Refused::Landlock { .. } | Refused::Seccomp { .. } => None,
+        };
+        let right = right_of(&denial.refused);
+        let same = together.iter_mut().find(|seen| right.is_some() && right_of(&seen.refused) == right);
+        match (same, right) {
+            (Some(seen), Some(right)) => {
+                seen.count += denial.count;
+                seen.refused = Refused::Landlock { right, path: None, port: None };
+            }
+            _ => together.push(denial.clone()),
+        }
+    }
+    together
 }
 
 fn line(denial: &Denial) -> String {
@@ -74,6 +96,20 @@ mod tests {
                 "to learn why: stockade policy explain offline tcp",
             ]
         );
+    }
+
+    #[test]
+    fn a_scan_of_ports_is_one_line() {
+        let tried = |right: &str, port| Denial {
+            refused: Refused::Landlock { right: right.into(), path: None, port: Some(port) },
+            ..call("", 1, Some("x"))
+        };
+        let mut many: Vec<Denial> = (1..500).map(|port| tried("net.connect_tcp", port)).collect();
+        many.push(tried("net.bind_tcp", 8080));
+        let lines = summary(&many, "base", None);
+        assert_eq!(lines[0], "refused net.connect_tcp (499x); to allow it: x");
+        assert_eq!(lines[1], "refused net.bind_tcp port 8080; to allow it: x");
+        assert_eq!(lines.len(), 3);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  LANDLOCK_ACCESS domain=D blockers=fs.read_file path="/.stockade"    the self-check, before the agent exists
-//!  LANDLOCK_DOMAIN domain=D status=allocated pid=INIT uid=HOST_UID     so D is ours
+//!  LANDLOCK_DOMAIN domain=D status=allocated pid=INIT uid=OUR_RANGE    so D is ours
 //!  LANDLOCK_ACCESS domain=D blockers=net.connect_tcp dest=443          the agent: counted
 //!  LANDLOCK_ACCESS domain=E …                                          somebody else, or a domain of its own: not ours
 //!  LANDLOCK_DOMAIN domain=D status=deallocated denials=2               all there was; so we know what we missed
@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -85,9 +86,12 @@ impl Audit {
         Self { listener, unavailable, ledger: Ledger::default() }
     }
 
-    /// Says whose records are ours: init, which restricted itself, by pid and uid as the host knows them.
-    pub fn follow(&mut self, pid: u32, uid: u32) {
-        self.ledger.owner = Some((pid, uid));
+    /// Says whose records are ours: init, which restricted itself, by its pid on the host, and the sandbox's host uids.
+    ///
+    /// The record has the real uid, which at that step is that of the sandbox's root. The uids tell our init from
+    /// whoever had its pid before.
+    pub fn follow(&mut self, pid: u32, uids: Range<u32>) {
+        self.ledger.owner = Some((pid, uids));
     }
 
     /// Readable when there are records.
@@ -147,7 +151,7 @@ impl Audit {
 /// What was told so far.
 #[derive(Debug, Default)]
 struct Ledger {
-    owner: Option<(u32, u32)>,
+    owner: Option<(u32, Range<u32>)>,
     domain: Option<u64>,
     is_released: bool,
     unclaimed: VecDeque<(u64, Vec<Refusal>)>,
@@ -188,9 +192,12 @@ impl Ledger {
         let fields = Fields(text);
         let Some(domain) = fields.domain() else { return };
         match fields.get("status") {
-            Some("allocated") if self.domain.is_none() && self.owner.is_some() => {
-                let number = |name| fields.get(name)?.parse().ok();
-                if number("pid").zip(number("uid")) == self.owner {
+            Some("allocated") if self.domain.is_none() => {
+                let number = |name| fields.get(name)?.parse::<u32>().ok();
+                let creator = number("pid").zip(number("uid"));
+                let is_ours =
+                    |(pid, uid)| self.owner.as_ref().is_some_and(|(p, u)| *p == pid && u.contains(&uid));
+                if creator.is_some_and(is_ours) {
                     self.domain = Some(domain);
                     let unclaimed = std::mem::take(&mut self.unclaimed);
                     unclaimed.into_iter().filter(|(d, _)| *d == domain).for_each(|(_, all)| self.count(all));

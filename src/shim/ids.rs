@@ -58,6 +58,11 @@ impl UidRange {
         FIRST + self.index * SIZE
     }
 
+    /// All of them, on the host.
+    pub fn uids(&self) -> std::ops::Range<u32> {
+        self.first()..self.first() + SIZE
+    }
+
     /// The line for uid_map and gid_map (user_namespaces(7)).
     pub fn map(&self) -> String {
         format!("0 {} {SIZE}\n", self.first())

@@ -278,7 +278,7 @@ impl Launch<'_> {
         let terminal = handed.master.map(|master| open_relay(master, streams)).transpose()?;
         privileges::give_up()?;
         ToInit::Go.send(child.socket.as_fd())?;
-        audit.follow(child.pid, attestation.host_uid);
+        audit.follow(child.pid, self.range.uids());
         let mut session = Session {
             socket: &child.socket,
             cgroup: self.cgroup,

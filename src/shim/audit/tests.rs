@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const INIT: (u32, u32) = (289, 1_879_049_192);
+const INIT: (u32, Range<u32>) = (289, 1_879_048_192..1_879_113_728);
 
 fn ledger() -> Ledger {
     Ledger { owner: Some(INIT), ..Ledger::default() }
@@ -25,7 +25,7 @@ fn settled() -> Ledger {
     enter(
         &mut ledger,
         LANDLOCK_DOMAIN,
-        r#"domain=1a6fdc679 status=allocated mode=enforcing pid=289 uid=1879049192 exe="/usr/bin/stockade" comm="stockade""#,
+        r#"domain=1a6fdc679 status=allocated mode=enforcing pid=289 uid=1879048192 exe="/usr/bin/stockade" comm="stockade-init""#,
     );
     ledger
 }
@@ -76,7 +76,7 @@ fn nobody_elses_refusals_are_counted() {
         r#"domain=1a6fdc680 blockers=fs.write_file path="/x" dev="vda2" ino=1"#,
     );
     // A domain that the agent made inside: another process of the same uid. And a reused pid of another uid.
-    for other in ["pid=301 uid=1879049192", "pid=289 uid=0"] {
+    for other in ["pid=301 uid=1879049192", "pid=289 uid=0", "pid=289 uid=1879113728"] {
         let mut fresh = self::ledger();
         enter(&mut fresh, LANDLOCK_ACCESS, r#"domain=7 blockers=fs.write_file path="/x" dev="vda2" ino=1"#);
         enter(&mut fresh, LANDLOCK_DOMAIN, &format!("domain=7 status=allocated mode=enforcing {other}"));
