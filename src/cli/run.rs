@@ -12,6 +12,7 @@ use crate::cgroup::{CgroupError, Layout};
 use crate::host::Host;
 use crate::host::survey::Survey;
 use crate::id::InvalidName;
+use crate::plan::request::Request;
 use crate::plan::{self, Given, PlanError};
 use crate::policy::{self, Bytes, Cpus, Library, Policy, PolicyError, Reference, Shortfall};
 use crate::shim::disks::{DiskError, Disks};
@@ -61,6 +62,9 @@ pub struct Arguments {
     command: Vec<OsString>,
 }
 
+/// How often a start is planned anew because the workspace changed meanwhile.
+const MOST_ATTEMPTS: u32 = 100;
+
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     #[error("{0}")]
@@ -109,29 +113,16 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
         widened,
     };
     let request = request::resolve(words, &policy)?;
-    let survey = Survey::look(plan::resolve::paths_of_interest(&policy, &request));
-    // Without root the cgroups could not even be looked at; the plan says that better.
-    let layout = if host.refusals().is_empty() { Some(Layout::detect()?) } else { None };
-    let mut limits_missing =
-        layout.as_ref().map(|layout| layout.shortfalls(&policy.limits)).unwrap_or_default();
-    let decide = |limits_missing| {
-        plan::resolve(&Given { policy: &policy, host: &host, limits_missing, survey: &survey }, &request)
+    let mut report = None;
+    let mut again = 0..MOST_ATTEMPTS;
+    let result = loop {
+        match carry_out(&policy, &host, &request, arguments.report.as_deref(), &mut report) {
+            // Its plan was made from what other runs in this workspace have just removed.
+            Err(RunError::Shim(error)) if error.is_outdated() && again.next().is_some() => {}
+            result => break result,
+        }
     };
-    let mut plan = decide(limits_missing.clone())?;
-    let disks = if plan.limits.io.is_some() { Disks::behind(&plan.mounts)? } else { Disks::default() };
-    if disks.incomplete && limits_missing.insert(Shortfall::IoLimit) {
-        plan = decide(limits_missing)?;
-    }
-    let layout = layout.expect("a plan was made, so there is no refusal");
-    let report = arguments.report.map(|path| open_report(&path).map(|report| (path, report))).transpose()?;
-    match shim::run(&Ground {
-        plan: &plan,
-        policy: &policy,
-        host: &host,
-        layout: &layout,
-        disks: &disks.found,
-        detailed: report.is_some(),
-    }) {
+    match result {
         Ok(outcome) => {
             let path = report.as_ref().map(|(path, _)| path.as_path());
             tell(&outcome, &policy, &arguments.policy, path, voice);
@@ -144,9 +135,37 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
             if let Some((_, report)) = report {
                 report.abandon();
             }
-            Err(error.into())
+            Err(error)
         }
     }
+}
+
+/// Looks at the host, decides, and runs it.
+fn carry_out(
+    policy: &Policy,
+    host: &Host,
+    request: &Request,
+    report_path: Option<&Path>,
+    report: &mut Option<(PathBuf, Report)>,
+) -> Result<Outcome, RunError> {
+    let survey = Survey::look(plan::resolve::paths_of_interest(policy, request));
+    // Without root the cgroups could not even be looked at; the plan says that better.
+    let layout = if host.refusals().is_empty() { Some(Layout::detect()?) } else { None };
+    let mut limits_missing =
+        layout.as_ref().map(|layout| layout.shortfalls(&policy.limits)).unwrap_or_default();
+    let decide =
+        |limits_missing| plan::resolve(&Given { policy, host, limits_missing, survey: &survey }, request);
+    let mut plan = decide(limits_missing.clone())?;
+    let disks = if plan.limits.io.is_some() { Disks::behind(&plan.mounts)? } else { Disks::default() };
+    if disks.incomplete && limits_missing.insert(Shortfall::IoLimit) {
+        plan = decide(limits_missing)?;
+    }
+    let layout = layout.expect("a plan was made, so there is no refusal");
+    if let (Some(path), None) = (report_path, &report) {
+        *report = Some((path.into(), open_report(path)?));
+    }
+    let detailed = report.is_some();
+    Ok(shim::run(&Ground { plan: &plan, policy, host, layout: &layout, disks: &disks.found, detailed })?)
 }
 
 fn open_report(path: &std::path::Path) -> Result<Report, RunError> {

@@ -99,6 +99,11 @@ impl ShimError {
         }
     }
 
+    /// Whether the workspace is no longer what the plan was made from, so that another plan may do.
+    pub fn is_outdated(&self) -> bool {
+        matches!(self, Self::Placeholder(PlaceholderError::Changed(_)))
+    }
+
     /// Whether the policy or the host said no (exit code 77).
     pub fn is_refusal(&self) -> bool {
         match self {

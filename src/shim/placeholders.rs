@@ -46,6 +46,9 @@ pub enum PlaceholderError {
     /// A component is a symbolic link.
     #[error("protected path {} in the workspace goes through a symbolic link, which an agent could redirect", .0.display())]
     Symlink(PathBuf),
+    /// What was there when the plan was made is gone.
+    #[error("{} was removed while the sandbox was made: try again", .0.display())]
+    Changed(PathBuf),
     /// Anything else.
     #[error("cannot hold the place of protected path {}: {source}", path.display())]
     Hold {
@@ -87,10 +90,11 @@ impl Placeholders {
         for (bind, root, path, stand_in) in protected(mounts) {
             let failed = |source: io::Error| match Errno::from_io_error(&source) {
                 Some(Errno::LOOP) => PlaceholderError::Symlink(path.to_path_buf()),
+                Some(Errno::NOENT) => PlaceholderError::Changed(root.join(path)),
                 _ => PlaceholderError::Hold { path: root.join(path), source },
             };
             let Some(stand_in) = stand_in else {
-                reject_symlink(root, path).map_err(failed)?;
+                check_present(root, path).map_err(failed)?;
                 continue;
             };
             let ledger = self.ledgers.iter_mut().find(|ledger| ledger.root == root);
@@ -252,10 +256,11 @@ fn make(at: BorrowedFd<'_>, name: &OsStr, stand_in: StandIn, owner: Option<Owner
     Ok(())
 }
 
-fn reject_symlink(root: &Path, path: &Path) -> io::Result<()> {
+/// It is still there, and no symbolic link leads to it.
+fn check_present(root: &Path, path: &Path) -> io::Result<()> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match openat2(open_root(root)?, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
-        Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Ok(_) | Err(Errno::NOTDIR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
