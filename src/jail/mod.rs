@@ -95,10 +95,11 @@ fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
     let root = mounts::make_root().at(Step::Root)?;
     mounts::place_special(&root, proc.as_fd(), dev.as_fd(), &plan.user).at(Step::Mounts)?;
     mounts::build(&root, &plan.mounts, &trees, covers.as_ref(), &plan.user).at(Step::Mounts)?;
+    // A sandbox inside may mount a procfs of its own only while all of this one is visible (kernel: mount_too_revealing).
     if !plan.nested_namespaces {
         proc::forbid_user_namespaces(&proc).at(Step::Mask)?;
+        proc::mask(&proc, &dev, &root).at(Step::Mask)?;
     }
-    proc::mask(&proc, &dev, &root).at(Step::Mask)?;
     let slave = terminal::make(&root, terminal, &plan.user, &socket).at(Step::Terminal)?;
     mounts::seal(&root).at(Step::Root)?;
     mounts::pivot_into(&root).at(Step::Pivot)?;
