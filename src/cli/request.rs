@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::host::{command, survey};
+use crate::host::{command, identity, survey};
 use crate::plan::request::{Caller, Place, Request};
 use crate::plan::{Owner, view};
 use crate::policy::Policy;
@@ -111,8 +111,10 @@ fn caller() -> Result<Caller, RequestError> {
     let environment: BTreeMap<String, OsString> =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
     let home = environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = home.and_then(|home| fs::canonicalize(home).ok()).unwrap_or_else(|| "/root".into());
     Ok(Caller {
-        home: home.and_then(|home| fs::canonicalize(home).ok()).unwrap_or_else(|| "/root".into()),
+        identity: identity::of(&environment, &home),
+        home,
         directory: std::env::current_dir().map_err(RequestError::CurrentDirectory)?,
         environment,
     })

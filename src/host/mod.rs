@@ -11,6 +11,7 @@ pub mod attempt;
 pub mod command;
 pub mod examine;
 pub mod feature;
+pub mod identity;
 mod limits;
 pub mod report;
 mod surroundings;

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::step::{Fault, On};
-use crate::plan::{Bind, Mount, Source, StandIn, User};
+use crate::plan::{Bind, Mount, Source, StandIn, User, cover};
 use crate::sys::mount::{Attributes, set_attributes, set_read_only};
 
 /// The new root: a tmpfs that holds mount points, links and a few small files, and is read-only in the end.
@@ -40,9 +40,8 @@ impl Root {
 }
 
 const EMPTY: &str = ".empty";
-/// Where the tree of covers hangs while it is needed, and the one in it: a null device that nobody may write to.
+/// Where the tree of covers hangs while it is needed.
 const COVERS: &str = ".covers";
-const COVER: &str = "null";
 
 /// Whether a mount point is for a directory or for anything else.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -146,7 +145,11 @@ fn place_bind(root: &Root, bind: &Bind, tree: Option<&OwnedFd>) -> Result<(), Fa
         (Source::Protected { stand_in: Some(StandIn::File), .. }, _) => {
             let point = open(root.fd.as_fd(), relative(&bind.target))?;
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            let cover = rustix::mount::open_tree(&root.fd, Path::new(COVERS).join(COVER), flags)?;
+            let cover = rustix::mount::open_tree(
+                &root.fd,
+                Path::new(COVERS).join(cover::name(bind.target.file_name())),
+                flags,
+            )?;
             Ok(move_onto(cover.as_fd(), point.as_fd())?)
         }
         (Source::Protected { .. }, _) => {

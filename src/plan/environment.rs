@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::request::Request;
-use super::{Mount, User, view};
+use super::{Mount, User, git, view};
 use crate::host::survey::Survey;
 use crate::policy::Policy;
 
@@ -44,6 +44,7 @@ pub fn resolve(
         ("LOGNAME", OsStr::new(&user.name)),
         ("SHELL", OsStr::new("/bin/bash")),
         ("TMPDIR", OsStr::new("/tmp")),
+        ("GIT_CONFIG_SYSTEM", OsStr::new(git::CONFIG)),
         // systemd's convention for "this is a container" (Container Interface).
         ("container", OsStr::new("stockade")),
     ] {

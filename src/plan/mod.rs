@@ -3,10 +3,12 @@
 //! A plan is pure data: it can be serialised, hashed, shown and compared, and nothing in it has happened yet.
 //! Paths under *target* are inside the sandbox, paths under *source* on the host.
 
+pub mod cover;
 pub mod devices;
 mod environment;
 mod error;
 mod etc;
+mod git;
 pub mod landlock;
 pub mod outlook;
 pub mod proc;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::Owner;
+use crate::host::identity::Identity;
 
 /// The caller's words, already checked for form; every path is canonical.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +46,8 @@ pub struct Caller {
     pub home: PathBuf,
     /// Where the caller is.
     pub directory: PathBuf,
+    /// Who commits, where the caller's git knows it.
+    pub identity: Option<Identity>,
     /// The caller's whole environment; the policy says what of it passes.
     pub environment: BTreeMap<String, OsString>,
 }

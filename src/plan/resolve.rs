@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::request::Request;
 use super::{
-    Command, Landlock, Mount, Plan, PlanError, Rights, Rlimit, User, environment, etc, seccomp, view,
+    Command, Landlock, Mount, Plan, PlanError, Rights, Rlimit, User, environment, etc, git, seccomp, view,
 };
 use crate::host::survey::Survey;
 use crate::host::{Host, Wanted};
@@ -71,6 +71,7 @@ pub fn scenery(given: &Given<'_>, request: &Request) -> Result<(User, Vec<Mount>
     let user = User { name: "agent".into(), uid: UID, home: PathBuf::from("/home/agent") };
     let mut mounts = view::mounts(given, request, &user)?;
     mounts.extend(etc::files(&user, HOSTNAME));
+    mounts.extend(git::files(request.caller.identity.as_ref(), &mounts));
     mounts.push(Mount::File { target: CANARY.into(), content: "Landlock keeps this file closed.\n".into() });
     Ok((user, mounts))
 }

@@ -4,11 +4,12 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, makedev, mkdirat, mknodat, symlinkat};
+use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
 };
 
+use crate::plan::cover;
 use crate::plan::devices::{DEVICES, LINKS};
 use crate::sys::mount::set_read_only;
 
@@ -35,15 +36,27 @@ fn tmpfs(name: &str) -> io::Result<OwnedFd> {
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// A detached tmpfs with the device that covers a protected file which does not exist: it reads as empty, and its mode
-/// lets nobody write. Not an empty file, for git would count that as one to be added.
+/// A detached tmpfs with what covers protected files that do not exist, by the names that [`cover::name`] gives: a device
+/// that reads as empty, which git does not count as a file, and files that say nothing. Their modes let nobody write.
 pub fn make_covers() -> io::Result<OwnedFd> {
     let covers = tmpfs("covers")?;
     let umask = rustix::process::umask(Mode::empty());
-    let made = mknodat(&covers, "null", FileType::CharacterDevice, Mode::from_raw_mode(0o444), makedev(1, 3));
+    let made = fill(&covers);
     rustix::process::umask(umask);
     made?;
     Ok(covers)
+}
+
+fn fill(covers: &OwnedFd) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(0o444);
+    mknodat(covers, cover::NOTHING, FileType::CharacterDevice, mode, makedev(1, 3))?;
+    for (name, text) in cover::TEXTS {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(covers, name, flags, mode)?;
+        // A few bytes on an empty tmpfs are written whole or not at all.
+        rustix::io::write(&file, text.as_bytes())?;
+    }
+    Ok(())
 }
 
 fn populate(dev: &OwnedFd) -> io::Result<()> {

@@ -78,6 +78,44 @@ impl Session {
         }
     }
 
+    /// Waits until a person would read `text` in what appeared after what was read so far, whatever colours and moves
+    /// of the cursor lie between its letters.
+    pub fn sees(&mut self, text: &str) {
+        let wanted: String = text.split_whitespace().collect();
+        let deadline = Instant::now() + PATIENCE;
+        while !letters(&self.fresh()).contains(&wanted) {
+            let open = self.receive(deadline.saturating_duration_since(Instant::now()));
+            assert!(
+                open,
+                "{text:?} did not appear; since the last match there was:\n{}",
+                letters(&self.fresh())
+            );
+        }
+        self.read = self.shown.len();
+    }
+
+    /// Does something, again every two seconds, until a person would read `text`: for programs that throw away what
+    /// comes to them while they start.
+    pub fn insists(&mut self, text: &str, mut act: impl FnMut(&mut Self, u16)) {
+        let wanted: String = text.split_whitespace().collect();
+        let deadline = Instant::now() + PATIENCE;
+        for attempt in 0.. {
+            assert!(
+                Instant::now() < deadline,
+                "{text:?} did not appear; there was:\n{}",
+                letters(&self.fresh())
+            );
+            act(self, attempt);
+            let next = Instant::now() + Duration::from_secs(2);
+            while self.receive(next.saturating_duration_since(Instant::now())) {
+                if letters(&self.fresh()).contains(&wanted) {
+                    self.read = self.shown.len();
+                    return;
+                }
+            }
+        }
+    }
+
     /// All that has appeared from the start.
     pub fn everything(&self) -> String {
         String::from_utf8_lossy(&self.shown).into_owned()
@@ -122,6 +160,29 @@ impl Session {
         self.shown.extend_from_slice(&part[..count]);
         count > 0
     }
+}
+
+/// What is neither a blank nor part of an escape sequence (ECMA-48).
+fn letters(shown: &str) -> String {
+    let mut letters = String::new();
+    let mut characters = shown.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\x1b' => match characters.next() {
+                Some('[') => drop(characters.find(|c| ('@'..='~').contains(c))),
+                // A string, up to BEL or ESC \.
+                Some(']' | 'P' | '_' | '^') => {
+                    if characters.find(|c| matches!(c, '\x07' | '\x1b')) == Some('\x1b') {
+                        characters.next();
+                    }
+                }
+                _ => {}
+            },
+            other if other.is_whitespace() || other.is_control() => {}
+            other => letters.push(other),
+        }
+    }
+    letters
 }
 
 impl Drop for Session {
