@@ -1,5 +1,6 @@
 # make demo      builds Stockade and shows what a sandbox enforces and what it refuses
 # make test      formatting, lints and every test
+# make test-agents  the real agents, up to their first screens
 # make test-vm   the tests on other kernels, in emulated machines
 #
 # All install what they need with apt-get, if it is missing, and all need root: a sandbox is made of
@@ -50,4 +51,8 @@ test-vm: root ## the tests on Debian 12 with Linux 6.1 and 6.12 and a pure cgrou
 	@packaging/prerequisites.sh build
 	@sandbox-tests/vm/test-vm
 
-.PHONY: help root build demo test test-vm bench
+test-agents: root ## Claude Code, Codex, Gemini CLI and aider (1.4 GB, downloaded once) up to their first screens
+	@packaging/prerequisites.sh build agents
+	@agents="$$(packaging/agents.sh)" && STOCKADE_AGENTS="$$agents" cargo test --locked --test agents
+
+.PHONY: help root build demo test test-agents test-vm bench

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes sure that what a make target needs is there: prerequisites.sh [root] [build] [lint] [test] [demo] [bench]
+# Makes sure that what a make target needs is there: prerequisites.sh [root] [build] [lint] [test] [agents] [demo] [bench]
 #
 # Installs Debian packages only if a command is missing, asks nothing, and never touches the Rust toolchain
 # beyond adding the two components that the lints need.
@@ -15,7 +15,11 @@ needs() {
     case $1 in
     build) echo "cc gcc" ;;
     lint) ;;
-    test) printf "%s\n" "unshare util-linux" "ip iproute2" "bwrap bubblewrap" "git git" "python3 python3" ;;
+    test)
+        printf "%s\n" "unshare util-linux" "ip iproute2" "bwrap bubblewrap" "git git" "python3 python3" "node nodejs" \
+            "npm npm" "make make" "top procps" "less less" "vi vim-tiny"
+        ;;
+    agents) printf "%s\n" "git git" "python3 python3" "node nodejs" "npm npm" ;;
     demo) printf "%s\n" "unshare util-linux" "git git" "python3 python3" "pgrep procps" ;;
     bench) printf '%s\n' "hyperfine hyperfine" "bwrap bubblewrap" "git git" "python3 python3" ;;
     *) die "prerequisites.sh: unknown group '$1'" ;;

@@ -1,0 +1,203 @@
+//! The real agents, each under its shipped policy at a terminal, up to their first screen and out again.
+//!
+//! They are too large for every run of the tests (1.4 GB), so `cargo test` does not start this suite of its own accord:
+//! `make test-agents` installs them and names the installation in STOCKADE_AGENTS.
+
+#[path = "common/pty.rs"]
+#[allow(dead_code, reason = "the terminal suite uses all of it")]
+mod pty;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pty::Session;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const STOCKADE: &str = env!("CARGO_BIN_EXE_stockade");
+
+fn installation() -> PathBuf {
+    let named = std::env::var_os("STOCKADE_AGENTS");
+    let path = PathBuf::from(
+        named.expect("STOCKADE_AGENTS names an installation: start this with make test-agents"),
+    );
+    assert!(path.is_dir(), "STOCKADE_AGENTS: {} is no directory", path.display());
+    path
+}
+
+/// Where the command `name` lies.
+fn directory_of(name: &str) -> PathBuf {
+    let directory = installation().join(if name == "aider" { "aider/bin" } else { "npm/node_modules/.bin" });
+    assert!(directory.join(name).exists(), "{name} is missing in {}: make test-agents", directory.display());
+    directory
+}
+
+/// One run of an agent, from a shell at a terminal.
+struct Run {
+    session: Session,
+    before: String,
+    directory: TempDir,
+}
+
+impl Run {
+    /// Starts the policy's own command, found on the caller's PATH, in an empty workspace.
+    fn start(policy: &str, agent: &str, options: &str) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        fs::create_dir(directory.path().join("work")).expect("made");
+        Self::start_in(directory, policy, agent, options)
+    }
+
+    fn start_in(directory: TempDir, policy: &str, agent: &str, options: &str) -> Self {
+        let at = directory.path().display();
+        let mut session = Session::bash(110, 40);
+        session.run(&format!("PATH={}:$PATH", directory_of(agent).display()));
+        let before = session.run("stty -a");
+        session.send(&format!(
+            "{STOCKADE} run --policy {policy} --workspace {at}/work --report {at}/report.json {options}; echo rc=$?\n"
+        ));
+        session.expect("rc=$?\r\n");
+        Self { session, before, directory }
+    }
+
+    /// Codex needs one Ctrl-C, if it does not come while it starts.
+    fn is_interrupted(&mut self) {
+        self.session.insists("rc=0", |session, _| session.send("\x03"));
+        self.is_gone(0);
+    }
+
+    /// The agent ends with this code.
+    fn ends(&mut self, code: u8) {
+        self.session.expect(&format!("rc={code}\r\n"));
+        self.is_gone(code);
+    }
+
+    /// Nothing of it is left, and it was refused nothing.
+    fn is_gone(&mut self, code: u8) {
+        self.session.resize(110, 40);
+        assert_eq!(self.session.run("stty -a"), self.before, "the terminal is as it was");
+        let report: Value =
+            serde_json::from_slice(&fs::read(self.directory.path().join("report.json")).expect("a report"))
+                .expect("JSON");
+        assert_eq!(report["denials"], serde_json::json!([]), "no call was refused");
+        assert_eq!(report["exit"]["code"], code);
+        let id = report["attestation"]["agent"].as_str().expect("an id");
+        assert!(!id.is_empty());
+        let left = Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("stockade-{id}")]).output();
+        assert!(left.expect("find").stdout.is_empty(), "a cgroup is left");
+        for held in [".mcp.json", ".git", ".claude", ".aider.conf.yml"] {
+            assert!(!self.directory.path().join("work").join(held).exists(), "{held} is left");
+        }
+    }
+}
+
+#[test]
+fn claude_is_ready_in_a_home_that_knows_it() {
+    let directory = TempDir::new().expect("a directory");
+    let (home, work) = (directory.path().join("home"), directory.path().join("work"));
+    fs::create_dir(&home).expect("made");
+    fs::create_dir(&work).expect("made");
+    let known = serde_json::json!({
+        "hasCompletedOnboarding": true, "theme": "dark",
+        "projects": { work.to_str().expect("UTF-8"): { "hasTrustDialogAccepted": true } },
+    });
+    fs::write(home.join(".claude.json"), known.to_string()).expect("written");
+    let mut run = Run::start_in(directory, "claude", "claude", &format!("--home {}", home.display()));
+
+    run.session.sees("? for shortcuts");
+    run.session.insists("? for shortcuts", |session, attempt| session.resize(90 + attempt, 30));
+    // It runs a command without being logged in; the agent's own uid says that it ran inside.
+    run.session.send("!");
+    run.session.sees("for shell mode");
+    run.session.send("echo inside-$(id -un)\r");
+    run.session.sees("inside-agent");
+    run.session.insists("again to exit", |session, _| session.send("\x03"));
+    run.session.send("\x03");
+
+    run.ends(0);
+    assert!(home.join(".claude").is_dir(), "what it wrote at home is kept");
+}
+
+#[test]
+fn claude_without_a_network_and_a_known_home_says_so_and_ends() {
+    let mut run = Run::start("claude", "claude", "");
+    run.session.sees("Unable to connect to Anthropic services");
+    run.ends(1);
+}
+
+#[test]
+fn codex_offers_to_sign_in() {
+    let mut run = Run::start("codex", "codex", "");
+    run.session.sees("Choose how you want to use Codex.");
+    run.session
+        .insists("Choose how you want to use Codex.", |session, attempt| session.resize(90 + attempt, 30));
+    run.is_interrupted();
+}
+
+/// A site's policy: Codex with its own sandbox inside this one.
+fn nested_codex(directory: &Path) -> String {
+    let file = directory.join("nested.toml");
+    let text = "extends = \"codex\"\n[agent]\ncommand = [\"codex\", \"--no-daemon\"]\n\
+                [syscalls]\nnested-namespaces = true\n";
+    fs::write(&file, text).expect("written");
+    file.to_str().expect("UTF-8").to_owned()
+}
+
+#[test]
+fn codex_makes_its_own_sandbox_where_the_policy_lets_it() {
+    let policies = TempDir::new().expect("a directory");
+    let policy = nested_codex(policies.path());
+    let mut run = Run::start(&policy, "codex", "");
+    run.session.sees("Choose how you want to use Codex.");
+    run.is_interrupted();
+
+    // In its own sandbox what it starts can write nowhere, and reach no network.
+    let tried =
+        "touch /home/agent/x || echo held; python3 -c 'import socket; socket.socket()' || echo offline";
+    let mut run = Run::start(&policy, "codex", &format!("-- codex sandbox -- sh -c \"{tried}\""));
+    run.session.sees("held");
+    run.session.sees("offline");
+    run.ends(0);
+}
+
+#[test]
+fn gemini_asks_for_trust_and_then_how_to_log_in() {
+    let mut run = Run::start("gemini", "gemini", "");
+    run.session.sees("Do you trust the files");
+    run.session.insists("Do you trust the files", |session, attempt| session.resize(90 + attempt, 30));
+    run.session.send("\r");
+    run.session.sees("How would you like to authenticate");
+    run.session.send("\x03");
+    run.session.sees("again to exit");
+    run.is_interrupted();
+}
+
+#[test]
+fn aider_asks_for_a_repository_and_an_account() {
+    let mut run = Run::start("aider", "aider", "-- aider --no-check-update --no-analytics");
+    run.session.sees("No git repo found");
+    run.session.send("n\r");
+    run.session.sees("Login to OpenRouter");
+    run.session.resize(90, 30);
+    run.session.send("\x03");
+    run.ends(130);
+}
+
+#[test]
+fn aider_is_ready_in_a_repository_without_anybodys_name() {
+    let directory = TempDir::new().expect("a directory");
+    let work = directory.path().join("work");
+    let made = Command::new("git").args(["init", "-q"]).arg(&work).status().expect("git");
+    assert!(made.success());
+    // A repository of one's own is not left behind by the sandbox, so it lies one level up for `ends`.
+    let options = "--env OPENAI_API_KEY=sk-none -- aider --no-check-update --model gpt-4o --no-gitignore \
+                   --no-show-release-notes --no-analytics";
+    let mut run = Run::start_in(directory, "aider", "aider", options);
+    run.session.sees("Aider v");
+    run.session.sees("Git repo: .git");
+    run.session.sees("> ");
+    run.session.send("\x03");
+    run.session.sees("again to exit");
+    run.session.send("\x03");
+    run.session.expect("rc=0");
+}
