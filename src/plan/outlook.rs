@@ -95,7 +95,7 @@ impl Scene<'_> {
     /// What the agent will find at `path`.
     pub fn look(&self, path: &Path) -> Outlook {
         let path = self.follow(path);
-        if let Some(fixed) = in_proc(&path).or_else(|| in_dev(&path)) {
+        if let Some(fixed) = self.in_proc(&path).or_else(|| in_dev(&path)) {
             return fixed;
         }
         match self.mount_of(&path) {
@@ -115,6 +115,27 @@ impl Scene<'_> {
             ),
             _ => self.absent(path),
         }
+    }
+
+    fn in_proc(&self, path: &Path) -> Option<Outlook> {
+        let below = path.strip_prefix("/proc").ok()?;
+        let first = below.components().next().map(|name| name.as_os_str().to_string_lossy().into_owned());
+        let first = first.unwrap_or_default();
+        let masked = proc::MASKED.contains(&first.as_str());
+        let read_only = proc::READ_ONLY.contains(&first.as_str());
+        let nested = self.policy.syscalls.nested_namespaces;
+        let (verdict, cause) = if nested && (masked || read_only) {
+            let cause = "syscalls.nested-namespaces leaves it as it is: a sandbox inside may mount a /proc of its own \
+                         only if all of this one is visible; what acts on the host is its root's to write";
+            (Verdict::Private, cause)
+        } else if masked {
+            (Verdict::Masked, "it describes the host's kernel, hardware or keys")
+        } else if read_only {
+            (Verdict::ReadOnly, "it acts on the host's kernel")
+        } else {
+            (Verdict::Private, "a /proc that knows only the sandbox's own processes")
+        };
+        Some(says(path.into(), verdict, cause))
     }
 
     /// The deepest mount that holds `path`.
@@ -311,20 +332,6 @@ fn on_host(bind: &Bind, path: &Path) -> Option<PathBuf> {
     };
     // `join` would put a slash behind a file.
     Some(if below.as_os_str().is_empty() { source } else { source.join(below) })
-}
-
-fn in_proc(path: &Path) -> Option<Outlook> {
-    let below = path.strip_prefix("/proc").ok()?;
-    let first = below.components().next().map(|name| name.as_os_str().to_string_lossy().into_owned());
-    let first = first.unwrap_or_default();
-    let (verdict, cause) = if proc::MASKED.contains(&first.as_str()) {
-        (Verdict::Masked, "it describes the host's kernel, hardware or keys")
-    } else if proc::READ_ONLY.contains(&first.as_str()) {
-        (Verdict::ReadOnly, "it acts on the host's kernel")
-    } else {
-        (Verdict::Private, "a /proc that knows only the sandbox's own processes")
-    };
-    Some(says(path.into(), verdict, cause))
 }
 
 fn in_dev(path: &Path) -> Option<Outlook> {

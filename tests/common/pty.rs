@@ -83,19 +83,27 @@ impl Session {
     pub fn sees(&mut self, text: &str) {
         let wanted: String = text.split_whitespace().collect();
         let deadline = Instant::now() + PATIENCE;
-        while !letters(&self.fresh()).contains(&wanted) {
+        while !self.reads(&wanted) {
             let open = self.receive(deadline.saturating_duration_since(Instant::now()));
-            assert!(
-                open,
-                "{text:?} did not appear; since the last match there was:\n{}",
-                letters(&self.fresh())
-            );
+            let shown = letters(&self.fresh());
+            assert!(open, "{text:?} did not appear; since the last match there was:\n{shown}");
         }
-        self.read = self.shown.len();
     }
 
-    /// Does something, again every two seconds, until a person would read `text`: for programs that throw away what
-    /// comes to them while they start.
+    /// Whether these letters have appeared; if so, what was read so far ends with them.
+    fn reads(&mut self, wanted: &str) -> bool {
+        let fresh = &self.shown[self.read..];
+        let holds = |end: usize| letters(&String::from_utf8_lossy(&fresh[..end])).contains(wanted);
+        if !holds(fresh.len()) {
+            return false;
+        }
+        let ends: Vec<usize> = (0..=fresh.len()).collect();
+        self.read += ends.partition_point(|end| !holds(*end));
+        true
+    }
+
+    /// Does something, again every two seconds, until `text` appears, as it stands or as a person would read it: for
+    /// programs that throw away what comes to them while they start.
     pub fn insists(&mut self, text: &str, mut act: impl FnMut(&mut Self, u16)) {
         let wanted: String = text.split_whitespace().collect();
         let deadline = Instant::now() + PATIENCE;
@@ -108,8 +116,7 @@ impl Session {
             act(self, attempt);
             let next = Instant::now() + Duration::from_secs(2);
             while self.receive(next.saturating_duration_since(Instant::now())) {
-                if letters(&self.fresh()).contains(&wanted) {
-                    self.read = self.shown.len();
+                if self.fresh().contains(text) || self.reads(&wanted) {
                     return;
                 }
             }

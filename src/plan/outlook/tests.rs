@@ -48,7 +48,7 @@ fn look_with(policy: &Policy, workspace: bool, path: &str) -> Outlook {
     let owner = Owner { uid: 1, gid: 1 };
     let request = Request {
         workspace: workspace.then(|| Place { path: "/work".into(), owner, noexec: false }),
-        caller: Caller { home: "/home/me".into(), directory: "/work".into(), environment: BTreeMap::new() },
+        caller: Caller { home: "/home/me".into(), directory: "/work".into(), ..Caller::default() },
         ..Request::default()
     };
     let host = Host::probe();
