@@ -4,7 +4,7 @@
 //! `make test-agents` installs them and names the installation in STOCKADE_AGENTS.
 
 #[path = "common/pty.rs"]
-#[allow(dead_code, reason = "the terminal suite uses all of it")]
+#[allow(dead_code, reason = "each suite uses its part")]
 mod pty;
 
 use std::fs;

@@ -1,6 +1,7 @@
 //! `stockade run` at a real terminal: it must feel like one, and leave the caller's as it was.
 
 #[path = "common/pty.rs"]
+#[allow(dead_code, reason = "each suite uses its part")]
 mod pty;
 
 use std::fs;

@@ -2,7 +2,7 @@
 //! directories which only its owner may enter. The tools themselves are installed by `make test`.
 
 #[path = "common/pty.rs"]
-#[allow(dead_code, reason = "the terminal suite uses all of it")]
+#[allow(dead_code, reason = "each suite uses its part")]
 mod pty;
 
 use std::fs;

@@ -1,7 +1,5 @@
 //! Every verdict, on a host and a policy that exist only here.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::host::Host;
 use crate::host::survey::{Found, Kind, Survey};
@@ -198,4 +196,14 @@ fn what_every_sandbox_has_of_its_own_is_not_taken_for_the_hosts() {
         found.remedy.as_deref(),
         Some(r#"to see the host's: [filesystem] read-only = ["/tmp/of-the-host"]"#)
     );
+}
+
+#[test]
+fn a_policy_that_lets_sandboxes_be_made_inside_covers_nothing_of_proc() {
+    let mut nested = policy();
+    nested.syscalls.nested_namespaces = true;
+    for (path, otherwise) in [("/proc/kcore", Verdict::Masked), ("/proc/sys/vm", Verdict::ReadOnly)] {
+        assert_eq!(look(path).verdict, otherwise);
+        assert_eq!(look_with(&nested, true, path).verdict, Verdict::Private);
+    }
 }
