@@ -13,7 +13,7 @@ pub fn summary(denials: &[Denial], policy: &str, report: Option<&Path>) -> Vec<S
     // What can be allowed comes first, then what was tried most.
     denials.sort_by_key(|denial| (denial.remedy.is_none(), std::cmp::Reverse(denial.count)));
     let Some(first) = denials.first() else { return Vec::new() };
-    let mut lines: Vec<String> = denials.iter().take(MOST).map(|denial| line(denial)).collect();
+    let mut lines: Vec<String> = denials.iter().take(MOST).map(line).collect();
     if denials.len() > MOST {
         let place =
             report.map_or("run it with --report FILE".to_owned(), |path| format!("see {}", path.display()));

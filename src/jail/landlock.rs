@@ -30,7 +30,7 @@ pub fn restrict(plan: &Landlock) -> Result<(), Fault> {
     }
     if abi >= ABI::V6 {
         ruleset = ruleset.scope(Scope::AbstractUnixSocket | Scope::Signal).on_ruleset("scopes")?;
-    } else if !plan.filesystem && !(plan.deny_tcp && abi >= ABI::V4) {
+    } else if !(plan.filesystem || plan.deny_tcp && abi >= ABI::V4) {
         return Ok(()); // nothing that this ABI knows is asked for
     }
     let mut created = ruleset.create().on_ruleset("ruleset")?;

@@ -216,9 +216,15 @@ fn protect(
                 return Err(PlanError::ProtectedSymlink { path: place.path.join(&above) });
             }
             // Its first missing part holds the place for all that would be below.
-            None => return Ok(add_fence(view, fence(false, Some(stand_in(protected, last))))),
+            None => {
+                add_fence(view, fence(false, Some(stand_in(protected, last))));
+                return Ok(());
+            }
             Some(Kind::Directory) if !last => add_fence(view, fence(true, None)),
-            Some(_) => return Ok(add_fence(view, fence(false, None))),
+            Some(_) => {
+                add_fence(view, fence(false, None));
+                return Ok(());
+            }
         }
     }
     Ok(())

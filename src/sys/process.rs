@@ -182,9 +182,8 @@ impl End {
 pub fn keep_bounded(keep: &[u8]) -> io::Result<()> {
     for number in (0..=63_u8).filter(|number| !keep.contains(number)) {
         // SAFETY: takes a number, involves no memory.
-        match check(
-            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) }.into(),
-        ) {
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
+        match check(dropped.into()) {
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) && number > 0 => break,
             Err(error) => return Err(error),
