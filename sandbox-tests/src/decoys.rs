@@ -42,6 +42,15 @@ pub const ESCAPING_LINK: &str = "escaping-link";
 pub const SETUID_PROBE: &str = "setuid-probe";
 /// Where the system's copy is.
 pub const SETUID_SYSTEM: &str = "/usr/bin/stockade-setuid-probe";
+/// The home of the host's root: toolchains in it are shown by some policies, what lies beside them by none.
+pub const HOME: &str = "/root";
+/// Belongings of the host's root: the attempt that looks for it, and where it is below [`HOME`].
+pub const BELONGINGS: [(&str, &str); 4] = [
+    ("root_home", ".stockade-decoy"),
+    ("root_home_ssh", ".ssh/stockade-decoy"),
+    ("root_home_cargo", ".cargo/stockade-decoy"),
+    ("root_home_config", ".config/stockade-decoy"),
+];
 /// The descriptor that the runner leaks on purpose.
 pub const LEAKED_DESCRIPTOR: i32 = 17;
 

@@ -12,8 +12,16 @@ const DOCUMENTED: &[(&str, &str)] = &[
     ("unix_workspace", "whoever leaves a socket in the workspace offers it; paths know no namespaces"),
 ];
 
-/// What a policy grants on top, in its own words.
-const GRANTED: &[(&str, &[&str])] = &[("base", &[]), ("offline", &[]), ("shell", &["git_init", "git_file"])];
+/// What a policy grants on top, in its own words: `tmp-exec`, and no hold on a repository that is not there yet.
+const GRANTED: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("offline", &["loader_exec"]),
+    ("shell", &["loader_exec", "git_init", "git_file"]),
+    ("claude", &["loader_exec"]),
+    ("codex", &["loader_exec"]),
+    ("gemini", &["loader_exec"]),
+    ("aider", &["loader_exec"]),
+];
 
 /// Makes every attempt in `surroundings`, which leave nothing behind.
 fn summary_of(surroundings: &Surroundings) -> Summary {
@@ -86,11 +94,40 @@ fn no_attempt_gets_through_stockade_under_shell() {
     belt::inside("no_attempt_gets_through_stockade_under_shell", || nothing_gets_through("shell"));
 }
 
+#[test]
+fn no_attempt_gets_through_stockade_under_the_policy_of_an_agent() {
+    belt::inside("no_attempt_gets_through_stockade_under_the_policy_of_an_agent", || {
+        let planted = plant::all(&binary("probe")).expect("decoys can be planted");
+        for policy in ["claude", "codex", "gemini", "aider"] {
+            let surroundings = Surroundings::Stockade { policy: policy.into() };
+            let all = attempts::all();
+            let outcomes = leak::none_after(|| start::sweep(&all, &surroundings, &planted));
+            let mut summary = Summary::default();
+            all.iter().zip(outcomes).for_each(|(attempt, outcome)| summary.add(attempt, outcome));
+            judge(policy, &summary);
+        }
+    });
+}
+
+#[test]
+fn every_policy_that_is_shipped_is_judged() {
+    let policies = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+    for entry in std::fs::read_dir(policies).expect("the policies of this repository").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(policy) = name.strip_suffix(".toml") {
+            assert!(GRANTED.iter().any(|(judged, _)| *judged == policy), "{policy} is tried by no test");
+        }
+    }
+}
+
 fn nothing_gets_through(policy: &str) {
+    judge(policy, &summary_of(&Surroundings::Stockade { policy: policy.into() }));
+}
+
+fn judge(policy: &str, summary: &Summary) {
     let granted =
         GRANTED.iter().find(|(name, _)| *name == policy).map(|(_, ids)| *ids).expect("a policy in the table");
     let documented: Vec<&str> = DOCUMENTED.iter().map(|(id, _)| *id).chain(granted.iter().copied()).collect();
-    let summary = summary_of(&Surroundings::Stockade { policy: policy.into() });
     println!("{}", summary.table(&format!("stockade run --policy {policy}"), &documented));
     assert!(summary.broken().is_empty(), "could not be made:\n{}", summary.broken().join("\n"));
     let escaped: Vec<_> = summary.through().into_iter().filter(|id| !documented.contains(id)).collect();

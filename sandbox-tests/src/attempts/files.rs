@@ -17,6 +17,21 @@ const FS_IMMUTABLE: i32 = 0x10;
 
 /// Attempts on files.
 pub fn attempts() -> Vec<Attempt> {
+    let mut all = of_the_host();
+    all.extend(decoys::BELONGINGS.map(|(id, name)| belonging(id, name)));
+    all
+}
+
+/// A file in the home of the host's root, beside what a policy may show of it.
+fn belonging(id: &str, name: &'static str) -> Attempt {
+    let path = Path::new(decoys::HOME).join(name);
+    let success = format!("{} is in view", path.display());
+    Attempt::new(id, Class::Files, "mount_namespaces(7)", success, move |_| {
+        done(&path.display().to_string(), fs::symlink_metadata(&path))
+    })
+}
+
+fn of_the_host() -> Vec<Attempt> {
     let new = |id: &str, reference, success: &str, deed: fn(&Decoys) -> Verdict| {
         Attempt::new(id, Class::Files, reference, success, deed)
     };
@@ -55,7 +70,6 @@ pub fn attempts() -> Vec<Attempt> {
             let _ = fs::remove_file("hard-link");
             verdict
         }),
-        new("root_home", "mount_namespaces(7)", "/root is listed", |_| done("/root", fs::read_dir("/root"))),
         new(
             "host_homes",
             "mount_namespaces(7)",

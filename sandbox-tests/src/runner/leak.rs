@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Namespaces and cgroups are taken apart by kernel workers after the last process is gone; there is nothing to wait on.
-const TEARDOWN: Duration = Duration::from_secs(5);
+const TEARDOWN: Duration = Duration::from_secs(20);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// Groups above this depth are the machine's own.
 const CGROUP_DEPTH: u32 = 6;

@@ -54,6 +54,7 @@ pub fn all(probe: &Path) -> io::Result<Planted> {
             fs::write(path, content)?;
         }
     }
+    belongings()?;
     fs::copy(probe, decoys::SETUID_SYSTEM)?;
     fs::set_permissions(decoys::SETUID_SYSTEM, fs::Permissions::from_mode(0o4755))?;
     system_v()?;
@@ -82,6 +83,18 @@ pub fn all(probe: &Path) -> io::Result<Planted> {
         _queue: posix_queue()?,
         helper: helper()?,
     })
+}
+
+/// In the home of the host's root, and a toolchain that policies show: what lies beside it is what they must not show.
+fn belongings() -> io::Result<()> {
+    let home = Path::new(decoys::HOME);
+    fs::create_dir_all(home.join(".cargo/bin"))?;
+    for (_, name) in decoys::BELONGINGS {
+        let path = home.join(name);
+        fs::create_dir_all(path.parent().expect("a file below the home"))?;
+        fs::write(path, decoys::SECRET)?;
+    }
+    Ok(())
 }
 
 /// Answers every datagram with itself, until the process ends.

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
 use std::{env, fs};
 
 use crate::attempt::{Attempt, Class};
@@ -13,8 +14,10 @@ use crate::kernel::call;
 use crate::runner::plant::Planted;
 use crate::runner::workspace;
 
-/// The probe gives up after 15 s; whoever is not back by then hangs.
-const TIME_LIMIT_MS: i32 = 25_000;
+/// The probe gives up after 40 s; whoever is not back by then hangs.
+const TIME_LIMIT_MS: i32 = 60_000;
+/// Hundreds of attempts in one sandbox.
+const SWEEP_LIMIT_MS: i32 = 240_000;
 
 /// What the probe is started in.
 #[derive(Debug, Clone)]
@@ -74,6 +77,39 @@ pub fn attempt(attempt: &Attempt, surroundings: &Surroundings, planted: &Planted
     match run(&mut command) {
         Ok(run) => judge(attempt, &run),
         Err(error) => Outcome::Broken(error),
+    }
+}
+
+/// Makes every attempt; those that cannot disturb each other one after another in the same sandbox, which is a tenth of
+/// the time. The others have a sandbox each: they use up a limit, or need a workspace of their own.
+pub fn sweep(attempts: &[Attempt], surroundings: &Surroundings, planted: &Planted) -> Vec<Outcome> {
+    let shares = |attempt: &Attempt| {
+        attempt.class != Class::Limits && attempt.workspace == crate::attempt::Workspace::Repository
+    };
+    let together: Vec<&Attempt> = attempts.iter().filter(|attempt| shares(attempt)).collect();
+    let run = match workspace::lay(together[0].workspace, &binary("probe")) {
+        Ok(laid) => {
+            let mut command = command(surroundings, &laid.path, planted);
+            command.args(["./probe", "run"]).args(together.iter().map(|attempt| &attempt.id));
+            run_within(&mut command, SWEEP_LIMIT_MS)
+        }
+        Err(error) => Err(format!("no workspace: {error}")),
+    };
+    let outcome = |wanted: &Attempt| match &run {
+        _ if !shares(wanted) => attempt(wanted, surroundings, planted),
+        Ok(run) => find(wanted, run),
+        Err(error) => Outcome::Broken(error.clone()),
+    };
+    attempts.iter().map(outcome).collect()
+}
+
+/// The line about one attempt among those about many.
+fn find(attempt: &Attempt, run: &Run) -> Outcome {
+    let lines = run.stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut about = lines.filter(|line| line["id"] == attempt.id.as_str());
+    match (about.next(), about.next()) {
+        (Some(verdict), None) => read(&verdict),
+        _ => Outcome::Broken(format!("not one line about it: {} {}", run.status, run.stderr.trim())),
     }
 }
 
@@ -145,24 +181,39 @@ pub struct Run {
     pub status: ExitStatus,
 }
 
-/// Runs a command within the time limit, with nothing on its standard input unless the caller set one.
+/// Runs a command within the time limit, with nothing on its standard input.
 pub fn run(command: &mut Command) -> Result<Run, String> {
+    run_within(command, TIME_LIMIT_MS)
+}
+
+/// What it prints is read while it runs: the lines about a sweep fill a pipe.
+fn run_within(command: &mut Command, milliseconds: i32) -> Result<Run, String> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| format!("{:?} does not start: {error}", command.get_program()))?;
-    if !ends_within(&child, TIME_LIMIT_MS) {
+    let stdout = child.stdout.take().map(drain);
+    let stderr = child.stderr.take().map(drain);
+    if !ends_within(&child, milliseconds) {
         let _ = child.kill();
         let _ = child.wait();
-        return Err(format!("no end within {TIME_LIMIT_MS} ms"));
+        return Err(format!("no end within {milliseconds} ms"));
     }
     let status = child.wait().map_err(|error| error.to_string())?;
-    let (mut stdout, mut stderr) = (String::new(), String::new());
-    child.stdout.take().map(|mut pipe| pipe.read_to_string(&mut stdout));
-    child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut stderr));
-    Ok(Run { stdout, stderr, status })
+    let text = |reader: Option<JoinHandle<String>>| {
+        reader.map(|thread| thread.join().expect("reading does not panic")).unwrap_or_default()
+    };
+    Ok(Run { stdout: text(stdout), stderr: text(stderr), status })
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 /// Waits for the child's end without waiting for the child.
@@ -186,16 +237,24 @@ fn judge(attempt: &Attempt, run: &Run) -> Outcome {
         }
         return Outcome::Broken(format!("{}: {} {}", run.status, run.stdout.trim(), run.stderr.trim()));
     };
+    if verdict["id"] != attempt.id.as_str() {
+        return Outcome::Broken(format!("an answer about something else: {line}"));
+    }
+    match (run.status.code(), read(&verdict)) {
+        (Some(0), outcome @ Outcome::Through(_)) | (Some(1), outcome @ Outcome::Stopped { .. }) => outcome,
+        (_, outcome) => Outcome::Broken(format!("{}: {outcome:?} {}", run.status, run.stderr.trim())),
+    }
+}
+
+/// What one JSON line says.
+fn read(verdict: &serde_json::Value) -> Outcome {
     let detail = verdict["detail"].as_str().unwrap_or_default().to_owned();
-    match (run.status.code(), verdict["through"].as_bool()) {
-        _ if verdict["id"] != attempt.id.as_str() => {
-            Outcome::Broken(format!("an answer about something else: {line}"))
-        }
-        (Some(0), Some(true)) => Outcome::Through(detail),
-        (Some(1), Some(false)) => {
+    match verdict["through"].as_bool() {
+        Some(true) => Outcome::Through(detail),
+        Some(false) => {
             Outcome::Stopped { errno: verdict["errno"].as_i64().map(|errno| errno as i32), detail }
         }
-        _ => Outcome::Broken(format!("{}: {detail} {}", run.status, run.stderr.trim())),
+        None => Outcome::Broken(detail),
     }
 }
 
