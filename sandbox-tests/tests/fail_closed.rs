@@ -6,17 +6,23 @@ use sandbox_tests::hide;
 use sandbox_tests::runner::start::{Run, binary};
 use sandbox_tests::runner::{belt, leak, stockade};
 
-/// Features that a wall is made of. Not pidfd: it is a way of waiting, and without it the wait falls back.
-/// Feature of `hide`, and words of which the refusal has to say one.
+/// Features that a wall is made of: what `hide` takes away, and words of which the refusal has to say one.
 const NEEDED: &[(&str, &[&str])] = &[
     ("landlock", &["landlock"]),
-    ("mount-setattr", &["mount_setattr", "idmap", "read-only"]),
-    ("mount-api", &["fsopen", "open_tree", "fsmount", "move_mount", "mount"]),
+    ("mount-setattr", &["mount_setattr"]),
+    ("mount-api", &["fsopen"]),
+    ("open-tree", &["open_tree"]),
+    ("move-mount", &["move_mount"]),
+    ("fsopen", &["fsopen"]),
+    ("fsmount", &["fsmount"]),
     ("openat2", &["openat2"]),
-    ("clone3", &["clone3", "namespaces"]),
+    ("clone3", &["clone3"]),
+    ("pidfd", &["pidfd_open"]),
+    ("pidfd-open", &["pidfd_open"]),
+    ("pidfd-send-signal", &["pidfd_send_signal"]),
     ("seccomp", &["seccomp"]),
-    ("pivot-root", &["pivot_root", "changing the root"]),
-    ("close-range", &["close_range", "descriptor"]),
+    ("pivot-root", &["pivot_root"]),
+    ("close-range", &["close_range"]),
 ];
 
 fn start_without(features: &[&str]) -> Run {
@@ -43,6 +49,9 @@ fn a_start_is_refused_for_each_feature_that_the_kernel_lacks() {
             if !run.stdout.is_empty() {
                 wrong.push(format!("{feature}: the command ran without it"));
                 continue;
+            }
+            if run.code() != stockade::REFUSED {
+                wrong.push(format!("{feature}: not seen before the start: {run:?}"));
             }
             wrong.extend(run.refusal(words).err().map(|why| format!("{feature}: {why}")));
         }
