@@ -116,6 +116,21 @@ fn every_policy_that_is_shipped_is_judged() {
     }
 }
 
+#[test]
+fn what_is_let_through_is_documented() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/escape-attempts.md");
+    let page = std::fs::read_to_string(page).expect("the page about attempts");
+    let granted = GRANTED.iter().flat_map(|(_, ids)| ids.iter());
+    for id in DOCUMENTED.iter().map(|(id, _)| id).chain(granted) {
+        assert!(
+            page.contains(&format!("`{id}`")),
+            "docs/escape-attempts.md does not say why {id} is let through"
+        );
+    }
+    let count = format!("{} attempts", attempts::all().len());
+    assert!(page.contains(&count), "docs/escape-attempts.md is about another number than {count}");
+}
+
 fn nothing_gets_through(policy: &str) {
     judge(policy, &summary_of(&Surroundings::Stockade { policy: policy.into() }));
 }

@@ -1,6 +1,7 @@
 //! Attacks on the start itself: what lies in the workspace, in the environment and in the arguments before anything runs.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -358,4 +359,35 @@ fn an_agent_dies_with_the_run_that_is_killed() {
             child.wait().expect("our own child");
         });
     });
+}
+
+#[test]
+fn sandboxes_that_run_at_once_have_no_uid_of_the_host_in_common() {
+    belt::inside("sandboxes_that_run_at_once_have_no_uid_of_the_host_in_common", || {
+        let workspace = directory("workspace");
+        leak::none_after(|| {
+            let mut running: Vec<_> = (0..3).map(|_| with_map(&workspace)).collect();
+            running.sort_by_key(|(_, uids)| uids.start);
+            let apart = running.windows(2).all(|pair| pair[0].1.end <= pair[1].1.start);
+            let ranges: Vec<_> = running.iter().map(|(_, uids)| uids.clone()).collect();
+            for (mut child, _) in running {
+                child.kill().expect("our own child");
+                child.wait().expect("our own child");
+            }
+            assert!(apart && ranges.iter().all(|uids| uids.start > 0 && !uids.is_empty()), "{ranges:?}");
+        });
+    });
+}
+
+/// A sandbox that goes on running, and the uids of the host that its own stand for (user_namespaces(7)).
+fn with_map(workspace: &Path) -> (std::process::Child, std::ops::Range<u64>) {
+    let mut command = stockade::command(arguments(workspace, "cat /proc/self/uid_map; exec sleep 600"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("stockade starts");
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().expect("a pipe");
+    BufReader::new(stdout).read_line(&mut line).expect("the agent has started");
+    let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().expect("a number")).collect();
+    let [_, first, count] = numbers[..] else { panic!("{line:?} is not a map of one line") };
+    (child, first..first + count)
 }
