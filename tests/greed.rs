@@ -186,7 +186,7 @@ fn a_terminal_that_is_not_read_slows_the_writer_and_not_the_end() {
             let mut child = command.spawn().expect("started");
             drop(command);
             let cat = || common::leaks::pids().into_iter().find(|pid| field(*pid, "Name") == "cat");
-            eventually("the terminal is full", || cat().is_some_and(|cat| blocked_in_write(cat)));
+            eventually("the terminal is full", || cat().is_some_and(blocked_in_write));
             assert!(resident_kib(child.id()) < SMALL_KIB, "{} KiB", resident_kib(child.id()));
             kill(child.id(), signal);
             eventually("it has ended, though nobody reads", || child.try_wait().expect("ours").is_some());

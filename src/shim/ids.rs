@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn no_range_reaches_root_or_the_sign_bit() {
-        assert!(FIRST > 1_879_048_191);
-        assert!(u64::from(FIRST) + u64::from(RANGES) * u64::from(SIZE) <= 1 << 31);
+        const { assert!(FIRST > 1_879_048_191) };
+        const { assert!(FIRST as u64 + RANGES as u64 * SIZE as u64 <= 1 << 31) };
     }
 }

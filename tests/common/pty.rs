@@ -179,7 +179,8 @@ fn letters(shown: &str) -> String {
                 Some('[') => drop(characters.find(|c| ('@'..='~').contains(c))),
                 // A string, up to BEL or ESC \.
                 Some(']' | 'P' | '_' | '^') => {
-                    if characters.find(|c| matches!(c, '\x07' | '\x1b')) == Some('\x1b') {
+                    let end = characters.find(|c| matches!(c, '\x07' | '\x1b'));
+                    if end == Some('\x1b') {
                         characters.next();
                     }
                 }
