@@ -2,16 +2,18 @@
 
 use std::io;
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::step::{Fault, On};
 use crate::plan::Rlimit;
 
-/// Sets each limit, soft and hard alike.
+/// Sets each limit, soft and hard alike. What the caller was limited to before stays its limit.
 pub fn set(limits: &[Rlimit]) -> Result<(), Fault> {
     for limit in limits {
         let resource = resource(limit.resource).on(limit.resource)?;
-        setrlimit(resource, limit.value, limit.value).on(limit.resource)?;
+        let (_, hard) = getrlimit(resource).on(limit.resource)?;
+        let value = limit.value.min(hard);
+        setrlimit(resource, value, value).on(limit.resource)?;
     }
     Ok(())
 }

@@ -84,6 +84,8 @@ fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
     let Materials { socket, entrances, trees, dev, covers, streams, terminal } = materials;
 
     sys::process::rename("stockade-init").at(Step::Ids)?;
+    // Before the cgroups: a real-time process cannot enter a v1 cpu group, and would not be limited by a v2 one.
+    sys::process::schedule_ordinarily().at(Step::Ids)?;
     cgroup::enter(&entrances).at(Step::Cgroup)?;
     expect(&socket, ToInit::Mapped).at(Step::Ids)?;
     capabilities::become_root_inside().at(Step::Ids)?;

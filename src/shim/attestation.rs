@@ -231,7 +231,11 @@ impl Status {
 
 fn read(pid: u32, file: &str) -> Result<String, AttestationError> {
     let path = format!("/proc/{pid}/{file}");
-    fs::read_to_string(&path).map_err(|source| AttestationError::Unreadable { what: path, source })
+    // A directory's name, in mountinfo, may be no UTF-8.
+    let bytes = fs::read(&path);
+    bytes
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .map_err(|source| AttestationError::Unreadable { what: path, source })
 }
 
 fn missing(what: &str) -> AttestationError {

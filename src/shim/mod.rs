@@ -16,6 +16,7 @@ pub mod ends;
 pub mod error;
 mod idmap;
 pub mod ids;
+mod inherited;
 mod keeper;
 pub mod modes;
 pub mod placeholders;
@@ -100,6 +101,7 @@ pub struct Ground<'a> {
 /// Runs one agent in the foreground, on the caller's own streams. When it returns, nothing of the sandbox is left.
 pub fn run(ground: &Ground<'_>) -> Result<Outcome, ShimError> {
     let streams = Streams::survey(ground.plan)?;
+    inherited::make_room_for_core_limit()?;
     let signals = Signals::take()?;
     let keeper = Keeper::start().map_err(ShimError::Keeper)?;
     let result = UidRange::acquire().map_err(ShimError::Ids).and_then(|range| {
@@ -259,6 +261,7 @@ impl Launch<'_> {
     }
 
     fn map_ids(&self, pid: u32) -> io::Result<()> {
+        inherited::take_oom_protection(pid)?;
         std::fs::write(format!("/proc/{pid}/uid_map"), self.range.map())?;
         std::fs::write(format!("/proc/{pid}/gid_map"), self.range.map())
     }

@@ -192,6 +192,36 @@ pub fn keep_bounded(keep: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends every advantage in scheduling that was inherited: real-time policies, a negative nice value, a real-time I/O
+/// class (sched(7), ioprio_set(2)). What is a disadvantage stays.
+pub fn schedule_ordinarily() -> io::Result<()> {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const IOPRIO_CLASS_SHIFT: libc::c_long = 13;
+    const IOPRIO_CLASS_RT: libc::c_long = 1;
+    // SAFETY: it returns a number.
+    let policy = check(unsafe { libc::sched_getscheduler(0) }.into())?;
+    if ![libc::SCHED_OTHER, libc::SCHED_BATCH, libc::SCHED_IDLE].contains(&(policy as libc::c_int & 0xff)) {
+        // SAFETY: all zeroes is the one valid parameter of SCHED_OTHER.
+        let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+        // SAFETY: the kernel reads the parameters, which outlive the call.
+        check(unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameters) }.into())?;
+    }
+    // By the system call itself, which answers 20 - nice, from 1 to 40, and so no error that looks like a value.
+    // SAFETY: it returns a number.
+    let priority = check(unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) })?;
+    if priority > 20 {
+        // SAFETY: it changes this process's own nice value.
+        check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) }.into())?;
+    }
+    // SAFETY: it returns a number.
+    let io = check(unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) })?;
+    if io >> IOPRIO_CLASS_SHIFT == IOPRIO_CLASS_RT {
+        // SAFETY: it changes this process's own I/O priority; 0 follows the nice value.
+        check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0) })?;
+    }
+    Ok(())
+}
+
 /// Gives this process another name: in `comm`, and in place of its arguments, which everybody in its PID namespace can
 /// read (/proc/PID/cmdline).
 pub fn rename(name: &str) -> io::Result<()> {

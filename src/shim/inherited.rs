@@ -1,0 +1,33 @@
+//! What the caller's own process passes on that only a process with the host's rights can put right.
+
+use std::fs;
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Makes room for the agent's core limit of 1, which stops a program that the kernel would start as root for each crash
+/// (core(5)): where the caller's hard limit is 0, as many hardening guides have it, the kernel runs that program.
+pub fn make_room_for_core_limit() -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    if hard >= 1 || setrlimit(Resource::RLIMIT_CORE, soft, 1).is_ok() {
+        return Ok(());
+    }
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern")?;
+    match pattern.starts_with('|') {
+        false => Ok(()), // to a file, a limit of 0 writes nothing either
+        true => Err(io::Error::other(
+            "a core limit of 0 lets kernel.core_pattern start a program as root for each crash: start stockade with \
+             `ulimit -Hc 1` or more",
+        )),
+    }
+}
+
+/// A service that the kernel is told to spare (OOMScoreAdjust= of systemd.exec(5)) must not have an agent that is
+/// spared, too: its memory limit would find nobody to end. Written from outside, so that the agent cannot go back.
+pub fn take_oom_protection(pid: u32) -> io::Result<()> {
+    let own = fs::read_to_string("/proc/self/oom_score_adj")?;
+    match own.trim_start().starts_with('-') {
+        true => fs::write(format!("/proc/{pid}/oom_score_adj"), "0"),
+        false => Ok(()),
+    }
+}
