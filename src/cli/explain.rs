@@ -82,6 +82,7 @@ impl Question {
             workspace: self.workspace.clone(),
             home: self.home.clone().map_or(Home::Ephemeral, Home::Directory),
             environment: Vec::new(),
+            policy_file: None,
             widened: Vec::new(),
         };
         let request = request::resolve(words, policy)?;

@@ -2,20 +2,28 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use serde::Serialize;
 
 use crate::cgroup::Usage;
+use crate::host::planted;
 use crate::shim::Outcome;
 use crate::shim::attestation::Attestation;
 use crate::shim::denials::Denial;
 use crate::sys::process::End;
 
+/// As many links as the kernel itself would follow (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
 /// A report that will be written; opened before the agent starts, so that a bad path is known at once.
 pub struct Report {
     path: PathBuf,
     file: File,
+    /// Whether it lies where the agent writes.
+    is_exposed: bool,
 }
 
 /// The document.
@@ -39,9 +47,20 @@ struct Exit {
 }
 
 impl Report {
-    /// Opens the file, empty.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.into(), file: File::create(path)? })
+    /// Opens the file, empty. In `written`, where agents write, an earlier one may have planted a link to a file that
+    /// only root can write, or a pipe that never opens: there, nothing but a regular file beneath it will do.
+    pub fn create(path: &Path, written: &[PathBuf]) -> io::Result<Self> {
+        let mut absolute = std::path::absolute(path)?;
+        for _ in 0..MOST_LINKS {
+            let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else { break };
+            if let Some((place, below)) = planted::entrance(parent, written) {
+                let file = create_beneath(&place, &below.join(name))?;
+                return Ok(Self { path: path.into(), file, is_exposed: true });
+            }
+            let Ok(target) = std::fs::read_link(&absolute) else { break };
+            absolute = parent.join(target);
+        }
+        Ok(Self { path: path.into(), file: File::create(path)?, is_exposed: false })
     }
 
     /// Writes it all.
@@ -59,7 +78,22 @@ impl Report {
         };
         let mut text = serde_json::to_vec_pretty(&document)?;
         text.push(b'\n');
+        if self.is_exposed {
+            self.confirm()?;
+        }
         self.file.write_all(&text)
+    }
+
+    /// That the path still names this file, and that nothing has been written to it: the agent has ended by now, so what
+    /// is found stays.
+    fn confirm(&self) -> io::Result<()> {
+        let (ours, named) = (self.file.metadata()?, std::fs::metadata(&self.path)?);
+        if (ours.dev(), ours.ino()) != (named.dev(), named.ino()) || ours.nlink() != 1 {
+            return Err(io::Error::other(
+                "the agent has replaced it: name a file where the agent cannot write",
+            ));
+        }
+        self.file.set_len(0)
     }
 
     /// Takes the empty file away again, after a start that failed.
@@ -68,4 +102,17 @@ impl Report {
             let _ = std::fs::remove_file(self.path);
         }
     }
+}
+
+fn create_beneath(place: &Path, below: &Path) -> io::Result<File> {
+    let directory = open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let file = File::from(openat2(directory, below, flags, Mode::from_raw_mode(0o644), resolve)?);
+    let found = file.metadata()?;
+    if !found.is_file() || found.nlink() != 1 {
+        return Err(io::Error::other("an agent could have put there what it is: remove it first"));
+    }
+    file.set_len(0)?;
+    Ok(file)
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::host::{command, identity, survey};
-use crate::plan::request::{Caller, Place, Request};
+use crate::plan::request::{Caller, GitRepository, Place, Request};
 use crate::plan::{Owner, view};
 use crate::policy::Policy;
 
@@ -64,6 +64,8 @@ pub struct Words {
     pub home: Home,
     /// `--env`
     pub environment: Vec<(String, String)>,
+    /// `--policy`, where it is a file.
+    pub policy_file: Option<PathBuf>,
     /// What of it widens the policy.
     pub widened: Vec<String>,
 }
@@ -75,16 +77,19 @@ pub fn resolve(words: Words, policy: &Policy) -> Result<Request, RequestError> {
         Home::Ephemeral => None,
         Home::Directory(path) => Some(place("--home", &path)?),
     };
-    let git_common = workspace.as_ref().filter(|_| policy.filesystem.git_worktree).and_then(|workspace| {
-        let common = survey::git_common_directory(&workspace.path)?;
-        place("the repository of", &common).ok()
-    });
+    let git_repository =
+        workspace.as_ref().filter(|_| policy.filesystem.git_worktree).and_then(|workspace| {
+            let (common, worktree) = survey::git_repository(&workspace.path)?;
+            let common = place("the repository of", &common).ok()?;
+            Some(GitRepository { common, worktree })
+        });
     let caller = caller()?;
     let mut request = Request {
         command: words.command,
         workspace,
         home,
-        git_common,
+        git_repository,
+        policy_file: words.policy_file.iter().flat_map(|path| names_of(path)).collect(),
         installation: Vec::new(),
         environment: words.environment.into_iter().map(|(name, value)| (name, value.into())).collect(),
         caller,
@@ -107,6 +112,11 @@ fn place(what: &'static str, path: &Path) -> Result<Place, RequestError> {
     Ok(Place { owner, noexec: survey::is_noexec(&path), path })
 }
 
+/// As it was named, and without links.
+fn names_of(path: &Path) -> impl Iterator<Item = PathBuf> {
+    std::path::absolute(path).into_iter().chain(fs::canonicalize(path))
+}
+
 fn caller() -> Result<Caller, RequestError> {
     let environment: BTreeMap<String, OsString> =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
@@ -125,13 +135,12 @@ fn installation(policy: &Policy, request: &Request) -> Vec<PathBuf> {
     let Some(name) = request.command.first().cloned().or(first) else { return Vec::new() };
     let path = request.caller.environment.get("PATH").cloned().unwrap_or_default();
     let files = &policy.filesystem;
-    let shown: Vec<PathBuf> = files
-        .system
-        .iter()
-        .chain(&files.read_only)
-        .chain(&files.read_write)
-        .map(|path| view::expand(path, &request.caller.home))
-        .chain(request.workspace.iter().chain(&request.home).map(|place| place.path.clone()))
-        .collect();
-    command::installation(&name, &path, |file| shown.iter().any(|place| file.starts_with(place)))
+    let expand = |path| view::expand(path, &request.caller.home);
+    let given = || request.workspace.iter().chain(&request.home).map(|place| place.path.clone());
+    let written: Vec<PathBuf> = files.read_write.iter().map(expand).chain(given()).collect();
+    let visible: Vec<PathBuf> =
+        files.system.iter().chain(&files.read_only).map(expand).chain(written.iter().cloned()).collect();
+    let setting =
+        command::Setting { path: &path, home: &request.caller.home, visible: &visible, written: &written };
+    command::installation(&name, &setting)
 }

@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::host::survey::Survey;
 use crate::id::InvalidName;
 use crate::plan::request::Request;
-use crate::plan::{self, Given, PlanError};
+use crate::plan::{self, Given, Mount, Plan, PlanError};
 use crate::policy::{self, Bytes, Cpus, Library, Policy, PolicyError, Reference, Shortfall};
 use crate::shim::disks::{DiskError, Disks};
 use crate::shim::{self, Ground, Outcome, ShimError};
@@ -99,7 +99,8 @@ pub fn run(arguments: Arguments, voice: Voice) -> u8 {
 
 fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
     let host = Host::probe();
-    let policy = Library::system().load(&arguments.policy.parse::<Reference>()?)?;
+    let reference = arguments.policy.parse::<Reference>()?;
+    let policy = Library::system().load(&reference)?;
     let limits =
         policy::Request { memory: arguments.memory, cpus: arguments.cpus, processes: arguments.processes };
     let (policy, excess) = limits.on(&policy);
@@ -110,6 +111,7 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
         workspace: arguments.workspace,
         home: arguments.home,
         environment: arguments.environment,
+        policy_file: reference.file().map(Path::to_path_buf),
         widened,
     };
     let request = request::resolve(words, &policy)?;
@@ -162,14 +164,16 @@ fn carry_out(
     }
     let layout = layout.expect("a plan was made, so there is no refusal");
     if let (Some(path), None) = (report_path, &report) {
-        *report = Some((path.into(), open_report(path)?));
+        *report = Some((path.into(), open_report(path, &plan)?));
     }
     let detailed = report.is_some();
     Ok(shim::run(&Ground { plan: &plan, policy, host, layout: &layout, disks: &disks.found, detailed })?)
 }
 
-fn open_report(path: &std::path::Path) -> Result<Report, RunError> {
-    Report::create(path).map_err(|source| RunError::Report { path: path.into(), source })
+fn open_report(path: &Path, plan: &Plan) -> Result<Report, RunError> {
+    let written = plan.mounts.iter().filter_map(Mount::written);
+    Report::create(path, &written.map(Path::to_path_buf).collect::<Vec<_>>())
+        .map_err(|source| RunError::Report { path: path.into(), source })
 }
 
 /// What the user would otherwise have to guess: that a limit ended it, and what was refused.

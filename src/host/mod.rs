@@ -13,6 +13,7 @@ pub mod examine;
 pub mod feature;
 pub mod identity;
 mod limits;
+pub mod planted;
 pub mod report;
 mod surroundings;
 pub mod survey;

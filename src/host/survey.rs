@@ -1,9 +1,13 @@
 //! What the paths that a plan may show look like on this host: facts, gathered once, for a plan that touches nothing.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 /// What was found at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,26 +86,41 @@ fn is_placeholder(found: &fs::Metadata) -> bool {
     found.file_type().is_socket() && found.mode() & 0o7777 == 0
 }
 
-/// The repository that a linked worktree belongs to (gitrepository-layout(5)), if `workspace` really is one of its
-/// worktrees.
+/// The longest file that names a directory for git; a path has at most 4096 bytes (PATH_MAX).
+const LONGEST_POINTER: u64 = 8192;
+
+/// The repository that a linked worktree belongs to (gitrepository-layout(5)), and the worktree's name in it, if
+/// `workspace` really is one of its worktrees.
 ///
 /// The workspace's `.git` file is not believed: an agent may have written it, and it could name any directory. The
 /// repository must name this worktree in turn, in a file outside the workspace, and belong to the same owner.
-pub fn git_common_directory(workspace: &Path) -> Option<PathBuf> {
+pub fn git_repository(workspace: &Path) -> Option<(PathBuf, OsString)> {
     let pointer = workspace.join(".git");
-    if !fs::symlink_metadata(&pointer).ok()?.is_file() {
-        return None;
-    }
-    let text = fs::read_to_string(&pointer).ok()?;
+    let text = read_pointer(&pointer)?;
     let private = fs::canonicalize(workspace.join(text.strip_prefix("gitdir:")?.trim())).ok()?;
     let worktrees = private.parent().filter(|p| p.file_name().is_some_and(|n| n == "worktrees"))?;
     let common = worktrees.parent()?;
-    let back = fs::read_to_string(private.join("gitdir")).ok()?;
+    let back = read_pointer(&private.join("gitdir"))?;
     let names_us = fs::canonicalize(back.trim()).ok()? == fs::canonicalize(&pointer).ok()?;
     let is_repository = ["HEAD", "objects", "refs"].iter().all(|name| common.join(name).exists());
     let same_owner = fs::metadata(common).ok()?.uid() == fs::metadata(workspace).ok()?.uid();
     let outside = !common.starts_with(workspace);
-    (names_us && is_repository && same_owner && outside).then(|| common.to_path_buf())
+    let name = private.file_name()?.to_owned();
+    (names_us && is_repository && same_owner && outside).then(|| (common.to_path_buf(), name))
+}
+
+/// A small regular file's text. An agent may have put anything in its place: a pipe that never ends, a file of a
+/// terabyte.
+fn read_pointer(path: &Path) -> Option<String> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+    let found = file.metadata().ok()?;
+    if !found.is_file() || found.len() > LONGEST_POINTER {
+        return None;
+    }
+    let mut text = String::new();
+    file.take(LONGEST_POINTER).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// Whether the filesystem at `path` is mounted noexec (statvfs(3)).

@@ -42,10 +42,24 @@ pub enum PlanError {
         path: PathBuf,
     },
     /// A writable directory that would give the host away.
-    #[error("{path} cannot be given to an agent: it is a directory of the system. Choose one below it")]
+    #[error("{} cannot be given to an agent: it is {reason}. Choose another directory", path.display())]
     Precious {
         /// Which.
         path: PathBuf,
+        /// What is at stake.
+        reason: &'static str,
+    },
+    /// The home is another way to what is read-only in the workspace.
+    #[error(
+        "the home {} is another way to {}, which the agent may not write: choose a home outside the workspace, or \
+         another directory in it",
+        home.display(), fenced.display()
+    )]
+    HomeBehindFence {
+        /// `--home`.
+        home: PathBuf,
+        /// What it would unlock.
+        fenced: PathBuf,
     },
     /// The policy gives no workspace.
     #[error(
@@ -87,6 +101,7 @@ impl PlanError {
             Self::Host { .. }
             | Self::Shortfall { .. }
             | Self::Precious { .. }
+            | Self::HomeBehindFence { .. }
             | Self::NoWorkspace { .. }
             | Self::HomeNoexec { .. }
             | Self::ProtectedSymlink { .. } => true,

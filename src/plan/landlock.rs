@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::view::{self, NEVER_WRITABLE};
+use super::{precious, view};
 
 /// A refusal, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub fn explain(right: &str, path: Option<&str>) -> Explanation {
 
 fn show(path: &Path, list: &str) -> Option<String> {
     let own = ["/home/agent", "/tmp"].iter().any(|own| path.starts_with(own));
-    let precious = list == "read-write" && NEVER_WRITABLE.iter().any(|never| path == Path::new(never));
+    let precious = list == "read-write" && precious::is_system(path);
     if own || precious {
         return None;
     }

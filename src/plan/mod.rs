@@ -11,6 +11,7 @@ mod etc;
 mod git;
 pub mod landlock;
 pub mod outlook;
+pub mod precious;
 pub mod proc;
 pub mod request;
 pub mod resolve;
@@ -127,6 +128,14 @@ pub enum Mount {
 }
 
 impl Mount {
+    /// The directory or file of the host that the agent writes to here, if there is one.
+    pub fn written(&self) -> Option<&Path> {
+        match self {
+            Self::Bind(Bind { source: Source::Path { path }, writable: true, .. }) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Whether it protects a file that does not exist, and so needs something to cover the place with.
     pub fn needs_cover(&self) -> bool {
         let Self::Bind(Bind { source, .. }) = self else { return false };

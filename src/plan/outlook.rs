@@ -5,8 +5,8 @@ use std::path::{Component, Path, PathBuf};
 use serde::Serialize;
 
 use super::request::{Place, Request};
-use super::view::{NEVER_WRITABLE, expand, nameable};
-use super::{Bind, Mount, Source, devices, proc};
+use super::view::{expand, nameable};
+use super::{Bind, Mount, Source, devices, precious, proc};
 use crate::policy::path::InvalidPath;
 use crate::policy::{Access, HostPath, Policy};
 
@@ -242,14 +242,13 @@ impl Scene<'_> {
             true => (Verdict::Writable, "it is the host's; what the agent changes stays changed"),
             false => (Verdict::ReadOnly, "it is the host's, on a read-only mount"),
         };
-        let precious = NEVER_WRITABLE.iter().any(|never| path == Path::new(never));
         let remedy = match (key, nameable(&path, Some(&self.request.caller.home))) {
             _ if writable => None,
             ("filesystem.workspace", _) => Some("[filesystem] workspace = \"read-write\"".to_owned()),
             ("filesystem.read-only", Ok(name)) if path == target => {
                 Some(format!("move {:?} from [filesystem] read-only to read-write", name.to_string()))
             }
-            (_, Ok(name)) if !precious => Some(line("read-write", &name)),
+            (_, Ok(name)) if !precious::is_system(&path) => Some(line("read-write", &name)),
             _ => None,
         };
         Outlook { path, verdict, cause: cause.into(), decided_by, remedy }
@@ -259,7 +258,8 @@ impl Scene<'_> {
     fn entry_of(&self, target: &Path) -> Option<Entry> {
         let files = &self.policy.filesystem;
         let is = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.path == target);
-        if is(&self.request.git_common) {
+        let repository = self.request.git_repository.as_ref();
+        if repository.is_some_and(|repository| target.starts_with(&repository.common.path)) {
             return Some(Entry { key: "filesystem.git-worktree", value: "true".into() });
         }
         if is(&self.request.workspace) {

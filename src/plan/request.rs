@@ -17,7 +17,10 @@ pub struct Request {
     /// A directory of the host that is the agent's home; none: an ephemeral one.
     pub home: Option<Place>,
     /// The repository that the workspace is a worktree of.
-    pub git_common: Option<Place>,
+    pub git_repository: Option<GitRepository>,
+    /// The names of the file that the policy was read from: an agent that could write to it would choose what it may
+    /// do the next time. Empty for a policy of the system's.
+    pub policy_file: Vec<PathBuf>,
     /// What must be shown for the command to run, beyond what the policy shows.
     pub installation: Vec<PathBuf>,
     /// Set on top of everything else.
@@ -26,6 +29,15 @@ pub struct Request {
     pub caller: Caller,
     /// Where the request widened its policy.
     pub widened: Vec<String>,
+}
+
+/// The repository that a linked git worktree belongs to (gitrepository-layout(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitRepository {
+    /// What all its worktrees share: objects, refs, config, hooks.
+    pub common: Place,
+    /// Name of the directory below `worktrees` that belongs to this one.
+    pub worktree: OsString,
 }
 
 /// A directory of the host, and whose it is.

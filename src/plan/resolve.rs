@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::request::Request;
+use super::request::{GitRepository, Request};
 use super::{
     Command, Landlock, Mount, Plan, PlanError, Rights, Rlimit, User, environment, etc, git, seccomp, view,
 };
@@ -154,13 +154,18 @@ pub fn paths_of_interest(policy: &Policy, request: &Request) -> BTreeSet<PathBuf
     paths.extend(request.installation.iter().cloned());
     let protected = files.protected.iter().chain(&files.protected_if_present);
     if let Some(workspace) = &request.workspace {
-        for path in protected {
-            let inside = workspace.path.join(&path.path);
+        let own = request.policy_file.iter().filter(|file| file.starts_with(&workspace.path)).cloned();
+        for inside in protected.map(|path| workspace.path.join(&path.path)).chain(own) {
             paths.extend(inside.ancestors().take_while(|p| *p != workspace.path).map(Path::to_path_buf));
         }
     }
-    if let Some(common) = &request.git_common {
+    paths.extend(request.workspace.iter().map(|place| place.path.join(".git").join(view::GIT_WORKTREES)));
+    if let Some(GitRepository { common, worktree }) = &request.git_repository {
+        let worktrees = common.path.join(view::GIT_WORKTREES);
+        let own = worktrees.join(worktree);
         paths.extend(view::GIT_PROTECTED.iter().map(|name| common.path.join(name)));
+        paths.extend(view::GIT_WORKTREE_PROTECTED.iter().map(|name| own.join(name)));
+        paths.extend([worktrees, own]);
     }
     paths
 }

@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::request::{Place, Request};
+use super::request::{GitRepository, Place, Request};
 use super::resolve::Given;
-use super::{Bind, Mount, PlanError, Source, StandIn, User};
+use super::{Bind, Mount, PlanError, Source, StandIn, User, precious};
 use crate::host::survey::{Found, Kind};
 use crate::policy::path::InvalidPath;
-use crate::policy::{Access, HostPath, WorkspacePath};
+use crate::policy::{Access, HostPath, Policy, WorkspacePath};
 
 /// In a repository that a worktree belongs to: what git on the host would execute, or take commands from.
 pub const GIT_PROTECTED: [&str; 4] = ["commondir", "config", "hooks", "modules"];
 
-/// Places that are never a workspace or home: giving one away gives the host away.
-pub const NEVER_WRITABLE: [&str; 17] = [
-    "/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var",
-    "/var/lib", "/var/log", "/home", "/opt",
-];
+/// Below it a repository keeps, for each linked worktree, a directory whose files name its repository and its config.
+pub const GIT_WORKTREES: &str = "worktrees";
+
+/// In such a directory: what git takes the place of the repository, and a config, from.
+pub const GIT_WORKTREE_PROTECTED: [&str; 3] = ["commondir", "config.worktree", "gitdir"];
 
 type View = BTreeMap<PathBuf, Mount>;
 
@@ -103,7 +103,8 @@ fn shown(view: &mut View, given: &Given<'_>, request: &Request) -> Result<(), Pl
             let path = expand(path, home);
             let found = given.survey.get(&path).ok_or_else(|| PlanError::Missing { path: path.clone() })?;
             if writable {
-                refuse_precious(&path)?;
+                precious::refuse_system(&path)?;
+                precious::refuse_system(&found.canonical)?;
             }
             add(view, show(&path, found, writable));
         }
@@ -139,13 +140,14 @@ fn home(view: &mut View, given: &Given<'_>, request: &Request, user: &User) -> R
             exec: files.home_exec,
         },
         Some(place) => {
-            refuse_precious(&place.path)?;
             if files.home_exec && place.noexec {
                 return Err(PlanError::HomeNoexec {
                     path: place.path.clone(),
                     policy: given.policy.name.clone(),
                 });
             }
+            precious::refuse(&place.path, &request.caller.home)?;
+            refuse_way_round(given.policy, request, &place.path)?;
             Mount::Bind(own(place, &user.home, true, files.home_exec))
         }
     };
@@ -155,7 +157,7 @@ fn home(view: &mut View, given: &Given<'_>, request: &Request, user: &User) -> R
 
 fn workspace(view: &mut View, given: &Given<'_>, request: &Request) -> Result<(), PlanError> {
     let Some(place) = &request.workspace else { return Ok(()) };
-    refuse_precious(&place.path)?;
+    precious::refuse(&place.path, &request.caller.home)?;
     let files = &given.policy.filesystem;
     let writable = match files.workspace {
         Access::None => return Err(PlanError::NoWorkspace { policy: given.policy.name.clone() }),
@@ -171,15 +173,67 @@ fn workspace(view: &mut View, given: &Given<'_>, request: &Request) -> Result<()
             protect(view, given, place, path, even_if_missing)?;
         }
     }
-    if let (Some(common), true) = (&request.git_common, files.git_worktree) {
-        refuse_precious(&common.path)?;
-        add(view, Mount::Bind(own(common, &common.path, true, true)));
-        for name in GIT_PROTECTED {
-            let path = WorkspacePath { path: name.into(), directory: matches!(name, "hooks" | "modules") };
-            protect(view, given, common, &path, true)?;
-        }
+    for file in request.policy_file.iter().filter_map(|file| file.strip_prefix(&place.path).ok()) {
+        protect(view, given, place, &WorkspacePath { path: file.into(), directory: false }, true)?;
+    }
+    // The worktrees of a repository in the workspace lie elsewhere, and are somebody else's to work in.
+    let worktrees = Path::new(".git").join(GIT_WORKTREES);
+    let known = protected_paths(given.policy).any(|path| path.path.starts_with(".git"));
+    if known && given.survey.get(&place.path.join(&worktrees)).is_some() {
+        protect(view, given, place, &WorkspacePath { path: worktrees, directory: true }, true)?;
+    }
+    match &request.git_repository {
+        Some(repository) if files.git_worktree => git_repository(view, given, request, repository),
+        _ => Ok(()),
+    }
+}
+
+/// The repository that the workspace is a linked worktree of: writable but for what git executes or takes commands
+/// from, and of its worktrees only this one.
+fn git_repository(
+    view: &mut View,
+    given: &Given<'_>,
+    request: &Request,
+    repository: &GitRepository,
+) -> Result<(), PlanError> {
+    let GitRepository { common, worktree } = repository;
+    precious::refuse(&common.path, &request.caller.home)?;
+    add(view, Mount::Bind(own(common, &common.path, true, true)));
+    for name in GIT_PROTECTED {
+        let path = WorkspacePath { path: name.into(), directory: matches!(name, "hooks" | "modules") };
+        protect(view, given, common, &path, true)?;
+    }
+    protect(view, given, common, &WorkspacePath { path: GIT_WORKTREES.into(), directory: true }, true)?;
+    let directory = Path::new(GIT_WORKTREES).join(worktree);
+    let own_directory = Place { path: common.path.join(&directory), ..common.clone() };
+    add(view, Mount::Bind(own(&own_directory, &own_directory.path, true, true)));
+    for name in GIT_WORKTREE_PROTECTED {
+        let path = WorkspacePath { path: directory.join(name), directory: false };
+        protect(view, given, common, &path, true)?;
     }
     Ok(())
+}
+
+/// A home is shown at a path of its own: one that holds the workspace, or a protected path of it, would be a way round
+/// every fence.
+fn refuse_way_round(policy: &Policy, request: &Request, home: &Path) -> Result<(), PlanError> {
+    let workspace = request.workspace.iter();
+    let mut fenced: Vec<PathBuf> = workspace.clone().map(|place| place.path.clone()).collect();
+    let protected =
+        workspace.flat_map(|place| protected_paths(policy).map(|path| place.path.join(&path.path)));
+    let mut inside: Vec<PathBuf> = protected.collect();
+    inside.extend(request.policy_file.iter().cloned());
+    inside.extend(request.git_repository.iter().map(|repository| repository.common.path.clone()));
+    let around = inside.iter().find(|path| home.starts_with(path)).cloned();
+    fenced.extend(inside);
+    match around.or_else(|| fenced.into_iter().find(|path| path.starts_with(home))) {
+        Some(fenced) => Err(PlanError::HomeBehindFence { home: home.into(), fenced }),
+        None => Ok(()),
+    }
+}
+
+fn protected_paths(policy: &Policy) -> impl Iterator<Item = &WorkspacePath> {
+    policy.filesystem.protected.iter().chain(&policy.filesystem.protected_if_present)
 }
 
 fn own(place: &Place, target: &Path, writable: bool, exec: bool) -> Bind {
@@ -240,19 +294,14 @@ fn stand_in(protected: &WorkspacePath, last: bool) -> StandIn {
     }
 }
 
-/// A read-only fence stays read-only, whoever else asks for a pin at the same place.
+/// A read-only fence stays read-only, whoever else asks for a pin at the same place; and a mount is a pin already.
 fn add_fence(view: &mut View, bind: Bind) {
-    let existing = view.get(&bind.target).is_some_and(|m| matches!(m, Mount::Bind(b) if !b.writable));
+    let stays =
+        |there: &Bind| !there.writable || (bind.writable && matches!(there.source, Source::Path { .. }));
+    let existing = view.get(&bind.target).is_some_and(|m| matches!(m, Mount::Bind(there) if stays(there)));
     if !existing {
         view.insert(bind.target.clone(), Mount::Bind(bind));
     }
-}
-
-fn refuse_precious(path: &Path) -> Result<(), PlanError> {
-    if NEVER_WRITABLE.iter().any(|never| path == Path::new(never)) {
-        return Err(PlanError::Precious { path: path.into() });
-    }
-    Ok(())
 }
 
 fn add(view: &mut View, mount: Mount) {

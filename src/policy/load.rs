@@ -45,6 +45,16 @@ pub enum Reference {
     File(PathBuf),
 }
 
+impl Reference {
+    /// The file that it names, if it names one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Name(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
 impl FromStr for Reference {
     type Err = InvalidName;
 

@@ -1,6 +1,7 @@
 //! Paths as a policy names them: on the host, and inside a workspace. Neither can climb.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -136,17 +137,20 @@ fn plain_components(text: &str, below: &str) -> Result<PathBuf, InvalidPath> {
     Ok(below.split('/').filter(|name| !name.is_empty()).collect())
 }
 
-/// What showing this absolute path would expose, if anything. Compares text, because the path is already plain, and
+/// What showing this absolute path would expose, if anything. Compares bytes, because the path is already plain, and
 /// this is asked for every entry at every start.
-fn exposes(path: &Path) -> Option<&'static str> {
-    let path = path.to_str().expect("it was made from text");
-    let holds = |outer: &str, inner: &str| {
-        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+pub fn exposes(path: &Path) -> Option<&'static str> {
+    let path = path.as_os_str().as_bytes();
+    let holds = |outer: &[u8], inner: &[u8]| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
     };
-    if path == "/" {
+    if path == b"/" {
         return Some("the whole host");
     }
-    let below = NEVER_BELOW.iter().chain(&OWN).find(|known| holds(known, path) || holds(path, known));
+    let below = NEVER_BELOW
+        .iter()
+        .chain(&OWN)
+        .find(|known| holds(known.as_bytes(), path) || holds(path, known.as_bytes()));
     below.copied()
 }
 

@@ -1,0 +1,190 @@
+//! What earlier agents, and the caller's surroundings, can do to a start: real runs on this host.
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::stockade::{STOCKADE, directory, output, run, shell, text, told};
+
+const REFUSED: i32 = 77;
+const FAILED: i32 = 125;
+
+/// A directory, canonical, and a workspace in it.
+fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let directory = directory();
+    let root = fs::canonicalize(directory.path()).expect("canonical");
+    let workspace = root.join("workspace");
+    fs::create_dir(&workspace).expect("a directory");
+    (directory, root, workspace)
+}
+
+fn git(directory: &Path, arguments: &[&str]) {
+    let mut command = Command::new("git");
+    command
+        .args(["-c", "user.name=a", "-c", "user.email=a@b.example", "-C", text(directory)])
+        .args(arguments);
+    let output = command.output().expect("git starts");
+    assert!(output.status.success(), "{arguments:?}: {}", told(&output));
+}
+
+fn base(workspace: &Path, options: &[&str], script: &str) -> Output {
+    let mut command = run(&["--policy", "base", "--workspace", text(workspace)]);
+    output(command.args(options).args(["--", "sh", "-c", script]))
+}
+
+#[test]
+fn a_home_is_no_way_round_the_fences_of_a_workspace() {
+    let (_keep, root, workspace) = place();
+    git(&workspace, &["init", "-q"]);
+    for home in [&root, &workspace, &workspace.join(".git"), &workspace.join(".git/hooks")] {
+        let ended = base(&workspace, &["--home", text(home)], "find ~ -name hooks -exec touch {}/evil \\;");
+        assert_eq!(ended.status.code(), Some(REFUSED), "{home:?}: {}", told(&ended));
+        assert!(!workspace.join(".git/hooks/evil").exists(), "{home:?}");
+    }
+    let beside = workspace.join("home");
+    fs::create_dir(&beside).expect("a directory");
+    let ended = base(&workspace, &["--home", text(&beside)], "echo kept > ~/file");
+    assert!(ended.status.success() && beside.join("file").exists(), "{}", told(&ended));
+}
+
+#[test]
+fn what_a_worktree_takes_its_repository_from_is_held_and_it_can_be_worked_in() {
+    let (_keep, root, workspace) = place();
+    let (mine, other) = (root.join("mine"), root.join("other"));
+    git(&workspace, &["init", "-q"]);
+    git(&workspace, &["commit", "-q", "--allow-empty", "-m", "first"]);
+    git(&workspace, &["worktree", "add", "-q", text(&mine)]);
+    git(&workspace, &["worktree", "add", "-q", text(&other)]);
+    let worktrees = workspace.join(".git/worktrees");
+    let script = format!(
+        "cd {0}; for w in mine other; do for f in commondir config.worktree gitdir; do echo /evil > $w/$f; done; done; \
+         mv mine yours; mkdir new; cd {1}; touch file; git add file && \
+         git -c user.name=a -c user.email=a@b.example commit -q -m second",
+        worktrees.display(),
+        mine.display()
+    );
+    let ended = base(&mine, &[], &script);
+    assert!(ended.status.success(), "{}", told(&ended));
+    for worktree in ["mine", "other"] {
+        let says = fs::read_to_string(worktrees.join(worktree).join("commondir")).expect("it is there");
+        assert_eq!(says, "../..\n", "{worktree}");
+        assert!(!worktrees.join(worktree).join("config.worktree").exists(), "{worktree}");
+    }
+    assert!(!worktrees.join("new").exists() && !worktrees.join("yours").exists());
+    // Nor from the repository's own directory.
+    let ended = base(&workspace, &[], "echo /evil > .git/worktrees/other/commondir");
+    assert!(!ended.status.success());
+    assert_eq!(fs::read_to_string(worktrees.join("other/commondir")).expect("it is there"), "../..\n");
+}
+
+#[test]
+fn a_report_follows_no_link_and_opens_no_pipe_that_an_agent_planted() {
+    let (_keep, root, workspace) = place();
+    let victim = root.join("victim");
+    fs::write(&victim, "precious").expect("a file");
+    symlink(&victim, workspace.join("link")).expect("a link");
+    symlink(root.join("new"), workspace.join("dangling")).expect("a link");
+    symlink(&root, workspace.join("directory")).expect("a link");
+    symlink(&workspace, root.join("alias")).expect("a link");
+    symlink(workspace.join("link"), root.join("through")).expect("a link");
+    fs::hard_link(&victim, workspace.join("hard")).expect("a link");
+    let pipe = workspace.join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .expect("a pipe");
+    for planted in [
+        "workspace/link",
+        "workspace/dangling",
+        "workspace/directory/victim",
+        "alias/link",
+        "through",
+        "workspace/hard",
+        "workspace/pipe",
+    ] {
+        let ended = base(&workspace, &["--report", text(&root.join(planted))], "true");
+        assert_eq!(ended.status.code(), Some(FAILED), "{planted}: {}", told(&ended));
+        assert_eq!(fs::read_to_string(&victim).expect("it is there"), "precious", "{planted}");
+        assert!(!root.join("new").exists(), "{planted}");
+    }
+}
+
+#[test]
+fn a_report_in_the_workspace_is_stockades_or_the_run_says_so() {
+    let (_keep, _root, workspace) = place();
+    let report = workspace.join("report.json");
+    let ended = base(&workspace, &["--report", text(&report)], "echo forged >> report.json");
+    let written = fs::read_to_string(&report).expect("a report");
+    assert!(written.starts_with('{') && !written.contains("forged"), "{}: {written}", told(&ended));
+    let ended = base(&workspace, &["--report", text(&report)], "rm report.json; echo forged > report.json");
+    assert_eq!(ended.status.code(), Some(FAILED), "{}", told(&ended));
+    assert!(told(&ended).contains("replaced"), "{}", told(&ended));
+}
+
+#[test]
+fn an_agent_cannot_write_the_policy_it_is_started_with() {
+    let (_keep, root, workspace) = place();
+    let policy = workspace.join("settings/site.toml");
+    fs::create_dir(workspace.join("settings")).expect("a directory");
+    fs::write(&policy, "extends = \"base\"\n").expect("a policy");
+    let script = "cd settings; echo evil >> site.toml; rm site.toml; cd ..; mv settings other; echo evil > settings/site.toml";
+    let mut command = run(&["--policy", text(&policy), "--workspace", text(&workspace)]);
+    let ended = output(command.args(["--", "sh", "-c", script]));
+    assert_ne!(ended.status.code(), Some(FAILED), "{}", told(&ended));
+    assert_eq!(fs::read_to_string(&policy).expect("it is there"), "extends = \"base\"\n");
+    let mut command = run(&["--policy", text(&policy), "--home", text(&root), "--", "true"]);
+    assert_eq!(output(&mut command).status.code(), Some(REFUSED));
+}
+
+#[test]
+fn a_git_file_that_never_ends_does_not_stop_a_start() {
+    let (_keep, _root, workspace) = place();
+    let pointer = workspace.join(".git");
+    fs::File::create(&pointer).expect("a file").set_len(1 << 40).expect("a sparse file");
+    let ended = output(&mut shell(&["--workspace", text(&workspace)], "echo works"));
+    assert_eq!(ended.stdout, b"works\n", "{}", told(&ended));
+}
+
+#[test]
+fn a_workspace_may_have_a_name_that_is_no_text() {
+    let (_keep, root, _) = place();
+    let workspace = root.join(OsStr::from_bytes(b"caf\xe9 \\ $(x)"));
+    fs::create_dir(&workspace).expect("a directory");
+    let mut command = run(&["--policy", "base", "--workspace"]);
+    let ended = output(command.arg(&workspace).args(["--", "sh", "-c", "echo kept > file"]));
+    assert!(ended.status.success(), "{}", told(&ended));
+    assert!(workspace.join("file").exists());
+}
+
+#[test]
+fn limits_that_the_caller_has_already_do_not_stop_a_start() {
+    for limit in ["-c 0", "-n 256", "-l 1", "-q 1000"] {
+        let script =
+            format!("ulimit -S {limit}; ulimit -H {limit}; exec {STOCKADE} run -- sh -c 'ulimit -n'");
+        let ended = Command::new("bash").args(["-c", &script]).output().expect("bash starts");
+        assert!(ended.status.success(), "{limit}: {}", told(&ended));
+    }
+}
+
+#[test]
+fn an_agent_inherits_no_advantage_in_scheduling() {
+    let script =
+        "read -r _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ nice _ < /proc/self/stat; echo $nice; chrt -p $$";
+    for wrapper in [&["nice", "-n", "-5"][..], &["chrt", "-f", "10"], &["chrt", "-r", "1"]] {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).args([STOCKADE, "run", "--", "sh", "-c", script]);
+        let ended = output(&mut command);
+        let shown = String::from_utf8_lossy(&ended.stdout);
+        assert!(
+            !shown.starts_with('-') && shown.contains("SCHED_OTHER"),
+            "{wrapper:?}: {shown} {}",
+            told(&ended)
+        );
+    }
+    let ended = output(Command::new("nice").args(["-n", "7", STOCKADE, "run", "--", "sh", "-c", script]));
+    let nice = String::from_utf8_lossy(&ended.stdout).lines().next().and_then(|nice| nice.parse().ok());
+    assert!(nice.is_some_and(|nice: i32| nice >= 7), "a disadvantage stays: {nice:?} {}", told(&ended));
+}
