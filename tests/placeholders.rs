@@ -111,3 +111,30 @@ fn runs_that_start_and_end_at_once_neither_fail_nor_leave_anything() {
         before.assert_restored("runs that start and end at once");
     });
 }
+
+#[test]
+fn what_run_and_keeper_left_when_both_were_killed_goes_with_the_next_run_anywhere() {
+    alone("what_run_and_keeper_left_when_both_were_killed_goes_with_the_next_run_anywhere", || {
+        let workspace = directory();
+        let agent = Agent::start(workspace.path());
+        eventually("the place of .vscode is held", || workspace.path().join(".vscode").is_dir());
+        let (keeper, _) = agent.0.keeper_and_init();
+        // Stopped first, so that it cannot do its work between the two.
+        common::stockade::kill(keeper, libc::SIGSTOP);
+        common::stockade::kill(agent.0.pid(), libc::SIGKILL);
+        common::stockade::kill(keeper, libc::SIGKILL);
+        drop(agent);
+        let ledgers = || {
+            let found = fs::read_dir("/run/stockade").map(|entries| entries.flatten().count());
+            found.unwrap_or_default()
+        };
+        assert!(ledgers() > 0, "nothing was left, so nothing is shown");
+
+        // Not in that workspace.
+        let status = output(&mut run(&["--", "true"])).status;
+        assert!(status.success());
+
+        assert_eq!(fs::read_dir(workspace.path()).expect("dir").count(), 0);
+        assert_eq!(ledgers(), 0);
+    });
+}

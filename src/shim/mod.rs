@@ -109,6 +109,7 @@ pub fn run(ground: &Ground<'_>) -> Result<Outcome, ShimError> {
             .watch(&range)
             .map_err(ShimError::Keeper)
             .and_then(|()| run_watched(ground, streams, &signals, &range, &keeper));
+        placeholders::settle_abandoned();
         range.release();
         result
     });

@@ -140,6 +140,19 @@ fn protected(mounts: &[Mount]) -> impl Iterator<Item = (&Bind, &Path, &Path, Opt
     })
 }
 
+/// Settles what runs left behind whose keeper was killed, too: no later run may ever come to their workspace.
+pub fn settle_abandoned() {
+    let Ok(entries) = ids::directory().and_then(std::fs::read_dir) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().as_bytes().starts_with(LEDGER_NAME.as_bytes()) {
+            settle(&entry.path()); // one that is in use is locked, and stays
+        }
+    }
+}
+
+/// How the names of ledgers begin.
+const LEDGER_NAME: &str = "held-";
+
 struct Ledger {
     root: PathBuf,
     path: PathBuf,
@@ -149,7 +162,7 @@ struct Ledger {
 impl Ledger {
     fn path_for(root: &Path) -> io::Result<PathBuf> {
         let found = fstat(open_root(root)?)?;
-        Ok(ids::directory()?.join(format!("held-{:x}-{}", found.st_dev, found.st_ino)))
+        Ok(ids::directory()?.join(format!("{LEDGER_NAME}{:x}-{}", found.st_dev, found.st_ino)))
     }
 
     /// Joined, and locked for changes.
