@@ -16,7 +16,7 @@ const DOCUMENTED: &[(&str, &str)] = &[
 const GRANTED: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("offline", &["loader_exec"]),
-    ("shell", &["loader_exec", "git_init", "git_file"]),
+    ("shell", &["git_init", "git_file"]),
     ("claude", &["loader_exec"]),
     ("codex", &["loader_exec"]),
     ("gemini", &["loader_exec"]),

@@ -41,8 +41,18 @@ inside() {
     local root
     mount --make-rprivate /
     mount -t proc proc /proc
+    # A checkout below /tmp or /run stays where it is.
+    local checkout
+    checkout=$(cd "$(dirname "$0")/../.." && pwd -P)
+    case $checkout in /tmp/* | /run/*) mount --rbind "$checkout" /mnt ;; esac
     mount -t tmpfs -o mode=0755 run /run
     mount -t tmpfs -o mode=1777 tmp /tmp
+    case $checkout in
+    /tmp/* | /run/*)
+        mkdir -p "$checkout"
+        mount --move /mnt "$checkout"
+        ;;
+    esac
     for root in $(hierarchies); do
         # In a group below the one that this machine takes for the root: v2 has no processes beside groups with
         # controllers.

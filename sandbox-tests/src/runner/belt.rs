@@ -11,6 +11,8 @@
 //! hold (clocks, sysctls, cgroups, disks) no attempt changes: they are opened, or called with arguments that fail.
 
 use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -103,12 +105,7 @@ fn verify() {
 fn build() -> Result<(), String> {
     let directory = env::current_dir().map_err(|error| error.to_string())?;
     let program = env::current_exe().map_err(|error| error.to_string())?;
-    if program.starts_with(STAGE) || program.starts_with("/run") {
-        return Err(format!(
-            "{} would be hidden: build below another directory than /tmp and /run",
-            program.display()
-        ));
-    }
+    let kept = covered_but_needed(&program)?;
     let disks = mount_points();
     mount("tmpfs", STAGE, "tmpfs", 0, "mode=1777")?;
     let root = format!("{STAGE}/root");
@@ -137,10 +134,31 @@ fn build() -> Result<(), String> {
     for place in ["run", "srv"] {
         mount("tmpfs", &format!("{root}/{place}"), "tmpfs", 0, "mode=755")?;
     }
+    for (place, directory) in kept {
+        let target = format!("{root}{}", place.display());
+        fs::create_dir_all(&target).map_err(|error| format!("{target}: {error}"))?;
+        bind_read_only(&format!("{root}/proc/self/fd/{}", directory.as_raw_fd()), &target)?;
+    }
     enter(&root)?;
     env::set_current_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     call(libc::SYS_sethostname, &[c"belt".as_ptr() as usize, 4]).map_err(describe)?;
     loopback()
+}
+
+/// The checkout and what was built from it, where they lie below a directory that the belt has its own of. Held open,
+/// for soon no path leads there.
+fn covered_but_needed(program: &Path) -> Result<Vec<(PathBuf, File)>, String> {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let built = program.ancestors().nth(2); // target/debug of target/debug/deps/program
+    let mut kept: Vec<(PathBuf, File)> = Vec::new();
+    for place in [checkout, built].into_iter().flatten() {
+        let covered = [STAGE, "/run", "/srv"].iter().any(|own| place.starts_with(own));
+        if covered && !kept.iter().any(|(above, _)| place.starts_with(above)) {
+            let directory = File::open(place).map_err(|error| format!("{}: {error}", place.display()))?;
+            kept.push((place.to_path_buf(), directory));
+        }
+    }
+    Ok(kept)
 }
 
 /// Disks mounted below the root, which the overlay does not show.
