@@ -43,8 +43,10 @@ impl Survey {
     /// Looks at each path. What cannot be looked at counts as missing.
     pub fn look(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let mut survey = Self::default();
+        // Most lie in the same few directories.
+        let mut directories = BTreeMap::new();
         for path in paths {
-            if let Some(found) = look(&path) {
+            if let Some(found) = look(&path, &mut directories) {
                 survey.found.insert(path, found);
             }
         }
@@ -62,7 +64,7 @@ impl Survey {
     }
 }
 
-fn look(path: &Path) -> Option<Found> {
+fn look(path: &Path, directories: &mut BTreeMap<PathBuf, Option<PathBuf>>) -> Option<Found> {
     let found = fs::symlink_metadata(path).ok()?;
     if is_placeholder(&found) {
         return None;
@@ -75,7 +77,10 @@ fn look(path: &Path) -> Option<Found> {
         Kind::File
     };
     let canonical = match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => fs::canonicalize(parent).ok()?.join(name),
+        (Some(parent), Some(name)) => {
+            let known = directories.entry(parent.to_path_buf());
+            known.or_insert_with(|| fs::canonicalize(parent).ok()).as_ref()?.join(name)
+        }
         _ => PathBuf::from("/"),
     };
     Some(Found { kind, canonical, uid: found.uid(), gid: found.gid() })

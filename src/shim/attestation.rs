@@ -123,7 +123,7 @@ pub enum AttestationError {
 
 impl Attestation {
     /// Reads back what pid 1 of the sandbox is, and refuses it if a wall is missing. `detailed` adds the lists that
-    /// only a report shows: mounts and resource limits.
+    /// only a report shows: mounts, resource limits and the cgroup's files.
     pub fn read(
         pid: u32,
         agent: &AgentId,
