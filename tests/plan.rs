@@ -150,7 +150,6 @@ rox /home/ann/project/.idea fence, missing Directory
 rox /home/ann/project/.mcp.json fence, missing File
 rox /home/ann/project/.pre-commit-config.yaml fence, missing File
 rox /home/ann/project/.vscode fence
-rox /home/ann/project/lefthook.yml fence, missing File
 link /lib to usr/lib
 empty /run
 ro /sys/devices/system/cpu
@@ -382,6 +381,7 @@ fn allowed(plan: &Plan) -> BTreeSet<u32> {
 
 fn wide() -> Policy {
     let mut policy = shipped("shell");
+    policy.filesystem.tmp_exec = true;
     policy.syscalls.allow = ["ptrace", "bpf", "mknod", "io_uring_setup", "keyctl"].map(str::to_owned).into();
     policy.filesystem.read_write =
         ["/home/ann/.cargo/bin", "/srv/cache"].map(|p| p.parse::<HostPath>().expect("a path")).into();
@@ -408,8 +408,8 @@ proptest! {
         narrow.syscalls.allow = some(&wide.syscalls.allow, masks[2]);
         narrow.environment.pass = some(&wide.environment.pass, masks[3]);
         narrow.limits.memory = format!("{memory}MiB").parse::<Bytes>().expect("a size").min(wide.limits.memory);
-        narrow.filesystem.home_exec = exec[0];
-        narrow.filesystem.tmp_exec = exec[1];
+        narrow.filesystem.home_exec = exec[0] && wide.filesystem.home_exec;
+        narrow.filesystem.tmp_exec = exec[1] && wide.filesystem.tmp_exec;
         narrow.network.loopback = loopback;
         if denied {
             narrow.syscalls.deny.insert("socket".into());
