@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, setpgid};
@@ -30,6 +31,9 @@ const DONE: u8 = b'.';
 const SOCKET: i32 = 0;
 const OWNER: i32 = 1;
 const FIRST_FREE: i32 = 2;
+
+/// How long a process takes to end after its parent, at the most.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The running keeper.
 pub struct Keeper {
@@ -100,9 +104,19 @@ fn keep(socket: &OwnedFd, owner: &OwnedFd) {
     // A layout is descriptors, and the caller's were closed above: this process opens its own.
     let _ = Layout::detect().and_then(|layout| cgroup::kill_and_remove(&layout, &ids::agent(index)));
     for ledger in told.ledgers.iter().rev() {
-        placeholders::settle(ledger);
+        settle(ledger);
     }
     ids::remove_if_unused(&lock.into());
+}
+
+/// The owner may have been killed while a child of its own held a user namespace for it (`idmap`): that child has copies
+/// of the ledgers' locks, belongs to no cgroup, and ends a moment after its parent. Another run's lock stays; the last
+/// to leave settles.
+fn settle(ledger: &Path) {
+    let deadline = Instant::now() + MOMENT;
+    while !placeholders::settle(ledger) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// All that is said until the end of the socket; `None` if everything was cleaned up.

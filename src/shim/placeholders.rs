@@ -120,11 +120,12 @@ impl Placeholders {
     }
 }
 
-/// Does for a killed run what [`Placeholders::remove`] would have done.
-pub fn settle(ledger: &Path) {
+/// Does for a killed run what [`Placeholders::remove`] would have done; says whether nothing of it is left.
+pub fn settle(ledger: &Path) -> bool {
     if let Ok(file) = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(ledger) {
         Ledger { root: PathBuf::new(), path: ledger.into(), file }.close();
     }
+    !ledger.exists()
 }
 
 /// The mounts of what is protected, each with its workspace, its path there, and what stands in for it if it is missing.
