@@ -234,10 +234,14 @@ fn a_home_that_cannot_execute_is_refused_where_the_policy_needs_it() {
         fs::write(&policy, "extends = 'shell'\ndescription = 'x'\n[filesystem]\nhome-exec = true\n")
             .expect("written");
         let setup = format!(
-            "mount -t tmpfs -o noexec,mode=0700 t /tmp; \"$STOCKADE\" run --policy {}",
+            "mkdir /tmp/home; mount -t tmpfs -o noexec,mode=0700 t /tmp/home; \"$STOCKADE\" run --policy {}",
             text(&policy)
         );
-        assert_refused(&script(&format!("{setup} --home /tmp -- true")), REFUSED, &["/tmp", "noexec"]);
+        assert_refused(
+            &script(&format!("{setup} --home /tmp/home -- true")),
+            REFUSED,
+            &["/tmp/home", "noexec"],
+        );
     });
 }
 
