@@ -11,13 +11,6 @@ pub fn close_from(first: RawFd) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0u32) }).map(drop)
 }
 
-/// Makes every descriptor from `first` on close itself on exec (close_range(2) with CLOSE_RANGE_CLOEXEC, Linux 5.11).
-pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: only a flag of each descriptor is set.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
-        .map(drop)
-}
-
 /// Makes `number` a copy of `fd`, replacing what was there; it survives exec.
 pub fn place(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
     if fd.as_raw_fd() == number {

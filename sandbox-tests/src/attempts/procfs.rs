@@ -175,7 +175,7 @@ fn shown(path: &Path) -> Verdict {
     match opened.and_then(|mut file| std::io::Read::read(&mut file, &mut byte)) {
         Ok(length) => Verdict::when(length > 0, format!("{length} bytes were read")),
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
-            Verdict::through("readable, empty for now")
+            Verdict::through("readable, though it holds nothing")
         }
         Err(error) => failed("read", &error),
     }
