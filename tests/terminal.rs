@@ -87,7 +87,8 @@ fn ctrl_z_stops_the_agent_as_a_job_of_the_callers_shell() {
 
 #[test]
 fn ctrl_z_without_a_shell_to_continue_the_agent_lets_it_go_on() {
-    let nap = "trap 'echo con\"\"tinued' CONT; echo sle\"\"eps; while :; do sleep 0.05; done";
+    // It forks nothing: a stop that meets dash between vfork and exec leaves it waiting for a stopped child, anywhere.
+    let nap = "trap 'echo con\"\"tinued' CONT; echo sle\"\"eps; read -r line";
     let mut argv: Vec<&str> = RUN.split(' ').collect();
     argv.extend(["sh", "-c", nap]);
     let mut session = Session::start(&argv, 100, 30);
