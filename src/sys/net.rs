@@ -1,4 +1,4 @@
-//! Network interfaces by ioctl: two calls, where a netlink conversation would take four.
+//! Network interfaces by ioctl, where a netlink conversation would take more calls; packet sockets and their filters.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -14,4 +14,45 @@ pub fn bring_loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which outlives the call.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into()).map(drop)
+}
+
+/// Lets only packets through that `program` (classic BPF: code, jt, jf, k) returns a length for, and lets nobody change it
+/// (SO_ATTACH_FILTER and SO_LOCK_FILTER of socket(7)).
+pub fn attach_filter(socket: BorrowedFd<'_>, program: &[(u16, u8, u8, u32)]) -> io::Result<()> {
+    let mut code: Vec<libc::sock_filter> =
+        program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let len = u16::try_from(code.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let program = libc::sock_fprog { len, filter: code.as_mut_ptr() };
+    // SAFETY: `program` points to `len` instructions that live until the call returns; the kernel copies them.
+    unsafe { set_option(socket, libc::SO_ATTACH_FILTER, &program) }?;
+    // SAFETY: the option is an int.
+    unsafe { set_option(socket, libc::SO_LOCK_FILTER, &1_i32) }
+}
+
+/// # Safety
+/// `T` is what socket(7) says this option of SOL_SOCKET takes.
+unsafe fn set_option<T>(socket: BorrowedFd<'_>, option: libc::c_int, value: &T) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<T>()).expect("options are small");
+    // SAFETY: the kernel reads `length` bytes of a value that outlives the call, and of what the caller says it points to.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            std::ptr::from_ref(value).cast(),
+            length,
+        )
+    };
+    check(set.into()).map(drop)
+}
+
+/// Lets a packet socket see every packet of its network namespace (packet(7)).
+pub fn watch_all_packets(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: an all-zero sockaddr_ll is a valid value of this plain C struct.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes of the address, which outlives the call.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }.into()).map(drop)
 }

@@ -1,0 +1,95 @@
+//! Two routes by netlink: every address there is, of IPv4 and of IPv6, is this host's own (AnyIP).
+
+use std::fs;
+use std::io;
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+
+/// rtnetlink(7), netlink(7): what `ip route add local 0.0.0.0/0 dev lo` sends.
+const NLMSG_ERROR: u16 = 2;
+const RTM_NEWROUTE: u16 = 24;
+const NLM_F_REQUEST: u16 = 0x01;
+const NLM_F_ACK: u16 = 0x04;
+const NLM_F_CREATE: u16 = 0x400;
+const NLM_F_EXCL: u16 = 0x200;
+const RT_TABLE_LOCAL: u8 = 255;
+const RTPROT_STATIC: u8 = 4;
+const RT_SCOPE_HOST: u8 = 254;
+const RTN_LOCAL: u8 = 2;
+const RTA_OIF: u16 = 4;
+/// In every namespace `lo` is the first interface.
+const LOOPBACK: u32 = 1;
+
+const HEADER: usize = 16;
+
+/// Adds both. An IPv6 that this host has switched off needs none: nothing can be sent by it.
+pub fn own_every_address() -> io::Result<()> {
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let add = |family: AddressFamily| {
+        send(&socket, &request(family), SendFlags::empty())?;
+        let mut answer = [0; 4096];
+        let (length, _) = recv(&socket, &mut answer, RecvFlags::empty())?;
+        acknowledged(&answer[..length])
+    };
+    add(AddressFamily::INET)?;
+    match add(AddressFamily::INET6) {
+        Err(_) if is_without_ipv6() => Ok(()),
+        added => added,
+    }
+}
+
+fn request(family: AddressFamily) -> Vec<u8> {
+    let family = u8::try_from(family.as_raw()).expect("both are small numbers");
+    let mut route = vec![family, 0, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL];
+    route.extend(0_u32.to_ne_bytes());
+    route.extend(8_u16.to_ne_bytes());
+    route.extend(RTA_OIF.to_ne_bytes());
+    route.extend(LOOPBACK.to_ne_bytes());
+    let length = u32::try_from(HEADER + route.len()).expect("a short message");
+    let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    let mut message = length.to_ne_bytes().to_vec();
+    message.extend(RTM_NEWROUTE.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend([0; 8]); // sequence number and port: one question at a time, and the kernel knows who asks
+    message.extend(route);
+    message
+}
+
+/// An answer is an error message; 0 in it stands for success.
+fn acknowledged(answer: &[u8]) -> io::Result<()> {
+    let kind = answer.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
+    let code = answer.get(HEADER..HEADER + 4).and_then(|code| code.try_into().ok()).map(i32::from_ne_bytes);
+    match (kind, code) {
+        (Some(NLMSG_ERROR), Some(0)) => Ok(()),
+        (Some(NLMSG_ERROR), Some(code)) => Err(io::Error::from_raw_os_error(-code)),
+        _ => Err(io::Error::other("the kernel did not answer a request for a route")),
+    }
+}
+
+/// By a boot option, or by a sysctl that new namespaces start with.
+fn is_without_ipv6() -> bool {
+    fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6").map_or(true, |off| off.trim() == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_none_is_an_error() {
+        assert!(acknowledged(&[]).is_err());
+        assert!(acknowledged(&[0; 20]).is_err());
+        let mut answer = [0_u8; 36];
+        answer[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
+        assert!(acknowledged(&answer).is_ok());
+        answer[16..20].copy_from_slice(&(-libc::EPERM).to_ne_bytes());
+        assert_eq!(acknowledged(&answer).map_err(|error| error.raw_os_error()), Err(Some(libc::EPERM)));
+    }
+
+    #[test]
+    fn a_request_says_how_long_it_is() {
+        let request = request(AddressFamily::INET6);
+        assert_eq!(request.len(), 36);
+        assert_eq!(request[..4], 36_u32.to_ne_bytes());
+    }
+}

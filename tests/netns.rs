@@ -1,0 +1,149 @@
+//! The sandbox's network namespace by itself: every address leads to a listener, and what leads to none is refused and seen.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use stockade::netns;
+
+const INSIDE: &str = "STOCKADE_TEST_NETWORK";
+
+/// Runs `body`, the body of the test named `test`, in a network namespace of its own: this program is started again
+/// there for the one test.
+fn in_a_namespace(test: &str, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        netns::enable_loopback().expect("lo is up");
+        return body();
+    }
+    let this = std::env::current_exe().expect("the test program");
+    let mut command = Command::new("unshare");
+    command.arg("--net").arg(this).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let output = command.stdin(Stdio::null()).output().expect("unshare(1) from util-linux starts");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let passed = output.status.success() && told.contains("1 passed");
+    assert!(passed, "{}\n{told}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
+struct Doors {
+    datagrams: UdpSocket,
+    monitor: OwnedFd,
+    listener: TcpListener,
+}
+
+fn doors(port: u16) -> Doors {
+    netns::own_every_address().expect("routes");
+    let mut doors = netns::open_doors(&[port]).expect("doors").into_iter();
+    let mut next = || doors.next().expect("as many as were asked for");
+    Doors { datagrams: next().into(), monitor: next(), listener: next().into() }
+}
+
+impl Doors {
+    /// What was seen to be refused, as the first word of each packet's protocol and its port.
+    fn seen(&self) -> Vec<(u8, u16)> {
+        let mut seen = Vec::new();
+        let mut packet = [0; 256];
+        while let Ok((length, _)) =
+            rustix::net::recv(&self.monitor, &mut packet, rustix::net::RecvFlags::DONTWAIT)
+        {
+            assert!((28..=128).contains(&length), "{length} bytes");
+            let (protocol, header) = match packet[0] >> 4 {
+                4 => (packet[9], usize::from(packet[0] & 15) * 4),
+                6 => (packet[6], 40),
+                other => panic!("IP version {other}"),
+            };
+            seen.push((protocol, u16::from_be_bytes([packet[header + 2], packet[header + 3]])));
+        }
+        seen
+    }
+}
+
+fn refused(to: &str) {
+    let error = TcpStream::connect(to).expect_err(to);
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}: {error}");
+}
+
+#[test]
+fn without_routes_nothing_is_reached() {
+    in_a_namespace("without_routes_nothing_is_reached", || {
+        let error = TcpStream::connect("203.0.113.9:443").expect_err("no route");
+        assert_eq!(error.kind(), ErrorKind::NetworkUnreachable, "{error}");
+    });
+}
+
+#[test]
+fn a_connection_to_any_address_arrives_with_the_address_that_was_wanted() {
+    in_a_namespace("a_connection_to_any_address_arrives_with_the_address_that_was_wanted", || {
+        let doors = doors(443);
+        for wanted in ["203.0.113.9:443", "10.0.0.1:443", "8.8.8.8:443", "127.0.0.1:443"] {
+            let made = TcpStream::connect(wanted).expect(wanted);
+            let (accepted, _) = doors.listener.accept().expect("accepted");
+            assert_eq!(accepted.local_addr().expect("its address").to_string(), wanted);
+            drop(made);
+        }
+        let _mapped = TcpStream::connect("[::ffff:192.0.2.7]:443").expect("as IPv4");
+        let (accepted, _) = doors.listener.accept().expect("accepted");
+        assert_eq!(accepted.local_addr().expect("its address").to_string(), "192.0.2.7:443");
+        assert_eq!(doors.seen(), [], "what a listener answers is not refused");
+    });
+}
+
+#[test]
+fn what_nobody_listens_on_is_refused_at_once_and_seen() {
+    in_a_namespace("what_nobody_listens_on_is_refused_at_once_and_seen", || {
+        let doors = doors(443);
+        for to in ["203.0.113.9:80", "203.0.113.9:8443", "[2001:db8::1]:443", "[fd00:ec2::254]:80"] {
+            refused(to);
+        }
+        assert_eq!(doors.seen(), [(6, 80), (6, 8443), (6, 443), (6, 80)]);
+        for (from, to) in [("0.0.0.0:0", "192.0.2.1:123"), ("[::]:0", "[2001:db8::1]:53")] {
+            let socket = UdpSocket::bind(from).expect("a socket");
+            socket.connect(to).expect("no packet yet");
+            socket.send(b"time?").expect("sent");
+            let error = socket.recv(&mut [0; 8]).expect_err("nobody answers");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}: {error}");
+        }
+        assert_eq!(doors.seen(), [(17, 123), (17, 53)]);
+    });
+}
+
+#[test]
+fn the_sandbox_s_own_loopback_is_its_own_affair() {
+    in_a_namespace("the_sandbox_s_own_loopback_is_its_own_affair", || {
+        let doors = doors(443);
+        ["127.0.0.1:3000", "127.1.2.3:3000", "[::1]:3000"].into_iter().for_each(refused);
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        TcpStream::connect(server.local_addr().expect("its address")).expect("its own server");
+        assert_eq!(doors.seen(), []);
+    });
+}
+
+#[test]
+fn a_question_for_a_name_arrives_whichever_server_it_was_for() {
+    in_a_namespace("a_question_for_a_name_arrives_whichever_server_it_was_for", || {
+        let doors = doors(443);
+        for server in ["127.0.0.1:53", "9.9.9.9:53"] {
+            let server: SocketAddr = server.parse().expect("an address");
+            let client = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            client.connect(server).expect("no packet yet");
+            client.send(b"name?").expect("sent");
+            let mut question = [0; 8];
+            let (length, asker) = doors.datagrams.recv_from(&mut question).expect("it arrives");
+            doors.datagrams.send_to(&question[..length], asker).expect("answered");
+            // The client takes an answer from the server that it asked, and from nobody else.
+            assert_eq!(client.recv(&mut [0; 8]).expect("the answer"), 5, "{server}");
+        }
+        assert_eq!(doors.seen(), []);
+    });
+}
+
+#[test]
+fn an_unconnected_socket_leads_to_a_server_of_the_namespace_that_it_was_made_in() {
+    in_a_namespace("an_unconnected_socket_leads_to_a_server_of_the_namespace_that_it_was_made_in", || {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let socket = netns::unconnected().expect("a socket");
+        let address = server.local_addr().expect("its address");
+        rustix::net::connect(&socket, &address).expect("connected");
+        server.accept().expect("accepted");
+    });
+}
