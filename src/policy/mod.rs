@@ -5,8 +5,13 @@
 //! ```
 //! The types here are the *effective* policy: every value is present, and every `Default` is the strictest.
 
+pub mod cidr;
+pub mod destination;
+#[cfg(test)]
+mod destination_tests;
 pub mod document;
 pub mod error;
+pub mod hostname;
 pub mod load;
 #[cfg(test)]
 mod load_tests;
@@ -28,7 +33,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::id::PolicyName;
+pub use cidr::Cidr;
+pub use destination::{Destination, HostPattern, Sni};
 pub use error::{Fault, PolicyError};
+pub use hostname::Hostname;
 pub use load::{Library, Reference};
 pub use path::{HostPath, WorkspacePath};
 pub use request::Request;

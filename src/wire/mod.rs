@@ -13,6 +13,8 @@
 //! ```
 //! The peer is trusted until it is confined; after that its messages are still parsed as if it were hostile.
 
+pub mod egress;
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

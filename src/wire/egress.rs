@@ -1,0 +1,413 @@
+//! What the shim tells `stockade-egress` and what it hears from it.
+//!
+//! ```text
+//!  shim                                     stockade-egress
+//!   │ ── fd 4: Config (sealed), fd 5…: sockets ▶ │  before it runs
+//!   │ ◀─ Ready ───────────────────────────────── │  it has confined itself, and accepts
+//!   │ ── Secret{name, value} ──────────────────▶ │  before the first request and whenever it changes
+//!   │ ◀─ Named{name, address} ─────────────────── │  what a synthetic address stands for, for the next gateway
+//!   │ ◀─ Connection(record) ───────────────────── │  one has ended, or was refused
+//!   │ ── Finish ───────────────────────────────▶ │
+//!   │ ◀─ Connection(record) … Done ────────────── │  what was open is accounted for, then it exits with 0
+//!   │ ◀─ Failed{what} ──────────────────────────── │  instead of Ready, or at any time; then it exits
+//! ```
+//! One JSON document per packet of the SOCK_SEQPACKET pair. The gateway reads what hosts on the network send, so the shim
+//! parses its messages as if it were hostile.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Longest message.
+pub const LONGEST: usize = 64 * 1024;
+/// Longest configuration: it is a file, not a packet.
+pub const LONGEST_CONFIG: u64 = 1 << 20;
+/// Longest text in a [`Record`]; what is longer is cut.
+pub const LONGEST_TEXT: usize = 300;
+
+/// The control socket's descriptor.
+pub const CONTROL: i32 = 3;
+/// The configuration's descriptor: a sealed memfd.
+pub const CONFIG: i32 = 4;
+/// The descriptor of `Config::sockets[0]`; the others follow in order.
+pub const SOCKETS: i32 = 5;
+
+/// Everything that a gateway works by. It never changes while the gateway runs; secrets are not in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Config {
+    /// Whom it works for: synthetic addresses differ between sandboxes.
+    pub sandbox: String,
+    /// What each descriptor from [`SOCKETS`] on is.
+    pub sockets: Vec<Socket>,
+    /// Destinations, each in the form that `policy::Destination` shows: `api.example.org:443`, `a.org:22 sni=any`.
+    pub allow: Vec<String>,
+    /// Names whose addresses the site has decided.
+    pub resolve: BTreeMap<String, Vec<IpAddr>>,
+    /// Names that are served by the gateway itself, with a secret that the sandbox does not have.
+    pub inject: Vec<Inject>,
+    /// The certificates that upstreams of `inject` are checked against; none: the host's usual bundle.
+    pub ca_bundle: Option<PathBuf>,
+    /// What an earlier gateway of this sandbox has said with [`FromEgress::Named`].
+    pub named: BTreeMap<Ipv4Addr, String>,
+    /// Most connections at one time; 0: [`Config::CONNECTIONS`].
+    pub connections: u32,
+}
+
+impl Config {
+    /// Most connections at one time, where the configuration does not say.
+    pub const CONNECTIONS: u32 = 4096;
+}
+
+/// A socket that the shim hands over. Those of the sandbox were made in its network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Socket {
+    /// TCP, listening inside on every address.
+    Listener {
+        /// Its port.
+        port: u16,
+    },
+    /// UDP, bound inside to port 53 of every address.
+    DnsUdp,
+    /// TCP, listening inside on port 53 of every address.
+    DnsTcp,
+    /// TCP, listening inside on 127.0.0.1: the list of what was refused.
+    Denials,
+    /// AF_PACKET, SOCK_DGRAM, inside: sees attempts that no socket takes.
+    Monitor,
+    /// TCP, listening on the host's loopback interface: a connection is carried to a port inside.
+    Published {
+        /// The port inside, on 127.0.0.1.
+        inside: u16,
+    },
+    /// SOCK_SEQPACKET to a process inside that connects on request; see [`DialRequest`].
+    Dialer,
+}
+
+/// `[[network.inject]]`, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Inject {
+    /// The name inside, served as plain HTTP on port 80.
+    pub name: String,
+    /// `https://host[:port]`
+    pub upstream: String,
+    /// The header that the secret goes into.
+    pub header: String,
+    /// Allowed methods; none: every method.
+    pub methods: Vec<String>,
+    /// Allowed beginnings of the path; none: every path.
+    pub paths: Vec<String>,
+}
+
+/// A text that no log shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// From the shim to the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ToEgress {
+    /// The value for the inject rule of this name. The new value holds from the next request on.
+    Secret {
+        /// [`Inject::name`]
+        name: String,
+        /// The whole value of the header.
+        value: Secret,
+    },
+    /// Account for what is open, say `Done`, exit.
+    Finish,
+}
+
+/// From the gateway to the shim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FromEgress {
+    /// It is confined, and accepts.
+    Ready,
+    /// A synthetic address now stands for this name; only for names that no rule names exactly.
+    Named {
+        /// As the agent asked for it.
+        name: String,
+        /// In 198.18.0.0/15.
+        address: Ipv4Addr,
+    },
+    /// A connection has ended, or an attempt was refused.
+    Connection(Record),
+    /// Everything that was open has been accounted for.
+    Done,
+    /// It cannot go on.
+    Failed {
+        /// One line, for people.
+        what: String,
+    },
+}
+
+/// One connection, or several attempts of one kind that were refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Record {
+    /// What the agent used.
+    pub protocol: Protocol,
+    /// The name, where there was one.
+    pub name: Option<String>,
+    /// The real address that was connected to; where none was, the one that the agent wanted, if that is a real one.
+    pub address: Option<IpAddr>,
+    /// The port that the agent wanted; 0 where there are none.
+    pub port: u16,
+    /// From the agent to the outside, in bytes.
+    pub sent: u64,
+    /// From the outside to the agent, in bytes.
+    pub received: u64,
+    /// From accept to end, in milliseconds.
+    pub duration: u64,
+    /// How many attempts this record is about: refusals that repeat are counted, not listed.
+    pub count: u32,
+    /// Whether it was let through.
+    pub verdict: Verdict,
+}
+
+/// What an agent tried to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Dns,
+    Http,
+    /// From the host to a published port.
+    Published,
+}
+
+/// Whether it was let through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Verdict {
+    /// By this rule.
+    Allowed {
+        /// As the policy shows it.
+        rule: String,
+        /// What ended it before its time, if something did: `cannot connect: …`.
+        trouble: Option<String>,
+    },
+    /// For this reason.
+    Refused {
+        /// The kind of reason, for programs.
+        reason: Reason,
+        /// The reason in one line, for people and models.
+        detail: String,
+        /// The policy's line that would have allowed it; none: no policy can.
+        remedy: Option<String>,
+    },
+}
+
+/// Why the gateway refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// No rule covers the name.
+    Name,
+    /// A rule covers the name or address, but not with this port.
+    Port,
+    /// No rule covers the address.
+    Address,
+    /// The name leads to an address of a range that only a rule of its own opens.
+    GuardedAddress,
+    /// The TLS hello names another host, or none.
+    Sni,
+    /// TLS was due, and something else came.
+    NotTls,
+    /// UDP other than DNS.
+    Udp,
+    /// IPv6, which sandboxes do not have.
+    Ipv6,
+    /// More connections than one sandbox may have.
+    TooMany,
+    /// The HTTP request is not one that the inject rule allows.
+    Request,
+}
+
+/// What cannot be sent or is no message.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// Longer than [`LONGEST`].
+    #[error("a message of {0} bytes is longer than {LONGEST}")]
+    TooLong(usize),
+    /// Not such a document.
+    #[error("not a message: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// Sent to the dialer: the port on 127.0.0.1 to connect to, big endian. Answered, in order, with [`DialAnswer`].
+pub type DialRequest = [u8; 2];
+/// From the dialer: an errno, little endian; 0, and the connected socket comes with it (SCM_RIGHTS).
+pub type DialAnswer = [u8; 4];
+
+impl ToEgress {
+    /// As one packet.
+    pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
+        encode(self)
+    }
+    /// From one packet.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        decode(bytes)
+    }
+}
+
+impl FromEgress {
+    /// As one packet.
+    pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
+        encode(self)
+    }
+    /// From one packet. Texts that are longer than [`LONGEST_TEXT`], or hold what a terminal would obey, are cut and cleaned.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let mut message: Self = decode(bytes)?;
+        message.clean();
+        Ok(message)
+    }
+
+    fn clean(&mut self) {
+        match self {
+            Self::Ready | Self::Done => {}
+            Self::Named { name, .. } => clean(name),
+            Self::Failed { what } => clean(what),
+            Self::Connection(record) => {
+                record.name.iter_mut().for_each(clean);
+                match &mut record.verdict {
+                    Verdict::Allowed { rule, trouble } => {
+                        clean(rule);
+                        trouble.iter_mut().for_each(clean);
+                    }
+                    Verdict::Refused { detail, remedy, .. } => {
+                        clean(detail);
+                        remedy.iter_mut().for_each(clean);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn clean(text: &mut String) {
+    if text.len() > LONGEST_TEXT || text.chars().any(char::is_control) {
+        *text = text.chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect();
+    }
+}
+
+fn encode(message: &impl Serialize) -> Result<Vec<u8>, MessageError> {
+    let bytes = serde_json::to_vec(message)?;
+    if bytes.len() > LONGEST { Err(MessageError::TooLong(bytes.len())) } else { Ok(bytes) }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageError> {
+    if bytes.len() > LONGEST {
+        return Err(MessageError::TooLong(bytes.len()));
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(detail: &str) -> Record {
+        Record {
+            protocol: Protocol::Tcp,
+            name: Some("api.example.org".into()),
+            address: None,
+            port: 443,
+            sent: 1,
+            received: 2,
+            duration: 3,
+            count: 1,
+            verdict: Verdict::Refused { reason: Reason::Sni, detail: detail.into(), remedy: None },
+        }
+    }
+
+    #[test]
+    fn every_message_survives_the_wire() {
+        let named = FromEgress::Named { name: "a.org".into(), address: Ipv4Addr::new(198, 18, 0, 1) };
+        let failed = FromEgress::Failed { what: "no CA bundle".into() };
+        let connection = FromEgress::Connection(record("another name"));
+        for message in [FromEgress::Ready, named, connection, FromEgress::Done, failed] {
+            let bytes = message.encode().expect("encoded");
+            assert_eq!(FromEgress::decode(&bytes).expect("decoded"), message);
+        }
+        let secret = ToEgress::Secret { name: "raven.internal".into(), value: Secret("s3cret".into()) };
+        assert!(!format!("{secret:?}").contains("s3cret"));
+        for message in [secret, ToEgress::Finish] {
+            let bytes = message.encode().expect("encoded");
+            assert_eq!(ToEgress::decode(&bytes).expect("decoded"), message);
+        }
+    }
+
+    #[test]
+    fn what_a_gateway_says_cannot_flood_or_steer_a_terminal() {
+        let bytes = FromEgress::Connection(record(&format!("\u{1b}[2J{}", "x".repeat(5000)))).encode();
+        let decoded = FromEgress::decode(&bytes.expect("encoded")).expect("decoded");
+        let FromEgress::Connection(Record { verdict: Verdict::Refused { detail, .. }, .. }) = decoded else {
+            panic!("another message: {decoded:?}");
+        };
+        assert_eq!(detail.len(), LONGEST_TEXT);
+        assert!(!detail.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_message_longer_than_a_packet_is_refused_on_both_sides() {
+        let long = ToEgress::Secret { name: "a".into(), value: Secret("x".repeat(LONGEST)) };
+        assert!(matches!(long.encode(), Err(MessageError::TooLong(_))));
+        assert!(matches!(FromEgress::decode(&vec![b' '; LONGEST + 1]), Err(MessageError::TooLong(_))));
+    }
+
+    #[test]
+    fn a_configuration_survives_and_an_unknown_key_does_not() {
+        let config = Config {
+            sandbox: "run-1".into(),
+            sockets: vec![
+                Socket::DnsUdp,
+                Socket::DnsTcp,
+                Socket::Listener { port: 443 },
+                Socket::Denials,
+                Socket::Monitor,
+                Socket::Published { inside: 3000 },
+                Socket::Dialer,
+            ],
+            allow: vec!["api.example.org:443".into()],
+            resolve: BTreeMap::from([("api.example.org".into(), vec![IpAddr::from([127, 0, 0, 1])])]),
+            inject: vec![Inject {
+                name: "raven.internal".into(),
+                upstream: "https://api.example.org".into(),
+                header: "x-api-key".into(),
+                methods: vec!["GET".into()],
+                paths: vec!["/v1/".into()],
+            }],
+            ca_bundle: Some("/etc/ssl/certs/ca-certificates.crt".into()),
+            named: BTreeMap::from([(Ipv4Addr::new(198, 18, 0, 1), "a.example.org".into())]),
+            connections: 16,
+        };
+        let json = serde_json::to_string(&config).expect("JSON");
+        assert_eq!(serde_json::from_str::<Config>(&json).expect("a configuration"), config);
+        assert!(serde_json::from_str::<Config>(r#"{"alow": []}"#).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (ToEgress::decode(&bytes), FromEgress::decode(&bytes));
+        }
+    }
+}
