@@ -424,7 +424,8 @@ proptest! {
         prop_assert!(writable(&narrow).is_subset(&writable(&wide)));
         prop_assert!(allowed(&narrow).is_subset(&allowed(&wide)));
         prop_assert!(narrow.limits.memory <= wide.limits.memory);
-        prop_assert!(!wide.landlock.deny_tcp || narrow.landlock.deny_tcp);
+        prop_assert!(!wide.landlock.deny_bind || narrow.landlock.deny_bind);
+        prop_assert!(!wide.landlock.deny_connect || narrow.landlock.deny_connect);
         let names = |plan: &Plan| plan.command.environment.keys().cloned().collect::<BTreeSet<_>>();
         prop_assert!(names(&narrow).is_subset(&names(&wide)));
     }

@@ -83,6 +83,7 @@ impl Question {
             home: self.home.clone().map_or(Home::Ephemeral, Home::Directory),
             environment: Vec::new(),
             policy_file: None,
+            published: Vec::new(),
             widened: Vec::new(),
         };
         let request = request::resolve(words, policy)?;

@@ -102,6 +102,8 @@ fn fail(error: &PolicyError, json: bool) -> u8 {
         | PolicyError::TooLarge { .. }
         | PolicyError::Invalid(_)
         | PolicyError::Undecided { .. }
+        | PolicyError::TooManyPorts { .. }
+        | PolicyError::TwoWays { .. }
         | PolicyError::Contradiction { .. } => FAILURE,
     }
 }
@@ -241,8 +243,14 @@ const WALLS: [Wall; 8] = [
         ],
     },
     Wall {
-        says: "Network: a network of its own, with no way out.",
-        keys: &[("network.loopback", "its own processes reach each other over TCP")],
+        says: "Network: one of its own; no way out of it but to these destinations, through the gateway.",
+        keys: &[
+            ("network.loopback", "its own processes reach each other over TCP"),
+            ("network.allow", "may be reached"),
+            ("network.inject", "reached over the gateway, which adds a secret"),
+            ("network.resolve", "not looked up, but decided"),
+            ("network.ca-bundle", "certificates that the gateway believes"),
+        ],
     },
     Wall {
         says: "Limits: the cgroup's, and where it has no say, rlimits.",

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::host::{command, identity, survey};
 use crate::plan::request::{Caller, GitRepository, Place, Request};
 use crate::plan::{Owner, view};
-use crate::policy::Policy;
+use crate::policy::{Policy, Published};
 
 /// Words that make no sense on this host.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,8 @@ pub struct Words {
     pub environment: Vec<(String, String)>,
     /// `--policy`, where it is a file.
     pub policy_file: Option<PathBuf>,
+    /// `--publish`
+    pub published: Vec<Published>,
     /// What of it widens the policy.
     pub widened: Vec<String>,
 }
@@ -93,6 +95,7 @@ pub fn resolve(words: Words, policy: &Policy) -> Result<Request, RequestError> {
         installation: Vec::new(),
         environment: words.environment.into_iter().map(|(name, value)| (name, value.into())).collect(),
         caller,
+        published: words.published,
         widened: words.widened,
     };
     if policy.filesystem.expose_command {

@@ -14,7 +14,9 @@ use crate::host::survey::Survey;
 use crate::id::InvalidName;
 use crate::plan::request::Request;
 use crate::plan::{self, Given, Mount, Plan, PlanError};
-use crate::policy::{self, Bytes, Cpus, Library, Policy, PolicyError, Reference, Shortfall};
+use crate::policy::{
+    self, Bytes, Cpus, Destination, Library, Policy, PolicyError, Published, Reference, Shortfall,
+};
 use crate::shim::disks::{DiskError, Disks};
 use crate::shim::{self, Ground, Outcome, ShimError};
 
@@ -51,6 +53,12 @@ pub struct Arguments {
     /// Processes and threads
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     processes: Option<u32>,
+    /// Host it may reach as well: a name, *.NAME, or a range of addresses; port 443 if it names none
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = policy::request::destination)]
+    allow: Vec<Destination>,
+    /// Port of this host's loopback that leads to one inside, like 127.0.0.1:8080:3000
+    #[arg(long, value_name = "ADDRESS:P:Q", value_parser = str::parse::<Published>)]
+    publish: Vec<Published>,
     /// Variable for the agent
     #[arg(long = "env", value_name = "K=V", value_parser = request::variable)]
     environment: Vec<(String, String)>,
@@ -101,9 +109,15 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
     let host = Host::probe();
     let reference = arguments.policy.parse::<Reference>()?;
     let policy = Library::system().load(&reference)?;
-    let limits =
-        policy::Request { memory: arguments.memory, cpus: arguments.cpus, processes: arguments.processes };
-    let (policy, excess) = limits.on(&policy);
+    let published = arguments.publish.clone();
+    let asked = policy::Request {
+        memory: arguments.memory,
+        cpus: arguments.cpus,
+        processes: arguments.processes,
+        allow: arguments.allow,
+        publish: arguments.publish,
+    };
+    let (policy, excess) = asked.on(&policy);
     // Root owns the policies, so root may go beyond one; the report says so.
     let widened = excess.iter().flat_map(|excess| excess.iter()).map(ToString::to_string).collect();
     let words = Words {
@@ -112,6 +126,7 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
         home: arguments.home,
         environment: arguments.environment,
         policy_file: reference.file().map(Path::to_path_buf),
+        published,
         widened,
     };
     let request = request::resolve(words, &policy)?;

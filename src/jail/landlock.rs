@@ -24,13 +24,13 @@ pub fn restrict(plan: &Landlock) -> Result<(), Fault> {
     if plan.filesystem {
         ruleset = ruleset.handle_access(AccessFs::from_all(abi)).on_ruleset("filesystem rights")?;
     }
-    if plan.deny_tcp && abi >= ABI::V4 {
-        ruleset =
-            ruleset.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp).on_ruleset("TCP rights")?;
+    let tcp = denied_tcp(plan);
+    if !tcp.is_empty() && abi >= ABI::V4 {
+        ruleset = ruleset.handle_access(tcp).on_ruleset("TCP rights")?;
     }
     if abi >= ABI::V6 {
         ruleset = ruleset.scope(Scope::AbstractUnixSocket | Scope::Signal).on_ruleset("scopes")?;
-    } else if !(plan.filesystem || plan.deny_tcp && abi >= ABI::V4) {
+    } else if !(plan.filesystem || !tcp.is_empty() && abi >= ABI::V4) {
         return Ok(()); // nothing that this ABI knows is asked for
     }
     let mut created = ruleset.create().on_ruleset("ruleset")?;
@@ -48,6 +48,13 @@ pub fn restrict(plan: &Landlock) -> Result<(), Fault> {
         return Err(io::Error::other(format!("Landlock is {:?}", status.ruleset))).on("restrict_self");
     }
     if plan.filesystem { check_canary() } else { Ok(()) }
+}
+
+fn denied_tcp(plan: &Landlock) -> BitFlags<AccessNet> {
+    let mut denied = BitFlags::empty();
+    denied.set(AccessNet::BindTcp, plan.deny_bind);
+    denied.set(AccessNet::ConnectTcp, plan.deny_connect);
+    denied
 }
 
 fn rule(path: &Path, rights: Rights, abi: ABI) -> Result<PathBeneath<PathFd>, Fault> {

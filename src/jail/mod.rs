@@ -10,6 +10,7 @@ mod init;
 mod landlock;
 mod limits;
 mod mounts;
+mod network;
 mod proc;
 pub mod step;
 mod terminal;
@@ -22,8 +23,8 @@ use std::os::fd::{AsFd, OwnedFd};
 pub use rustix::termios::Winsize as WindowSize;
 
 use crate::plan::Plan;
+use crate::sys;
 use crate::wire::{self, FromInit, ToInit};
-use crate::{netns, sys};
 use step::{At, JailError, Step};
 
 /// Where one of the agent's standard streams leads.
@@ -91,7 +92,7 @@ fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
     capabilities::become_root_inside().at(Step::Ids)?;
     rustix::process::setsid().at(Step::Session)?;
     rustix::system::sethostname(plan.hostname.as_bytes()).at(Step::Hostname)?;
-    netns::enable_loopback().at(Step::Network)?;
+    network::prepare(plan.network.as_ref(), &socket).at(Step::Network)?;
 
     let proc = proc::make().at(Step::Proc)?;
     let root = mounts::make_root().at(Step::Root)?;

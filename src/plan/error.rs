@@ -89,6 +89,14 @@ pub enum PlanError {
         /// Which.
         path: PathBuf,
     },
+    /// More ports than a gateway can be given.
+    #[error("{ports} different ports are named: the sandbox can listen on {most}")]
+    TooManyPorts {
+        /// How many.
+        ports: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// The system-call rules cannot be compiled.
     #[error(transparent)]
     Filter(#[from] super::seccomp::FilterError),
@@ -105,7 +113,9 @@ impl PlanError {
             | Self::NoWorkspace { .. }
             | Self::HomeNoexec { .. }
             | Self::ProtectedSymlink { .. } => true,
-            Self::NoCommand { .. } | Self::Missing { .. } | Self::Filter(_) => false,
+            Self::NoCommand { .. } | Self::Missing { .. } | Self::TooManyPorts { .. } | Self::Filter(_) => {
+                false
+            }
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{Mount, User};
 
-/// One `Mount::File` for each.
-pub fn files(user: &User, hostname: &str) -> Vec<Mount> {
+/// One `Mount::File` for each. `gateway`: somebody answers questions for names.
+pub fn files(user: &User, hostname: &str, gateway: bool) -> Vec<Mount> {
     let User { name, uid, home } = user;
     let home = home.display();
     let file = |target: &str, content: String| Mount::File { target: target.into(), content };
@@ -19,7 +19,12 @@ pub fn files(user: &User, hostname: &str) -> Vec<Mount> {
         file("/etc/hostname", format!("{hostname}\n")),
         file("/etc/hosts", format!("127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost\n")),
         file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\nservices: files\n".into()),
-        // Nobody answers on it: a name that is not in /etc/hosts fails at once instead of timing out.
-        file("/etc/resolv.conf", "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n".into()),
+        file("/etc/resolv.conf", format!("nameserver 127.0.0.1\noptions {}\n", lookup(gateway))),
     ]
+}
+
+/// With a gateway, a question may have to wait for a new one where the old one has died. Without one nobody answers: a
+/// name that is not in /etc/hosts fails at once instead of timing out.
+fn lookup(gateway: bool) -> &'static str {
+    if gateway { "attempts:3 timeout:2" } else { "attempts:1 timeout:1" }
 }

@@ -34,7 +34,8 @@ pub fn explain(right: &str, path: Option<&str>) -> Explanation {
             says("mounts may not be changed", Some("[syscalls] nested-namespaces = true".to_owned()))
         }
         "net.bind_tcp" | "net.connect_tcp" => {
-            says("the policy allows no TCP, not even inside", Some("[network] loopback = true".to_owned()))
+            let inside = "the policy allows no TCP between the sandbox's own processes";
+            says(inside, Some("[network] loopback = true".to_owned()))
         }
         "scope.signal" => says("signals stay inside the sandbox", None),
         "scope.abstract_unix_socket" => says("abstract sockets stay inside the sandbox", None),

@@ -10,6 +10,7 @@ mod error;
 mod etc;
 mod git;
 pub mod landlock;
+pub mod network;
 pub mod outlook;
 pub mod precious;
 pub mod proc;
@@ -28,6 +29,7 @@ use crate::id::PolicyName;
 pub use crate::policy::Capability;
 use crate::policy::{Bytes, Limits, Shortfall};
 pub use error::PlanError;
+pub use network::Network;
 pub use request::Request;
 pub use resolve::{CANARY, Given, resolve};
 
@@ -57,6 +59,8 @@ pub struct Plan {
     pub landlock: Landlock,
     /// The allow-list, compiled.
     pub seccomp: Seccomp,
+    /// Its ways out and in, through a gateway; none: there is neither.
+    pub network: Option<Network>,
     /// Whether the agent may make namespaces and mounts of its own.
     pub nested_namespaces: bool,
     /// What is started.
@@ -235,8 +239,10 @@ pub struct Landlock {
     pub filesystem: bool,
     /// What may be done below which path inside.
     pub rules: Vec<(PathBuf, Rights)>,
-    /// Whether TCP bind and connect are refused altogether.
-    pub deny_tcp: bool,
+    /// Whether listening on TCP is refused altogether.
+    pub deny_bind: bool,
+    /// Whether connecting by TCP is refused altogether: where there is a gateway, it decides.
+    pub deny_connect: bool,
     /// Whether the kernel's audit tells what is refused; if not, why.
     pub audit: Result<(), String>,
 }

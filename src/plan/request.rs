@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::Owner;
 use crate::host::identity::Identity;
+use crate::policy::Published;
 
 /// The caller's words, already checked for form; every path is canonical.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +28,8 @@ pub struct Request {
     pub environment: BTreeMap<String, OsString>,
     /// Who asks.
     pub caller: Caller,
+    /// Ways in.
+    pub published: Vec<Published>,
     /// Where the request widened its policy.
     pub widened: Vec<String>,
 }

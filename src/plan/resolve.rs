@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::request::{GitRepository, Request};
 use super::{
-    Command, Landlock, Mount, Plan, PlanError, Rights, Rlimit, User, environment, etc, git, seccomp, view,
+    Command, Landlock, Mount, Plan, PlanError, Rights, Rlimit, User, environment, etc, git, network, seccomp,
+    view,
 };
 use crate::host::survey::Survey;
 use crate::host::{Host, Wanted};
@@ -47,11 +48,12 @@ pub fn resolve(given: &Given<'_>, request: &Request) -> Result<Plan, PlanError> 
     }
     let directory = view::directory(request, &user);
     let environment = environment::resolve(policy, given.survey, request, &user, &mounts);
+    let network = network::resolve(policy, &request.published)?;
     Ok(Plan {
         policy: policy.name.clone(),
         policy_hash: policy::hash(policy),
         widened: request.widened.clone(),
-        landlock: landlock(given, &mounts, &user),
+        landlock: landlock(given, &mounts, &user, network.is_some()),
         seccomp: seccomp::filter(&policy.syscalls, given.host.seccomp.notify)?,
         hostname,
         user,
@@ -59,6 +61,7 @@ pub fn resolve(given: &Given<'_>, request: &Request) -> Result<Plan, PlanError> 
         limits: policy.limits,
         rlimits: rlimits(policy),
         capabilities: policy.capabilities.keep.clone(),
+        network,
         nested_namespaces: policy.syscalls.nested_namespaces,
         command: Command { argv, environment, directory },
         terminal: policy.terminal.allocate,
@@ -70,7 +73,8 @@ pub fn resolve(given: &Given<'_>, request: &Request) -> Result<Plan, PlanError> 
 pub fn scenery(given: &Given<'_>, request: &Request) -> Result<(User, Vec<Mount>), PlanError> {
     let user = User { name: "agent".into(), uid: UID, home: PathBuf::from("/home/agent") };
     let mut mounts = view::mounts(given, request, &user)?;
-    mounts.extend(etc::files(&user, HOSTNAME));
+    let gateway = network::resolve(given.policy, &request.published)?.is_some();
+    mounts.extend(etc::files(&user, HOSTNAME, gateway));
     mounts.extend(git::files(request.caller.identity.as_ref(), &mounts));
     mounts.push(Mount::File { target: CANARY.into(), content: "Landlock keeps this file closed.\n".into() });
     Ok((user, mounts))
@@ -93,7 +97,7 @@ fn tolerated(given: &Given<'_>) -> Result<BTreeSet<Shortfall>, PlanError> {
 }
 
 /// Each mount's own rights; below `/` nothing but the names of directories.
-fn landlock(given: &Given<'_>, mounts: &[Mount], user: &User) -> Landlock {
+fn landlock(given: &Given<'_>, mounts: &[Mount], user: &User, gateway: bool) -> Landlock {
     let mut rules: Vec<(PathBuf, Rights)> = vec![
         ("/".into(), Rights::List),
         ("/dev".into(), Rights::Devices),
@@ -121,7 +125,8 @@ fn landlock(given: &Given<'_>, mounts: &[Mount], user: &User) -> Landlock {
         abi: given.host.landlock_abi,
         filesystem: !given.policy.syscalls.nested_namespaces && given.host.landlock_abi > 0,
         rules,
-        deny_tcp: !given.policy.network.loopback,
+        deny_bind: !given.policy.network.loopback,
+        deny_connect: !given.policy.network.loopback && !gateway,
         audit: given.host.audit.clone(),
     }
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::value::{Argument, Count, SyscallName, VariableName, VariablePattern};
-use super::{Access, Bytes, Capability, Cpus, HostPath, Io, Shortfall, WorkspacePath};
+use super::inject::{HostFile, Inject, InjectName};
+use super::value::{Addresses, Argument, Count, SyscallName, VariableName, VariablePattern};
+use super::{Access, Bytes, Capability, Cpus, Destination, HostPath, Hostname, Io, Shortfall, WorkspacePath};
 use crate::id::PolicyName;
 
 /// One policy file.
@@ -73,6 +74,10 @@ pub struct Filesystem {
 #[allow(missing_docs)]
 pub struct Network {
     pub loopback: Option<bool>,
+    pub allow: BTreeSet<Destination>,
+    pub ca_bundle: Option<HostFile>,
+    pub resolve: BTreeMap<Hostname, Addresses>,
+    pub inject: Vec<Inject>,
 }
 
 /// `[limits]`
@@ -138,6 +143,7 @@ pub struct Tolerate {
 #[allow(missing_docs)]
 pub struct Remove {
     pub filesystem: RemoveFilesystem,
+    pub network: RemoveNetwork,
     pub limits: Vec<Spanned<OptionalLimit>>,
     pub syscalls: RemoveSyscalls,
     pub capabilities: RemoveCapabilities,
@@ -155,6 +161,17 @@ pub struct RemoveFilesystem {
     pub read_write: Vec<Spanned<HostPath>>,
     pub protected: Vec<Spanned<WorkspacePath>>,
     pub protected_if_present: Vec<Spanned<WorkspacePath>>,
+}
+
+/// `[remove.network]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct RemoveNetwork {
+    pub allow: Vec<Spanned<Destination>>,
+    pub resolve: Vec<Spanned<Hostname>>,
+    /// By their names.
+    pub inject: Vec<Spanned<InjectName>>,
 }
 
 /// The limits that need not be there.

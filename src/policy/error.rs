@@ -57,6 +57,28 @@ pub enum PolicyError {
         /// `limits.memory`
         key: &'static str,
     },
+    /// More ports than a gateway can be given.
+    #[error(
+        "policy {name} names {ports} different ports under network.allow: at most {most} can be listened on"
+    )]
+    TooManyPorts {
+        /// The policy that was asked for.
+        name: PolicyName,
+        /// How many.
+        ports: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A name has a secret put in, and is reached without one.
+    #[error(
+        "policy {name} serves {host} through network.inject, and allows port 80 of it as well: take it out of one"
+    )]
+    TwoWays {
+        /// The policy that was asked for.
+        name: PolicyName,
+        /// Which.
+        host: super::inject::InjectName,
+    },
     /// One path is named as read-only and as writable.
     #[error(
         "policy {name} names {path} both as read-write and as read-only or system: take it out of one with [remove.filesystem]"

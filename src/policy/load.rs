@@ -16,6 +16,7 @@ use super::Policy;
 use super::document::Document;
 use super::error::{self, Fault, PolicyError};
 use super::merge::NothingToRemove;
+use super::network::MOST_PORTS;
 use super::trust::{self, OpenError};
 use crate::id::{InvalidName, PolicyName};
 
@@ -297,12 +298,20 @@ fn apply(chain: Vec<Link>, mut after_each: impl FnMut(&Source, &Policy)) -> Resu
 }
 
 /// Refuses a policy under which nothing could start because a size or limit is still zero, and one that says two
-/// things about one path.
+/// things about one path or name.
 fn decided(policy: Policy) -> Result<Policy, PolicyError> {
     let Policy { filesystem, limits, .. } = &policy;
     let mut readable = filesystem.system.union(&filesystem.read_only);
     if let Some(path) = readable.find(|path| filesystem.read_write.contains(path)) {
         return Err(PolicyError::Contradiction { path: path.clone(), name: policy.name });
+    }
+    let network = &policy.network;
+    let ports = network.ports().len();
+    if ports > MOST_PORTS {
+        return Err(PolicyError::TooManyPorts { name: policy.name, ports, most: MOST_PORTS });
+    }
+    if let Some(inject) = network.inject.iter().find(|inject| network.is_served_twice(inject)) {
+        return Err(PolicyError::TwoWays { host: inject.name.clone(), name: policy.name });
     }
     let values = [
         ("limits.memory", limits.memory.get()),

@@ -7,8 +7,9 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::document::{Document, OptionalLimit};
+use super::inject::InjectName;
 use super::value::{Argument, VariableName};
-use super::{Filesystem, Limits, Policy};
+use super::{Filesystem, Limits, Network, Policy};
 use crate::id::PolicyName;
 
 /// An entry under `[remove]` that the parent does not have: a typing error, or a parent that has changed.
@@ -51,7 +52,7 @@ impl Policy {
             self.agent.command = command.into_iter().map(|argument| argument.0).collect();
         }
         add_filesystem(&mut self.filesystem, document.filesystem);
-        replace(&mut self.network.loopback, document.network.loopback);
+        add_network(&mut self.network, document.network);
         add_limits(&mut self.limits, document.limits);
         self.syscalls.allow.extend(document.syscalls.allow.into_iter().map(|name| name.0));
         self.syscalls.deny.extend(document.syscalls.deny.into_iter().map(|name| name.0));
@@ -76,6 +77,10 @@ impl Policy {
         take(&mut files.read_write, &gone.read_write, "filesystem.read-write")?;
         take(&mut files.protected, &gone.protected, "filesystem.protected")?;
         take(&mut files.protected_if_present, &gone.protected_if_present, "filesystem.protected-if-present")?;
+        let (network, gone) = (&mut self.network, &remove.network);
+        take(&mut network.allow, &gone.allow, "network.allow")?;
+        take_keys(&mut network.resolve, &gone.resolve, "network.resolve", |name| name)?;
+        gone.inject.iter().try_for_each(|name| take_inject(network, name))?;
         for limit in &remove.limits {
             take_limit(&mut self.limits, limit)?;
         }
@@ -85,8 +90,10 @@ impl Policy {
         take(&mut self.capabilities.keep, &remove.capabilities.keep, "capabilities.keep")?;
         let patterns = spanned(&remove.environment.pass, |pattern| pattern.0.clone());
         take(&mut self.environment.pass, &patterns, "environment.pass")?;
-        take_keys(&mut self.environment.set, &remove.environment.set, "environment.set")?;
-        take_keys(&mut self.environment.paths, &remove.environment.paths, "environment.paths")?;
+        take_keys(&mut self.environment.set, &remove.environment.set, "environment.set", |name| &name.0)?;
+        take_keys(&mut self.environment.paths, &remove.environment.paths, "environment.paths", |name| {
+            &name.0
+        })?;
         take(&mut self.tolerate.shortfalls, &remove.tolerate.shortfalls, "tolerate.shortfalls")
     }
 }
@@ -105,6 +112,14 @@ fn add_filesystem(to: &mut Filesystem, from: super::document::Filesystem) {
     replace(&mut to.tmp_size, from.tmp_size);
     replace(&mut to.tmp_exec, from.tmp_exec);
     replace(&mut to.shm_size, from.shm_size);
+}
+
+fn add_network(to: &mut Network, from: super::document::Network) {
+    replace(&mut to.loopback, from.loopback);
+    to.allow.extend(from.allow);
+    to.ca_bundle = from.ca_bundle.or(to.ca_bundle.take());
+    to.resolve.extend(from.resolve.into_iter().map(|(name, addresses)| (name, addresses.0)));
+    from.inject.into_iter().for_each(|inject| to.put_inject(inject));
 }
 
 fn add_limits(to: &mut Limits, from: super::document::Limits) {
@@ -145,19 +160,35 @@ fn take<T: Ord + Display>(
     Ok(())
 }
 
-fn take_keys<V>(
-    map: &mut BTreeMap<String, V>,
-    entries: &[Spanned<VariableName>],
+fn take_keys<T, K: Ord + Display, V>(
+    map: &mut BTreeMap<K, V>,
+    entries: &[Spanned<T>],
     key: &'static str,
+    name: fn(&T) -> &K,
 ) -> Result<(), NothingToRemove> {
     for entry in entries {
-        let name = &entry.get_ref().0;
+        let name = name(entry.get_ref());
         if map.remove(name).is_none() {
-            let present = map.keys().cloned().collect();
-            return Err(NothingToRemove { span: entry.span(), key, entry: name.clone(), present });
+            let present = map.keys().map(K::to_string).collect();
+            return Err(NothingToRemove { span: entry.span(), key, entry: name.to_string(), present });
         }
     }
     Ok(())
+}
+
+fn take_inject(network: &mut Network, name: &Spanned<InjectName>) -> Result<(), NothingToRemove> {
+    let before = network.inject.len();
+    network.inject.retain(|inject| inject.name != *name.get_ref());
+    if network.inject.len() < before {
+        return Ok(());
+    }
+    let present = network.inject.iter().map(|inject| inject.name.to_string()).collect();
+    Err(NothingToRemove {
+        span: name.span(),
+        key: "network.inject",
+        entry: name.get_ref().to_string(),
+        present,
+    })
 }
 
 fn take_limit(limits: &mut Limits, limit: &Spanned<OptionalLimit>) -> Result<(), NothingToRemove> {

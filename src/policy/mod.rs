@@ -12,12 +12,15 @@ mod destination_tests;
 pub mod document;
 pub mod error;
 pub mod hostname;
+pub mod inject;
 pub mod load;
 #[cfg(test)]
 mod load_tests;
 pub mod merge;
+pub mod network;
 pub mod origin;
 pub mod path;
+pub mod publish;
 pub mod request;
 pub mod shortfall;
 pub mod size;
@@ -37,8 +40,11 @@ pub use cidr::Cidr;
 pub use destination::{Destination, HostPattern, Sni};
 pub use error::{Fault, PolicyError};
 pub use hostname::Hostname;
+pub use inject::Inject;
 pub use load::{Library, Reference};
+pub use network::Network;
 pub use path::{HostPath, WorkspacePath};
+pub use publish::Published;
 pub use request::Request;
 pub use shortfall::Shortfall;
 pub use size::{Bytes, Cpus};
@@ -124,14 +130,6 @@ pub struct Filesystem {
     pub tmp_exec: bool,
     /// Size of `/dev/shm`.
     pub shm_size: Bytes,
-}
-
-/// `[network]`: nothing leaves the sandbox; its own loopback is a matter of policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Network {
-    /// Whether the sandbox's processes may reach each other over TCP on their own loopback.
-    pub loopback: bool,
 }
 
 /// `[limits]`: enforced by the cgroup, and by rlimits where a cgroup has no say.

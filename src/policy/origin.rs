@@ -56,9 +56,21 @@ fn flatten(key: &str, value: &toml::Value, into: &mut BTreeMap<(String, String),
         toml::Value::Table(table) => {
             table.iter().for_each(|(name, value)| flatten(&format!("{key}.{name}"), value, into))
         }
+        // An entry with a name of its own is told apart by it.
+        toml::Value::Array(list)
+            if list.iter().all(|entry| entry.get("name").is_some()) && !list.is_empty() =>
+        {
+            for entry in list {
+                let name = entry["name"].as_str().unwrap_or_default();
+                flatten(&format!("{key}.{name}"), entry, into);
+            }
+        }
         // A command is one value: its arguments belong to their program.
         toml::Value::Array(list) if key != "agent.command" => {
-            list.iter().for_each(|entry| flatten(key, entry, into));
+            list.iter().for_each(|entry| match entry {
+                toml::Value::Table(_) => drop(into.insert((key.to_owned(), entry.to_string()), ())),
+                entry => flatten(key, entry, into),
+            });
         }
         value => {
             into.insert((key.to_owned(), value.to_string()), ());

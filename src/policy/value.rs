@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
+use std::net::IpAddr;
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -102,6 +103,33 @@ impl<'de> Deserialize<'de> for Argument {
                 Ok(Self(text.into()))
             }
         })
+    }
+}
+
+/// The addresses of a name in `[network.resolve]`: at least one, each once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses(pub Vec<IpAddr>);
+
+impl<'de> Deserialize<'de> for Addresses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Address(IpAddr);
+        impl<'de> Deserialize<'de> for Address {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                from_text(deserializer, |text| {
+                    text.parse()
+                        .map(Self)
+                        .map_err(|_| format!("{text:?} is not an address, like \"10.2.0.9\""))
+                })
+            }
+        }
+        let mut addresses: Vec<IpAddr> =
+            Vec::<Address>::deserialize(deserializer)?.into_iter().map(|a| a.0).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if addresses.is_empty() {
+            return Err(D::Error::custom("no address: leave the name out to have it looked up"));
+        }
+        Ok(Self(addresses))
     }
 }
 

@@ -4,10 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
+use std::net::IpAddr;
 use std::path::Path;
 
+use super::inject::HostFile;
 use super::{
-    Access, Environment, Filesystem, HostPath, Io, Limits, Network, Policy, Syscalls, Terminal, WorkspacePath,
+    Access, Destination, Environment, Filesystem, HostPath, Hostname, Io, Limits, Network, Policy, Syscalls,
+    Terminal, WorkspacePath,
 };
 
 /// Everything in which a policy goes beyond its ceiling.
@@ -29,6 +32,17 @@ impl Excess {
     /// Each value beyond the ceiling; at least one.
     pub fn iter(&self) -> impl Iterator<Item = &Exceeded> {
         self.0.iter()
+    }
+
+    /// The same, and what no policy has at all.
+    pub fn with(
+        excess: Option<Self>,
+        key: &'static str,
+        wanted: impl Iterator<Item = String>,
+    ) -> Option<Self> {
+        let mut all = excess.map(|excess| excess.0).unwrap_or_default();
+        all.extend(wanted.map(|wanted| Exceeded { key, wanted, allowed: "none".into() }));
+        (!all.is_empty()).then_some(Self(all))
     }
 }
 
@@ -60,7 +74,7 @@ impl Policy {
             description: _,
             agent: _,
             filesystem,
-            network: Network { loopback },
+            network,
             limits,
             syscalls,
             capabilities,
@@ -70,7 +84,7 @@ impl Policy {
         } = self;
         let mut found = Findings(Vec::new());
         found.filesystem(filesystem, &ceiling.filesystem);
-        found.at_most("network.loopback", loopback, &ceiling.network.loopback);
+        found.network(network, &ceiling.network);
         found.limits(limits, &ceiling.limits);
         found.syscalls(syscalls, &ceiling.syscalls);
         found.subset("capabilities.keep", &capabilities.keep, &ceiling.capabilities.keep);
@@ -181,6 +195,31 @@ impl Findings {
         }
     }
 
+    fn network(&mut self, wanted: &Network, ceiling: &Network) {
+        let Network { loopback, allow, ca_bundle, resolve, inject } = wanted;
+        self.at_most("network.loopback", loopback, &ceiling.loopback);
+        let parents: Vec<Destination> = ceiling.allow.iter().cloned().collect();
+        for destination in allow.iter().filter(|destination| !destination.is_within(&parents)) {
+            self.add("network.allow", destination, list(&ceiling.allow));
+        }
+        for one in inject.iter().filter(|one| !ceiling.inject.iter().any(|wider| one.is_within(wider))) {
+            self.add("network.inject", one, list(&ceiling.inject.iter().collect()));
+        }
+        // Where a name leads is the site's decision: neither another address nor the public one in its place.
+        let names: BTreeSet<&Hostname> = resolve.keys().chain(ceiling.resolve.keys()).collect();
+        for name in names {
+            let (here, there) = (resolve.get(name), ceiling.resolve.get(name));
+            if here != there && (here.is_some() || wanted.knows_name(name)) {
+                self.add("network.resolve", resolution(name, here), resolution(name, there));
+            }
+        }
+        if *ca_bundle != ceiling.ca_bundle && !inject.is_empty() {
+            let bundle =
+                |bundle: &Option<HostFile>| bundle.as_ref().map_or("the host's".into(), HostFile::to_string);
+            self.add("network.ca-bundle", bundle(ca_bundle), bundle(&ceiling.ca_bundle));
+        }
+    }
+
     fn limits(&mut self, wanted: &Limits, ceiling: &Limits) {
         let Limits { memory, cpus, processes, open_files, file_size, io } = wanted;
         self.at_most("limits.memory", memory, &ceiling.memory);
@@ -250,6 +289,11 @@ fn matches_all_of(wider: &str, narrower: &str) -> bool {
         Some(beginning) => narrower.starts_with(beginning),
         None => wider == narrower,
     }
+}
+
+fn resolution(name: &Hostname, addresses: Option<&Vec<IpAddr>>) -> String {
+    let addresses = addresses.map(|all| all.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(","));
+    format!("{name}={}", addresses.unwrap_or_else(|| "as looked up".into()))
 }
 
 fn access_name(access: Access) -> &'static str {

@@ -148,6 +148,7 @@ proptest! {
             memory: Some(format!("{memory}K").parse().unwrap()),
             cpus: Some(cpus.to_string().parse().unwrap()),
             processes: Some(processes),
+            ..Request::default()
         };
         let (asked, excess) = request.on(&policy);
         let less = asked.limits.memory <= policy.limits.memory

@@ -155,7 +155,7 @@ impl Attestation {
             landlock: Domain {
                 abi: plan.landlock.abi,
                 files: plan.landlock.filesystem,
-                tcp_refused: plan.landlock.deny_tcp && plan.landlock.abi >= 4,
+                tcp_refused: plan.landlock.deny_bind && plan.landlock.deny_connect && plan.landlock.abi >= 4,
                 scoped: plan.landlock.abi >= 6,
             },
             read_only_root: read_only_root(pid)?,

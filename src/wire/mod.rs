@@ -3,6 +3,7 @@
 //! ```text
 //!  shim                                init (pid 1 of the sandbox)
 //!   │ ── Mapped ───────────────────────▶ │  its user namespace has ids
+//!   │ ◀─ Doors + fds ─────────────────── │  sockets of its network namespace, where there is a gateway
 //!   │ ◀─ Terminal + fd ───────────────── │  PTY master
 //!   │ ◀─ Confined [+ fd] ─────────────── │  every wall stands; seccomp listener
 //!   │ ── Go ───────────────────────────▶ │  what the kernel says of it was read and accepted
@@ -27,6 +28,9 @@ use rustix::net::{
 /// Longest message: a tag, two numbers and a line of detail.
 pub const LONGEST: usize = 512;
 
+/// Most descriptors that come with one message; the kernel's own limit is 253 (SCM_MAX_FD).
+pub const MOST_DESCRIPTORS: usize = 128;
+
 /// From the shim to init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToInit {
@@ -43,6 +47,8 @@ pub enum ToInit {
 /// From init to the shim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromInit {
+    /// The sockets of its network namespace come with this message (`netns::open_doors`).
+    Doors,
     /// The PTY master comes with this message.
     Terminal,
     /// Every wall stands. The seccomp listener comes with it, where notification is on.
@@ -96,6 +102,7 @@ impl FromInit {
     fn encode(&self) -> Vec<u8> {
         let plain = |tag: u8, n: i32| [&[tag, 0], n.to_le_bytes().as_slice()].concat();
         match self {
+            Self::Doors => plain(6, 0),
             Self::Terminal => plain(1, 0),
             Self::Confined => plain(2, 0),
             Self::Stopped(signal) => plain(3, *signal),
@@ -112,6 +119,7 @@ impl FromInit {
         let (head, detail) = bytes.split_at_checked(6)?;
         let number = i32::from_le_bytes(head[2..6].try_into().ok()?);
         Some(match (head[0], head[1], number) {
+            (6, 0, 0) if detail.is_empty() => Self::Doors,
             (1, 0, 0) if detail.is_empty() => Self::Terminal,
             (2, 0, 0) if detail.is_empty() => Self::Confined,
             (3, 0, signal @ 1..=64) if detail.is_empty() => Self::Stopped(signal),
@@ -127,6 +135,11 @@ impl FromInit {
     pub fn send(&self, socket: BorrowedFd<'_>, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         send(socket, &self.encode(), fd)
     }
+
+    /// Sends it with several descriptors.
+    pub fn send_with(&self, socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        send_all(socket, &self.encode(), fds)
+    }
 }
 
 /// A connected pair; both ends close on exec.
@@ -136,11 +149,15 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Sends one raw message, with a descriptor where one belongs to it.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    send_all(socket, bytes, fd.as_slice())
+}
+
+/// Sends one raw message with all of these descriptors, in this order.
+pub fn send_all(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(io::Error::other("no room for a descriptor"));
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("no room for the descriptors"));
     }
     loop {
         match rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
@@ -153,8 +170,13 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) ->
 
 /// One raw message and the descriptor that came with it; `None` once the peer is gone.
 pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+    Ok(receive_all(socket)?.map(|(bytes, fds)| (bytes, fds.into_iter().last())))
+}
+
+/// One raw message and the descriptors that came with it; `None` once the peer is gone.
+pub fn receive_all(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; LONGEST];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
         match rustix::net::recvmsg(
@@ -174,13 +196,13 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>
         return Ok(None);
     }
     bytes.truncate(received.bytes);
-    let mut fd = None;
+    let mut all = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = message {
-            fd = fds.last().or(fd);
+            all.extend(fds);
         }
     }
-    Ok(Some((bytes, fd)))
+    Ok(Some((bytes, all)))
 }
 
 /// Waits for the shim's next message. A vanished or talking-nonsense shim is an error: init then ends.
@@ -197,9 +219,14 @@ mod tests {
     #[test]
     fn every_message_survives_the_wire() {
         let failed = FromInit::Failed { step: 7, errno: 13, detail: "mount /usr".into() };
-        for message in
-            [FromInit::Terminal, FromInit::Confined, FromInit::Stopped(20), FromInit::Ended(0x8b), failed]
-        {
+        for message in [
+            FromInit::Doors,
+            FromInit::Terminal,
+            FromInit::Confined,
+            FromInit::Stopped(20),
+            FromInit::Ended(0x8b),
+            failed,
+        ] {
             assert_eq!(FromInit::decode(&message.encode()), Some(message));
         }
         for message in [ToInit::Mapped, ToInit::Go, ToInit::Signal(15), ToInit::Resume] {
@@ -215,6 +242,20 @@ mod tests {
         assert_eq!(FromInit::decode(&bytes), Some(FromInit::Terminal));
         let flags = rustix::io::fcntl_getfd(fd.expect("a descriptor")).expect("its flags");
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn many_descriptors_travel_in_their_order() {
+        let (here, there) = pair().expect("a socket pair");
+        let names: Vec<String> = (0..MOST_DESCRIPTORS).map(|n| format!("stockade-{n}")).collect();
+        let made =
+            |name: &String| rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd");
+        let fds: Vec<OwnedFd> = names.iter().map(made).collect();
+        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        FromInit::Doors.send_with(here.as_fd(), &borrowed).expect("sent");
+        let (_, received) = receive_all(&there).expect("received").expect("not the end");
+        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("its status").st_ino;
+        assert_eq!(received.iter().map(inode).collect::<Vec<_>>(), fds.iter().map(inode).collect::<Vec<_>>());
     }
 
     proptest! {

@@ -1,0 +1,80 @@
+//! What of the network an agent gets: the doors that are made inside, and what the gateway behind them goes by.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::PlanError;
+use crate::policy::network::MOST_PORTS;
+use crate::policy::{Destination, Hostname, Inject, Policy, Published};
+
+/// Names are asked for here, by datagram or connection.
+pub const DNS: u16 = 53;
+
+/// Where the gateway itself can be asked what it refused, and where names with a secret are served.
+pub const HTTP: u16 = 80;
+
+/// An agent's ways out and in. Most plans have none: then there is no gateway either.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    /// The TCP ports that are listened on inside, for every address. What goes to another is refused by the kernel.
+    pub ports: BTreeSet<u16>,
+    /// Where connections may go.
+    pub allow: BTreeSet<Destination>,
+    /// Addresses that the site has decided.
+    pub resolve: BTreeMap<Hostname, Vec<IpAddr>>,
+    /// Names with a secret.
+    pub inject: Vec<Inject>,
+    /// The certificates that their upstreams are checked against; none: the host's usual bundle.
+    pub ca_bundle: Option<PathBuf>,
+    /// Ports of the host's loopback that lead inside.
+    pub published: Vec<Published>,
+}
+
+/// `None` if nothing outside may be reached, nor reach inside.
+pub fn resolve(policy: &Policy, published: &[Published]) -> Result<Option<Network>, PlanError> {
+    let network = &policy.network;
+    if !network.has_destinations() && published.is_empty() {
+        return Ok(None);
+    }
+    let mut ports = network.ports();
+    if ports.len() > MOST_PORTS {
+        return Err(PlanError::TooManyPorts { ports: ports.len(), most: MOST_PORTS });
+    }
+    ports.extend([DNS, HTTP]);
+    Ok(Some(Network {
+        ports,
+        allow: network.allow.clone(),
+        resolve: network.resolve.clone(),
+        inject: network.inject.clone(),
+        ca_bundle: network.ca_bundle.as_ref().map(|file| file.as_path().to_path_buf()),
+        published: published.to_vec(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_destination_there_is_no_gateway() {
+        let mut policy = Policy::nothing("site".parse().expect("a name"));
+        policy.network.loopback = true;
+        assert_eq!(resolve(&policy, &[]).expect("a plan"), None);
+        policy.network.allow =
+            ["*.example.org:443,8443", "10.2.0.0/16:5432"].map(|d| d.parse().expect(d)).into();
+        let network = resolve(&policy, &[]).expect("a plan").expect("a gateway");
+        assert_eq!(network.ports, BTreeSet::from([53, 80, 443, 5432, 8443]));
+    }
+
+    #[test]
+    fn a_published_port_needs_a_gateway_although_nothing_can_be_reached() {
+        let policy = Policy::nothing("site".parse().expect("a name"));
+        let published = ["127.0.0.1:8080:3000".parse().expect("a port")];
+        let network = resolve(&policy, &published).expect("a plan").expect("a gateway");
+        assert_eq!(network.ports, BTreeSet::from([53, 80]));
+    }
+}
