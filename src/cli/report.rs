@@ -13,6 +13,7 @@ use crate::host::planted;
 use crate::shim::Outcome;
 use crate::shim::attestation::Attestation;
 use crate::shim::denials::Denial;
+use crate::shim::egress::Traffic;
 use crate::sys::process::End;
 
 /// As many links as the kernel itself would follow (path_resolution(7)).
@@ -34,6 +35,8 @@ struct Document<'a> {
     exit: Exit,
     usage: &'a Usage,
     denials: &'a [Denial],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<&'a Traffic>,
     landlock_audit: String,
 }
 
@@ -74,6 +77,7 @@ impl Report {
             exit: Exit { code: outcome.end.code(), signal, out_of_memory: outcome.out_of_memory },
             usage: &outcome.usage,
             denials: &outcome.denials,
+            network: outcome.traffic.as_ref(),
             landlock_audit: outcome.landlock_audit.to_string(),
         };
         let mut text = serde_json::to_vec_pretty(&document)?;

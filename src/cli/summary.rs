@@ -1,8 +1,10 @@
 //! What a failed agent was refused, in a few lines: enough to act on, the rest is in the report.
 
+use std::net::IpAddr;
 use std::path::Path;
 
-use crate::shim::denials::{Denial, Refused};
+use crate::policy;
+use crate::shim::denials::{Denial, Reason, Refused};
 
 /// More lines than this would hide what the agent itself said last.
 const MOST: usize = 4;
@@ -32,7 +34,7 @@ fn ports_together(denials: &[Denial]) -> Vec<Denial> {
         let right_of = |refused: &Refused| match refused {
             Refused::Landlock { right, port: Some(_), .. } => Some(right.clone()),
             Refused::Landlock { right, path: None, .. } => Some(right.clone()),
-            Refused::Landlock { .. } | Refused::Seccomp { .. } => None,
+            Refused::Landlock { .. } | Refused::Seccomp { .. } | Refused::Egress { .. } => None,
         };
         let right = right_of(&denial.refused);
         let same = together.iter_mut().find(|seen| right.is_some() && right_of(&seen.refused) == right);
@@ -49,24 +51,52 @@ fn ports_together(denials: &[Denial]) -> Vec<Denial> {
 
 fn line(denial: &Denial) -> String {
     let times = if denial.count > 1 { format!(" ({}x)", denial.count) } else { String::new() };
+    if let Refused::Egress { .. } = denial.refused {
+        return by_gateway(denial, &times);
+    }
     match &denial.remedy {
         Some(remedy) => format!("refused {}{times}; to allow it: {remedy}", denial.refused),
         None => format!("refused {}{times}; no policy can allow it", denial.refused),
     }
 }
 
+/// With the option for this one time as well as the line for good.
+fn by_gateway(denial: &Denial, times: &str) -> String {
+    let Denial { refused, cause, remedy, .. } = denial;
+    let option = destination(refused).map(|destination| format!("--allow {destination}"));
+    let ways: Vec<&str> = option.iter().chain(remedy).map(String::as_str).collect();
+    match ways.is_empty() {
+        false => format!("refused {refused}{times}; to allow it: {}", ways.join(", or ")),
+        true => format!("refused {refused}{times}: {cause}"),
+    }
+}
+
+/// What `--allow` would have to be told; none where that would not help.
+fn destination(refused: &Refused) -> Option<String> {
+    let Refused::Egress { name, address, port, reason, .. } = refused else { return None };
+    let host = match reason {
+        Reason::Name | Reason::Port => name.clone()?,
+        Reason::Address => address.filter(IpAddr::is_ipv4)?.to_string(),
+        _ => return None,
+    };
+    let destination = if *port == 0 { host } else { format!("{host}:{port}") };
+    policy::request::destination(&destination).ok().map(|destination| destination.to_string())
+}
+
 /// What `policy explain` is asked about.
-fn subject(refused: &Refused) -> Option<&str> {
+fn subject(refused: &Refused) -> Option<String> {
     match refused {
-        Refused::Seccomp { call } => (!call.starts_with('#')).then_some(call),
-        Refused::Landlock { right, .. } if right.starts_with("net.") => Some("tcp"),
-        Refused::Landlock { path, .. } => path.as_deref(),
+        Refused::Seccomp { call } => (!call.starts_with('#')).then(|| call.clone()),
+        Refused::Landlock { right, .. } if right.starts_with("net.") => Some("tcp".into()),
+        Refused::Landlock { path, .. } => path.clone(),
+        Refused::Egress { .. } => destination(refused),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shim::denials::Protocol;
 
     fn call(name: &str, count: u64, remedy: Option<&str>) -> Denial {
         Denial {
@@ -94,6 +124,38 @@ mod tests {
                 "refused net.connect_tcp port 443 (3x); to allow it: [network] loopback = true",
                 "refused system call mount; no policy can allow it",
                 "to learn why: stockade policy explain offline tcp",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_refused_destination_comes_with_the_option_that_allows_it() {
+        let egress = |name: Option<&str>, address: Option<&str>, port, reason, remedy: Option<&str>| Denial {
+            refused: Refused::Egress {
+                protocol: Protocol::Tcp,
+                name: name.map(Into::into),
+                address: address.map(|text| text.parse().expect("an address")),
+                port,
+                reason,
+            },
+            ..call("", 2, remedy)
+        };
+        let line = r#"[network] allow = ["evil.example:8443"]"#;
+        let denials = [
+            egress(Some("evil.example"), None, 8443, Reason::Port, Some(line)),
+            egress(Some("b.example"), None, 0, Reason::Name, None),
+            egress(None, Some("192.0.2.1"), 5432, Reason::Address, None),
+            egress(None, Some("2001:db8::1"), 443, Reason::Ipv6, None),
+        ];
+        assert_eq!(
+            summary(&denials, "claude", None),
+            [
+                "refused connection to evil.example:8443 (2x); to allow it: --allow evil.example:8443, or \
+                 [network] allow = [\"evil.example:8443\"]",
+                "refused connection to b.example:0 (2x); to allow it: --allow b.example:443",
+                "refused connection to 192.0.2.1:5432 (2x); to allow it: --allow 192.0.2.1/32:5432",
+                "refused connection to [2001:db8::1]:443 (2x): not on the allow-list",
+                "to learn why: stockade policy explain claude evil.example:8443",
             ]
         );
     }

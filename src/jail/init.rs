@@ -15,14 +15,19 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::step::{At, JailError, On, Step};
-use super::{Stream, capabilities};
+use super::{Stream, capabilities, dialer};
 use crate::plan::{Command, Plan, User};
 use crate::sys;
 use crate::wire::{self, FromInit, ToInit};
 
 /// Starts the agent and stays until it has ended; then this process exits, and the kernel ends all that is left of
 /// the pid namespace (pid_namespaces(7)).
-pub fn run(plan: &Plan, socket: &OwnedFd, streams: [Stream; 3]) -> Result<Infallible, JailError> {
+pub fn run(
+    plan: &Plan,
+    socket: &OwnedFd,
+    dialer: Option<OwnedFd>,
+    streams: [Stream; 3],
+) -> Result<Infallible, JailError> {
     let terminal =
         (0..).zip(streams).find(|(_, s)| *s == Stream::Terminal).map(|(n, _)| sys::fd::standard(n));
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -41,7 +46,7 @@ pub fn run(plan: &Plan, socket: &OwnedFd, streams: [Stream; 3]) -> Result<Infall
     let agent = Pid::from_raw(agent);
     // The agent-to-be changed its uid on memory that it shared with this process (prctl(2), PR_SET_DUMPABLE).
     capabilities::tether().at(Step::Tether)?;
-    attend(agent, &plan.user, terminal, socket, &ended).at(Step::Report)?;
+    attend(agent, &plan.user, terminal, socket, dialer, &ended).at(Step::Report)?;
     sys::process::exit_now(0)
 }
 
@@ -126,15 +131,22 @@ fn attend(
     user: &User,
     terminal: Option<BorrowedFd<'_>>,
     socket: &OwnedFd,
+    mut dialer: Option<OwnedFd>,
     ended: &SignalFd,
 ) -> io::Result<()> {
     loop {
-        let mut fds = [PollFd::new(ended, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(ended, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
+        fds.extend(dialer.iter().map(|dialer| PollFd::new(dialer, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let (child, shim) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+        let dialed = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
+        drop(fds);
+        if dialed {
+            dialer = dialer.filter(dialer::answer);
+        }
         if child {
             while ended.read_signal()?.is_some() {}
             if let Some(status) = reap(agent, socket)? {

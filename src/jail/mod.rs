@@ -6,6 +6,7 @@
 mod capabilities;
 mod cgroup;
 mod descriptors;
+mod dialer;
 mod init;
 mod landlock;
 mod limits;
@@ -42,6 +43,8 @@ pub struct Materials {
     pub socket: OwnedFd,
     /// The doors to its v1 cgroups.
     pub entrances: Vec<OwnedFd>,
+    /// The way to the gateway, if connections from outside are to be made inside; it does not block.
+    pub dialer: Option<OwnedFd>,
     /// For each mount of the plan: the detached tree or the open file, where it comes from the host.
     pub trees: Vec<Option<OwnedFd>>,
     /// A detached, read-only tmpfs with exactly the devices an agent gets.
@@ -82,7 +85,7 @@ fn describe(error: &JailError) -> String {
 
 /// The order is the design: each step needs a right that a later one gives up.
 fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
-    let Materials { socket, entrances, trees, dev, covers, streams, terminal } = materials;
+    let Materials { socket, dialer, entrances, trees, dev, covers, streams, terminal } = materials;
 
     sys::process::rename("stockade-init").at(Step::Ids)?;
     // Before the cgroups: a real-time process cannot enter a v1 cpu group, and would not be limited by a v2 one.
@@ -109,10 +112,11 @@ fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
 
     cgroup::hide_what_is_above().at(Step::Cgroup)?;
     limits::set(&plan.rlimits).at(Step::Limits)?;
-    // From here on the sandbox's descriptors are 0, 1, 2 and the socket; whatever else was open is gone.
+    // From here on the sandbox's descriptors are 0, 1, 2, the socket and the dialer; whatever else was open is gone.
     drop((proc, root, dev, trees, covers, entrances));
     // Kept open when a later step fails, to say so.
-    let socket = ManuallyDrop::new(descriptors::keep_only(streams, slave, socket).at(Step::Descriptors)?);
+    let (socket, dialer) = descriptors::keep_only(streams, slave, socket, dialer).at(Step::Descriptors)?;
+    let socket = ManuallyDrop::new(socket);
     sys::signal::reset_all().at(Step::Signals)?;
     capabilities::give_up(&plan.user, &plan.capabilities).at(Step::Privileges)?;
     // A change of uid clears the parent-death signal, so it is set after it (prctl(2)).
@@ -126,7 +130,7 @@ fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
 
     // The shim has read back from the kernel what this process is. If it died meanwhile, this read says so.
     expect(&socket, ToInit::Go).at(Step::Report)?;
-    init::run(plan, &socket, streams)
+    init::run(plan, &socket, dialer, streams)
 }
 
 fn expect(socket: &OwnedFd, wanted: ToInit) -> io::Result<()> {

@@ -91,7 +91,7 @@ impl fmt::Display for Step {
             Self::Ids => "taking its ids",
             Self::Session => "starting a session",
             Self::Hostname => "setting the host name",
-            Self::Network => "bringing up the loopback",
+            Self::Network => "setting up its network",
             Self::Proc => "mounting a private /proc",
             Self::Root => "making the root filesystem",
             Self::Mounts => "mounting",

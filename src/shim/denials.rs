@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::fd::AsFd;
@@ -13,6 +14,7 @@ use crate::plan::landlock;
 use crate::plan::seccomp::{Explanation, explain};
 use crate::policy::Syscalls;
 use crate::sys::seccomp;
+pub use crate::wire::egress::{Protocol, Reason};
 
 /// Most different calls that are kept apart; an agent that tries them all must not fill our memory.
 const MOST: usize = 512;
@@ -48,6 +50,22 @@ pub enum Refused {
         /// The call's name, or `#471` if it has none that we know.
         call: String,
     },
+    /// By the gateway, or by the kernel because no socket leads to one.
+    #[serde(rename_all = "camelCase")]
+    Egress {
+        /// How it was tried: `tcp`, `udp`, `dns`, `http`.
+        protocol: Protocol,
+        /// The name that was asked for, where there was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// The address that was wanted, or that the name leads to.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
+        /// The port; 0 where there is none.
+        port: u16,
+        /// The kind of reason.
+        reason: Reason,
+    },
     /// By the Landlock domain.
     Landlock {
         /// `fs.write_file`, `net.connect_tcp` …
@@ -68,6 +86,17 @@ impl fmt::Display for Refused {
             Self::Landlock { right, path: Some(path), .. } => write!(f, "{right} {path}"),
             Self::Landlock { right, port: Some(port), .. } => write!(f, "{right} port {port}"),
             Self::Landlock { right, .. } => f.write_str(right),
+            Self::Egress { protocol, name, address, port, .. } => {
+                let address = address.map(|address| address.to_string());
+                let host = name.clone().or(address).unwrap_or_else(|| "an address".to_owned());
+                let host = if host.contains(':') { format!("[{host}]") } else { host };
+                match (protocol, port) {
+                    (Protocol::Dns, _) => write!(f, "name {host}"),
+                    (Protocol::Udp, port) => write!(f, "UDP to {host}:{port}"),
+                    (Protocol::Http, _) => write!(f, "request to http://{host}"),
+                    (Protocol::Tcp | Protocol::Published, port) => write!(f, "connection to {host}:{port}"),
+                }
+            }
         }
     }
 }

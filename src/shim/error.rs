@@ -3,6 +3,7 @@
 use std::io;
 
 use super::attestation::AttestationError;
+use super::egress::GatewayError;
 use super::placeholders::PlaceholderError;
 use super::sources::SourceError;
 use super::streams::StreamError;
@@ -45,6 +46,9 @@ pub enum ShimError {
     /// The id maps.
     #[error("cannot map the sandbox's ids to host uids: {0}")]
     Map(#[source] io::Error),
+    /// Its way to the network.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// A step inside.
     #[error("the sandbox failed at {step}{}: {source}", of(.object))]
     Jail {
@@ -111,6 +115,7 @@ impl ShimError {
             | Self::Stream(StreamError::Refused { .. })
             | Self::NoTerminal { .. }
             | Self::Attestation(_) => true,
+            Self::Gateway(gateway) => gateway.is_refusal(),
             Self::Source(SourceError { source, .. }) => source.raw_os_error() == Some(libc::EINVAL),
             _ => false,
         }

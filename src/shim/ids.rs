@@ -58,6 +58,11 @@ impl UidRange {
         FIRST + self.index * SIZE
     }
 
+    /// The host uid and gid of its gateway: the last one, which nobody inside can take.
+    pub fn gateway(&self) -> u32 {
+        self.first() + SIZE - 1
+    }
+
     /// All of them, on the host.
     pub fn uids(&self) -> std::ops::Range<u32> {
         self.first()..self.first() + SIZE
@@ -85,6 +90,11 @@ impl UidRange {
 /// The name of the agent that has this range.
 pub fn agent(index: u32) -> AgentId {
     format!("run-{index}").parse().expect("letters, a dash and digits are a name")
+}
+
+/// The name under which that agent's gateway has a cgroup.
+pub fn gateway(index: u32) -> AgentId {
+    format!("run-{index}.egress").parse().expect("letters, a dash, digits and a dot are a name")
 }
 
 /// Removes the lock file and its directory when no range is held through any other descriptor.

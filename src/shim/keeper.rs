@@ -102,7 +102,11 @@ fn keep(socket: &OwnedFd, owner: &OwnedFd) {
     // Nobody is left to tell of an error; the next start takes over what could not be removed.
     let Some((index, lock)) = told.range else { return ids::sweep() };
     // A layout is descriptors, and the caller's were closed above: this process opens its own.
-    let _ = Layout::detect().and_then(|layout| cgroup::kill_and_remove(&layout, &ids::agent(index)));
+    let clear = |layout: Layout| {
+        let gateway = cgroup::kill_and_remove(&layout, &ids::gateway(index));
+        cgroup::kill_and_remove(&layout, &ids::agent(index)).and(gateway)
+    };
+    let _ = Layout::detect().and_then(clear);
     for ledger in told.ledgers.iter().rev() {
         settle(ledger);
     }

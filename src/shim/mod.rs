@@ -12,6 +12,7 @@ pub mod backlog;
 pub mod denials;
 mod devices;
 pub mod disks;
+pub mod egress;
 pub mod ends;
 pub mod error;
 mod idmap;
@@ -43,6 +44,7 @@ use crate::wire::{self, FromInit, ToInit};
 use attestation::Attestation;
 use audit::{Audit, Coverage};
 use denials::{Denial, Denials};
+use egress::{Gateway, Traffic, Ways};
 pub use error::ShimError;
 use idmap::Idmaps;
 use ids::UidRange;
@@ -72,6 +74,8 @@ pub struct Outcome {
     pub usage: Usage,
     /// What it was refused.
     pub denials: Vec<Denial>,
+    /// What went over the network; none: it had no way there.
+    pub traffic: Option<Traffic>,
     /// How much of what Landlock refused is among it.
     pub landlock_audit: Coverage,
     /// What was enforced.
@@ -127,7 +131,7 @@ fn run_watched(
     let (placeholders, result) = match held {
         Ok(placeholders) => {
             let launch = Launch { ground, id: &id, range, cgroup: &cgroup, signals };
-            (placeholders, launch.run(streams))
+            (placeholders, launch.run_with_gateway(streams))
         }
         Err(error) => (Placeholders::default(), Err(error.into())),
     };
@@ -181,15 +185,29 @@ struct Child {
 /// What init hands over while it is being confined.
 #[derive(Default)]
 struct Handed {
+    gateway: Option<Gateway>,
     master: Option<OwnedFd>,
     listener: Option<OwnedFd>,
 }
 
 impl Launch<'_> {
-    fn run(&self, streams: Streams) -> Result<Outcome, ShimError> {
+    /// With a cgroup for the gateway, if the plan has one; it is gone when this returns.
+    fn run_with_gateway(&self, streams: Streams) -> Result<Outcome, ShimError> {
+        let Some(ways) = Ways::open(self.ground.plan, self.id, self.range)? else {
+            return self.run(streams, None);
+        };
+        let id = ids::gateway(self.range.index());
+        let cgroup = ways.cgroup(self.ground.layout, &id, self.ground.plan)?;
+        let result = self.run(streams, Some((ways, &cgroup)));
+        let cleared = clear(cgroup);
+        result.and_then(|outcome| cleared.map(|()| outcome))
+    }
+
+    fn run(&self, streams: Streams, mut ways: Option<(Ways, &Cgroup)>) -> Result<Outcome, ShimError> {
         let mut audit = Audit::listen(&self.ground.plan.landlock);
-        let child = self.build(&streams)?;
-        let outcome = self.accompany(&child, streams, &mut audit);
+        let dialer = ways.as_mut().map(|(ways, _)| ways.dialer()).transpose()?.flatten();
+        let child = self.build(&streams, dialer)?;
+        let outcome = self.accompany(&child, streams, &mut audit, ways);
         if outcome.is_err() {
             // Whatever it was doing, it does not go on unattended.
             let _ = self.cgroup.kill();
@@ -211,6 +229,7 @@ impl Launch<'_> {
             end,
             out_of_memory: end != End::Exited(0) && ran_out,
             usage: outcome.usage,
+            traffic: outcome.traffic,
             landlock_audit: audit.coverage(),
             denials: outcome.denials.into_iter().chain(audit.denials()).collect(),
             attestation: outcome.attestation,
@@ -218,7 +237,7 @@ impl Launch<'_> {
     }
 
     /// Opens what the host has to give, makes the process, and gives it its ids.
-    fn build(&self, streams: &Streams) -> Result<Child, ShimError> {
+    fn build(&self, streams: &Streams, dialer: Option<OwnedFd>) -> Result<Child, ShimError> {
         let plan = self.ground.plan;
         let mut idmaps = Idmaps::new(self.range.first() + plan.user.uid);
         let trees = sources::open(&plan.mounts, &mut idmaps)?;
@@ -234,18 +253,18 @@ impl Launch<'_> {
                 let streams = streams.lead;
                 jail::enter(
                     plan,
-                    Materials { socket: theirs, entrances, trees, dev, covers, streams, terminal },
+                    Materials { socket: theirs, dialer, entrances, trees, dev, covers, streams, terminal },
                 )
             }
             Side::Parent { pid, pidfd } => {
                 let child = Child { pid, pidfd, socket: ours };
-                drop(theirs);
+                drop((theirs, dialer));
                 let mapped = self.map_ids(pid).and_then(|()| ToInit::Mapped.send(child.socket.as_fd()));
                 if let Err(error) = mapped.map_err(ShimError::Map) {
                     let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
                     let _ = wait(child.pidfd.as_fd());
                     // If it had failed before, its own word says more than our broken pipe.
-                    let said = self.until_confined(&child).err();
+                    let said = self.until_confined(&child, None).err();
                     return Err(match said {
                         Some(said @ ShimError::Jail { .. }) => said,
                         _ => error,
@@ -268,14 +287,18 @@ impl Launch<'_> {
         child: &Child,
         streams: Streams,
         audit: &mut Audit,
+        ways: Option<(Ways, &Cgroup)>,
     ) -> Result<Accompanied, ShimError> {
-        let handed = self.until_confined(child)?;
+        let mut handed = self.until_confined(child, ways)?;
         let Ground { plan, host, policy, detailed, .. } = *self.ground;
         // Each was read back when it was written; a report shows what the kernel says now.
         let limits = if detailed { self.cgroup.enforced()?.limits } else { Vec::new() };
         let attestation =
             Attestation::read(child.pid, self.id, plan, host, self.range.first(), limits, detailed)?;
         let terminal = handed.master.map(|master| open_relay(master, streams)).transpose()?;
+        if let Some(gateway) = &mut handed.gateway {
+            gateway.await_ready()?;
+        }
         privileges::give_up()?;
         ToInit::Go.send(child.socket.as_fd())?;
         audit.follow(child.pid, self.range.uids());
@@ -286,6 +309,7 @@ impl Launch<'_> {
             denials: Denials::new(handed.listener),
             audit,
             terminal,
+            gateway: handed.gateway,
             out_of_memory: self.cgroup.oom_watch()?,
             deadline: None,
             patience: None,
@@ -295,21 +319,33 @@ impl Launch<'_> {
         let finished = session.finish();
         let end = end?;
         finished?;
-        let denials = session.denials.explained(&policy.syscalls);
+        let mut denials = session.denials.explained(&policy.syscalls);
+        let traffic = session.gateway.map(Gateway::finish).map(|(traffic, refused)| {
+            denials.extend(refused);
+            traffic
+        });
         let was_out_of_memory = session.was_out_of_memory;
-        Ok(Accompanied { end, denials, attestation, was_out_of_memory, usage: Usage::default() })
+        Ok(Accompanied { end, denials, traffic, attestation, was_out_of_memory, usage: Usage::default() })
     }
 
-    fn until_confined(&self, child: &Child) -> Result<Handed, ShimError> {
+    fn until_confined(&self, child: &Child, mut ways: Option<(Ways, &Cgroup)>) -> Result<Handed, ShimError> {
         let mut handed = Handed::default();
         loop {
-            let Some((bytes, fd)) = wire::receive(&child.socket)? else {
+            let Some((bytes, mut fds)) = wire::receive_all(&child.socket)? else {
                 return Err(ShimError::Vanished { out_of_memory: self.cgroup.usage().ran_out_of_memory() });
             };
             match FromInit::decode(&bytes) {
-                Some(FromInit::Terminal) => handed.master = fd,
+                // Started here, it gets ready while the rest of the sandbox is built.
+                Some(FromInit::Doors) if ways.is_some() => {
+                    let started = ways.take().map(|(ways, cgroup)| ways.start(fds, cgroup));
+                    handed.gateway = started.transpose()?;
+                }
+                Some(FromInit::Terminal) => handed.master = fds.pop(),
+                Some(FromInit::Confined) if ways.is_some() => {
+                    return Err(ShimError::Protocol { what: "without the sockets for the gateway".into() });
+                }
                 Some(FromInit::Confined) => {
-                    handed.listener = fd;
+                    handed.listener = fds.pop();
                     return Ok(handed);
                 }
                 Some(FromInit::Failed { step, errno, detail }) => {
@@ -323,6 +359,7 @@ impl Launch<'_> {
 
 struct Accompanied {
     end: Option<End>,
+    traffic: Option<Traffic>,
     was_out_of_memory: bool,
     denials: Vec<Denial>,
     attestation: Attestation,

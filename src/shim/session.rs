@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::ShimError;
 use super::audit::Audit;
 use super::denials::Denials;
+use super::egress::Gateway;
 use super::modes::Modes;
 use super::relay::{Finish, Relay};
 use super::terminal::HostTerminal;
@@ -53,6 +54,8 @@ pub struct Session<'a> {
     pub audit: &'a mut Audit,
     /// The agent's terminal, if it has one, and the caller's, if there is one.
     pub terminal: Option<(Relay, Option<HostTerminal>)>,
+    /// Its way to the network, if it has one.
+    pub gateway: Option<Gateway>,
     /// Readable when a v1 memory group is out of memory.
     pub out_of_memory: Option<OwnedFd>,
     /// When the whole group is killed.
@@ -70,6 +73,7 @@ struct Woken {
     signal: bool,
     denial: PollFlags,
     audit: bool,
+    gateway: bool,
     out_of_memory: bool,
 }
 
@@ -87,6 +91,11 @@ impl Session<'_> {
             }
             if woken.audit {
                 self.audit.hear();
+            }
+            if woken.gateway
+                && let Some(gateway) = &mut self.gateway
+            {
+                gateway.attend();
             }
             if woken.out_of_memory {
                 // v1 kills one task; an agent that has lost one of its processes must not go on half dead.
@@ -154,6 +163,11 @@ impl Session<'_> {
             polls.push(PollFd::new(memory, PollFlags::IN));
             polls.len() - 1
         });
+        let before_gateway = polls.len();
+        if let Some(gateway) = &self.gateway {
+            gateway.register(&mut polls);
+        }
+        let gateway = before_gateway..polls.len();
         let interest = self.terminal.as_ref().map(|(relay, _)| relay.register(&mut polls));
         match poll(&mut polls, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -165,6 +179,7 @@ impl Session<'_> {
             signal: fired(1),
             denial: denial.map_or(PollFlags::empty(), |at| polls[at].revents()),
             audit: audit.is_some_and(fired),
+            gateway: gateway.into_iter().any(fired),
             out_of_memory: memory.is_some_and(fired),
         };
         let events = interest.map(|interest| interest.events(&polls));

@@ -33,6 +33,11 @@ pub fn place_owned(fd: OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// The same open file under the lowest number from `least` on that is free.
+pub fn raise(fd: OwnedFd, least: RawFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(&fd, least)?)
+}
+
 /// Whether `number` is an open descriptor.
 pub fn is_open(number: RawFd) -> bool {
     // SAFETY: F_GETFD reads a flag, and fails on a closed descriptor.

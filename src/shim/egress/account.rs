@@ -1,0 +1,213 @@
+//! Who was talked to, how much, and what was refused: what a gateway says, counted within bounds.
+//!
+//! A gateway reads what hosts on the network send, and may speak for them by now. So texts come cleaned from
+//! [`crate::wire::egress`], and no more than [`MOST`] kinds of anything are kept.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::shim::denials::{Denial, Refused};
+use crate::wire::egress::{Protocol, Reason, Record, Verdict};
+
+/// Most kinds of connections, and of refusals, that are kept apart.
+const MOST: usize = 512;
+
+/// What one agent did over the network. A part of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Traffic {
+    /// Connections that were let through; those with the same ends, rule and outcome together.
+    pub connections: Vec<Connection>,
+    /// How many there were, those of kinds beyond the bound included.
+    pub count: u64,
+    /// From the agent, in bytes.
+    pub sent: u64,
+    /// To the agent, in bytes.
+    pub received: u64,
+    /// How often a gateway ended and was replaced.
+    pub restarts: u32,
+    /// Why something may be missing in all this; absent if nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
+}
+
+/// Connections of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// What kind it is, and between whom.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// How many.
+    pub count: u64,
+    /// From the agent, in bytes.
+    pub sent: u64,
+    /// To the agent, in bytes.
+    pub received: u64,
+    /// Together, in milliseconds.
+    pub duration_millis: u64,
+}
+
+/// What makes connections the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kind {
+    /// `tcp`, `http`, `published`, `dns`.
+    pub protocol: Protocol,
+    /// The name that the agent asked for, where it asked for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The real address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+    /// The entry of the policy that allows it.
+    pub rule: String,
+    /// What ended it before its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Attempt {
+    protocol: Protocol,
+    name: Option<String>,
+    address: Option<IpAddr>,
+    port: u16,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+struct Attempts {
+    count: u64,
+    detail: String,
+    remedy: Option<String>,
+}
+
+/// Collects it while the agent runs.
+#[derive(Debug, Default)]
+pub struct Account {
+    traffic: Traffic,
+    connections: BTreeMap<Kind, Connection>,
+    refused: BTreeMap<Attempt, Attempts>,
+}
+
+impl Account {
+    /// Adds one record.
+    pub fn add(&mut self, record: Record) {
+        let Record { protocol, name, address, port, sent, received, duration, count, verdict } = record;
+        match verdict {
+            Verdict::Allowed { rule, trouble } => {
+                let kind = Kind { protocol, name, address, port, rule, trouble };
+                self.carried(kind, count.max(1).into(), sent, received, duration);
+            }
+            Verdict::Refused { reason, detail, remedy } => {
+                let attempt = Attempt { protocol, name, address, port, reason };
+                let is_full = self.refused.len() >= MOST && !self.refused.contains_key(&attempt);
+                if is_full {
+                    return self.miss(format!("more than {MOST} kinds of refused attempts"));
+                }
+                let attempts = self.refused.entry(attempt).or_insert(Attempts { count: 0, detail, remedy });
+                attempts.count = attempts.count.saturating_add(count.max(1).into());
+            }
+        }
+    }
+
+    fn carried(&mut self, kind: Kind, count: u64, sent: u64, received: u64, duration: u64) {
+        let add = |sum: &mut u64, part: u64| *sum = sum.saturating_add(part);
+        add(&mut self.traffic.count, count);
+        add(&mut self.traffic.sent, sent);
+        add(&mut self.traffic.received, received);
+        if self.connections.len() >= MOST && !self.connections.contains_key(&kind) {
+            return self.miss(format!("more than {MOST} kinds of connections"));
+        }
+        let none = Connection { kind: kind.clone(), count: 0, sent: 0, received: 0, duration_millis: 0 };
+        let connection = self.connections.entry(kind).or_insert(none);
+        add(&mut connection.count, count);
+        add(&mut connection.sent, sent);
+        add(&mut connection.received, received);
+        add(&mut connection.duration_millis, duration);
+    }
+
+    /// A gateway ended and was replaced; what it had not told yet is lost.
+    pub fn restarted(&mut self, how: &str) {
+        self.traffic.restarts += 1;
+        self.miss(format!("a gateway ended ({how})"));
+    }
+
+    /// Something may be missing. The first reason is told.
+    pub fn miss(&mut self, why: String) {
+        self.traffic.incomplete.get_or_insert(why);
+    }
+
+    /// All of it.
+    pub fn close(self) -> (Traffic, Vec<Denial>) {
+        let traffic = Traffic { connections: self.connections.into_values().collect(), ..self.traffic };
+        let denial = |(attempt, attempts): (Attempt, Attempts)| {
+            let Attempt { protocol, name, address, port, reason } = attempt;
+            Denial {
+                refused: Refused::Egress { protocol, name, address, port, reason },
+                count: attempts.count,
+                cause: attempts.detail,
+                remedy: attempts.remedy,
+            }
+        };
+        (traffic, self.refused.into_iter().map(denial).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str, verdict: Verdict) -> Record {
+        Record {
+            protocol: Protocol::Tcp,
+            name: Some(name.into()),
+            address: None,
+            port: 443,
+            sent: 10,
+            received: u64::MAX / 2,
+            duration: 5,
+            count: 1,
+            verdict,
+        }
+    }
+
+    fn allowed() -> Verdict {
+        Verdict::Allowed { rule: "a.org:443".into(), trouble: None }
+    }
+
+    fn refused() -> Verdict {
+        Verdict::Refused { reason: Reason::Name, detail: "no rule".into(), remedy: Some("x".into()) }
+    }
+
+    #[test]
+    fn connections_of_one_kind_are_one_entry_with_their_sums() {
+        let mut account = Account::default();
+        (0..3).for_each(|_| account.add(record("a.org", allowed())));
+        account.add(record("b.org", refused()));
+        account.add(record("b.org", refused()));
+        let (traffic, denials) = account.close();
+        assert_eq!((traffic.connections.len(), traffic.count, traffic.sent), (1, 3, 30));
+        assert_eq!(traffic.received, u64::MAX, "no sum overflows");
+        assert_eq!((denials.len(), denials[0].count), (1, 2));
+        assert_eq!(traffic.incomplete, None);
+    }
+
+    #[test]
+    fn a_gateway_that_tells_without_end_fills_nothing() {
+        let mut account = Account::default();
+        for n in 0..MOST + 100 {
+            account.add(record(&format!("{n}.org"), allowed()));
+            account.add(record(&format!("{n}.org"), refused()));
+        }
+        let (traffic, denials) = account.close();
+        assert_eq!((traffic.connections.len(), denials.len()), (MOST, MOST));
+        assert_eq!(traffic.count, MOST as u64 + 100, "the sums go on");
+        assert!(traffic.incomplete.is_some());
+    }
+}

@@ -1,0 +1,370 @@
+//! The gateway of one agent: started before the agent is, heard while it runs, replaced if it ends, gone when it ends.
+//!
+//! ```text
+//!  Ways ──doors──▶ Gateway ──Ready──▶ serves ──Finish──▶ Done
+//!  (program,          │                 │ ▲
+//!   cgroup, ports)    └── error: the    └─┘ ended: a new one with the same sockets
+//!                         start is refused
+//! ```
+
+mod account;
+mod config;
+mod error;
+mod program;
+mod secrets;
+mod warden;
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::denials::Denial;
+use super::ids::UidRange;
+use crate::cgroup::{Cgroup, Device, Layout};
+use crate::id::AgentId;
+use crate::plan::{Network, Plan};
+use crate::policy::{Bytes, Limits};
+use crate::sys::process::End;
+use crate::wire;
+use crate::wire::egress::{Config, FromEgress, LONGEST, ToEgress};
+use account::Account;
+pub use account::{Connection, Traffic};
+pub use error::GatewayError;
+use secrets::Secrets;
+use warden::{Said, Setup, Warden};
+
+/// How long a gateway may take to be ready. Only a machine that is overloaded comes near.
+const START: Duration = Duration::from_secs(20);
+
+/// How long it may take to account for what is open once the agent has ended.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// As many as this within [`SPELL`], and no further one is started: something ends them as fast as they come.
+const MOST_RESTARTS: usize = 8;
+const SPELL: Duration = Duration::from_secs(60);
+
+/// Messages that are read before others get their turn.
+const BATCH: usize = 64;
+
+/// What a gateway needs that is made before the sandbox is.
+pub struct Ways {
+    network: Network,
+    id: AgentId,
+    uid: u32,
+    program: OwnedFd,
+    secrets: Secrets,
+    listeners: Vec<OwnedFd>,
+    dialer: Option<OwnedFd>,
+}
+
+impl Ways {
+    /// Opens and checks all of it; `None` for a plan without a gateway. Nothing runs yet.
+    pub fn open(plan: &Plan, id: &AgentId, range: &UidRange) -> Result<Option<Self>, GatewayError> {
+        let Some(network) = plan.network.clone() else { return Ok(None) };
+        let listen = |port: &crate::policy::Published| {
+            let listener = TcpListener::bind(port.host);
+            let failed = |source| GatewayError::Publish { address: port.host, source };
+            listener.map(OwnedFd::from).map_err(failed)
+        };
+        Ok(Some(Self {
+            program: program::open()?,
+            secrets: Secrets::read(&network.inject)?,
+            listeners: network.published.iter().map(listen).collect::<Result<_, _>>()?,
+            dialer: None,
+            id: id.clone(),
+            uid: range.gateway(),
+            network,
+        }))
+    }
+
+    /// Its own cgroup. It works for the agent, so it gets as much CPU as the agent, and no more.
+    pub fn cgroup(&self, layout: &Layout, id: &AgentId, plan: &Plan) -> Result<Cgroup, GatewayError> {
+        let limits =
+            Limits { memory: Bytes::mib(512), cpus: plan.limits.cpus, processes: 64, ..Limits::default() };
+        let no_disks: [Device; 0] = [];
+        Ok(Cgroup::create(layout, id, &limits, &no_disks)?)
+    }
+
+    /// The end of the dialer that init gets, where a port is published.
+    pub fn dialer(&mut self) -> io::Result<Option<OwnedFd>> {
+        if self.network.published.is_empty() {
+            return Ok(None);
+        }
+        let (ours, theirs) = wire::pair()?;
+        rustix::io::ioctl_fionbio(&theirs, true)?;
+        self.dialer = Some(ours);
+        Ok(Some(theirs))
+    }
+
+    /// Starts the gateway on the sockets that were made inside. It need not be ready yet.
+    pub fn start(self, doors: Vec<OwnedFd>, cgroup: &Cgroup) -> Result<Gateway, GatewayError> {
+        let config = config::config(&self.network, &self.id);
+        let mut sockets = doors;
+        sockets.extend(self.listeners);
+        sockets.extend(self.dialer);
+        if sockets.len() != config.sockets.len() {
+            let what = format!("{} sockets instead of {}", sockets.len(), config.sockets.len());
+            return Err(GatewayError::Failed { what });
+        }
+        let warden = Warden::start(Setup { program: self.program, sockets, uid: self.uid, cgroup })?;
+        let mut gateway = Gateway {
+            warden: Some(warden),
+            control: None,
+            config,
+            secrets: self.secrets,
+            account: Account::default(),
+            restarts: Vec::new(),
+        };
+        gateway.launch()?;
+        Ok(gateway)
+    }
+}
+
+/// The gateway, as its shim sees it.
+pub struct Gateway {
+    /// None once no further gateway will be started.
+    warden: Option<Warden>,
+    /// The way to the one that runs.
+    control: Option<OwnedFd>,
+    config: Config,
+    secrets: Secrets,
+    account: Account,
+    restarts: Vec<Instant>,
+}
+
+/// Names of a `*.suffix` rule that keep their address when a gateway is replaced; the agent chooses how many there are.
+const MOST_NAMED: usize = 4096;
+
+/// What woke a wait.
+enum Woken {
+    Control,
+    Warden,
+    Late,
+}
+
+/// What is of interest at the start and at the end.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Ready,
+    Done,
+    Failed(String),
+}
+
+impl Gateway {
+    /// Waits until it is confined and accepts; else there is no start.
+    pub fn await_ready(&mut self) -> Result<(), GatewayError> {
+        let deadline = Instant::now() + START;
+        loop {
+            let failed = |what| Err(GatewayError::Failed { what });
+            match self.wait(deadline)? {
+                Woken::Late => return Err(GatewayError::Silent { seconds: START.as_secs() }),
+                Woken::Control => match self.read() {
+                    Some(Heard::Ready) => return Ok(()),
+                    Some(Heard::Failed(what)) => return failed(what),
+                    Some(Heard::Nothing | Heard::Done) => {}
+                    // The warden says how it ended.
+                    None => self.control = None,
+                },
+                Woken::Warden => match self.warden.as_ref().map_or(Said::Gone, Warden::hear) {
+                    Said::Failed(what) => return failed(what),
+                    Said::Ended(end) => return failed(self.last_words(end)),
+                    Said::Gone => return failed("its parent ended".into()),
+                },
+            }
+        }
+    }
+
+    /// The descriptors that become readable when there is something to do.
+    pub fn register<'a>(&'a self, polls: &mut Vec<PollFd<'a>>) {
+        let warden = self.warden.iter().map(Warden::socket);
+        let all = warden.chain(&self.control).chain(self.secrets.changes());
+        polls.extend(all.map(|fd| PollFd::new(fd, PollFlags::IN)));
+    }
+
+    /// Hears what there is to hear. Whatever has become of the gateway, the agent goes on.
+    pub fn attend(&mut self) {
+        self.drain();
+        if self.warden.as_ref().is_some_and(|warden| is_readable(warden.socket())) {
+            let said = self.warden.as_ref().map_or(Said::Gone, Warden::hear);
+            match said {
+                Said::Ended(end) => {
+                    // What it said last came before its end.
+                    while self.control.is_some() {
+                        self.drain();
+                    }
+                    self.replace(&describe(end));
+                }
+                Said::Failed(what) => self.replace(&what),
+                Said::Gone => self.give_up("its parent ended"),
+            }
+        }
+        if self.secrets.changes().is_some_and(is_readable) {
+            self.secrets.refresh();
+        }
+        self.tell_secrets();
+    }
+
+    /// After the agent's end: has it account for what was open, and ends it. What is left of it then is in its cgroup.
+    pub fn finish(mut self) -> (Traffic, Vec<Denial>) {
+        let deadline = Instant::now() + FAREWELL;
+        let asked = self.control.as_ref().is_some_and(|control| send(control, &ToEgress::Finish));
+        while asked && self.control.is_some() {
+            match self.wait(deadline) {
+                Ok(Woken::Control) => match self.read() {
+                    Some(Heard::Done) => self.control = None,
+                    Some(_) => {}
+                    None => {
+                        self.account.miss("the gateway ended before it had told everything".into());
+                        self.control = None;
+                    }
+                },
+                Ok(Woken::Warden) => {
+                    // It ended, and what it said before is still to be read.
+                    self.warden = None;
+                }
+                Ok(Woken::Late) | Err(_) => {
+                    self.account.miss("the gateway did not tell in time what was open".into());
+                    self.control = None;
+                }
+            }
+        }
+        drop(self.warden.take());
+        self.account.close()
+    }
+
+    fn launch(&mut self) -> io::Result<()> {
+        let Some(warden) = &self.warden else { return Ok(()) };
+        let (ours, theirs) = wire::pair()?;
+        warden.order(theirs.as_fd(), config::sealed(&self.config)?.as_fd())?;
+        self.control = Some(ours);
+        self.secrets.forget();
+        self.tell_secrets();
+        Ok(())
+    }
+
+    fn tell_secrets(&mut self) {
+        if let Some(control) = &self.control {
+            self.secrets.tell(|message| send(control, message));
+        }
+    }
+
+    fn replace(&mut self, how: &str) {
+        self.account.restarted(how);
+        let now = Instant::now();
+        self.restarts.retain(|at| now.duration_since(*at) < SPELL);
+        self.restarts.push(now);
+        self.control = None;
+        if self.restarts.len() > MOST_RESTARTS {
+            return self.give_up("gateways ended as fast as they were started");
+        }
+        if let Err(error) = self.launch() {
+            self.give_up(&error.to_string());
+        }
+    }
+
+    /// No gateway any more: the sockets close with the warden, and the kernel refuses what comes.
+    fn give_up(&mut self, why: &str) {
+        self.account.miss(format!("no gateway was left: {why}"));
+        self.control = None;
+        self.warden = None;
+    }
+
+    /// Reads a bounded number of messages without waiting.
+    fn drain(&mut self) {
+        for _ in 0..BATCH {
+            match self.control.as_ref().is_some_and(is_readable).then(|| self.read()) {
+                Some(Some(_)) => {}
+                Some(None) => return self.control = None,
+                None => return,
+            }
+        }
+    }
+
+    /// One message; `None` at the end. Must be readable.
+    fn read(&mut self) -> Option<Heard> {
+        let control = self.control.as_ref()?;
+        let mut bytes = vec![0; LONGEST + 1];
+        let length = match rustix::net::recv(control, &mut bytes, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return None,
+            Ok((length, _)) => length,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Some(Heard::Nothing),
+            Err(_) => return None,
+        };
+        let Ok(message) = FromEgress::decode(&bytes[..length]) else {
+            self.account.miss("the gateway said something that is no message".into());
+            return Some(Heard::Nothing);
+        };
+        Some(match message {
+            FromEgress::Ready => Heard::Ready,
+            FromEgress::Done => Heard::Done,
+            FromEgress::Failed { what } => {
+                self.account.miss(what.clone());
+                Heard::Failed(what)
+            }
+            FromEgress::Named { name, address } => {
+                if self.config.named.len() < MOST_NAMED {
+                    self.config.named.insert(address, name);
+                }
+                Heard::Nothing
+            }
+            FromEgress::Connection(record) => {
+                self.account.add(record);
+                Heard::Nothing
+            }
+        })
+    }
+
+    /// Why it ended if it said so, else how.
+    fn last_words(&mut self, end: End) -> String {
+        while self.control.as_ref().is_some_and(is_readable) {
+            match self.read() {
+                Some(Heard::Failed(what)) => return what,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        describe(end)
+    }
+
+    fn wait(&self, deadline: Instant) -> io::Result<Woken> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+            let mut polls = Vec::new();
+            polls.extend(self.control.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+            let control = polls.len();
+            polls.extend(self.warden.iter().map(|warden| PollFd::new(warden.socket(), PollFlags::IN)));
+            match poll(&mut polls, Some(&timeout)) {
+                Ok(0) => return Ok(Woken::Late),
+                Ok(_) if control > 0 && !polls[0].revents().is_empty() => return Ok(Woken::Control),
+                Ok(_) => return Ok(Woken::Warden),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn is_readable(fd: &OwnedFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// Without waiting: a gateway that reads nothing is told nothing. Whether it took it.
+fn send(control: &OwnedFd, message: &ToEgress) -> bool {
+    let Ok(bytes) = message.encode() else { return false };
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::send(control, &bytes, flags).is_ok_and(|sent| sent == bytes.len())
+}
+
+fn describe(end: End) -> String {
+    match end {
+        End::Exited(code) => format!("exit code {code}"),
+        End::Signaled(signal) => format!("signal {signal}"),
+    }
+}
