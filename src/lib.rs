@@ -22,12 +22,15 @@
 //! | [`netns`] | one private network | `sys` |
 //! | [`jail`] | the child's side: from clone3 to exec | `plan`, `netns`, `sys` |
 //! | [`shim`] | the parent's side: from plan to proved-empty cgroup | `plan`, `jail`, `cgroup`, `sys` |
+//! | [`egress`] | the gateway: what one sandbox says to the network, and hears | `policy`, `sys`, `wire` |
 //! | [`cli`] | `stockade …` | everything but `jail` |
 #![deny(unsafe_code)]
 
 pub mod cgroup;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "egress")]
+pub mod egress;
 pub mod host;
 pub mod id;
 pub mod jail;

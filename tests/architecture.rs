@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plan", &["host", "id", "policy"]),
     ("jail", &["netns", "plan", "sys", "wire"]),
     ("shim", &["cgroup", "host", "id", "jail", "netns", "plan", "policy", "sys", "wire"]),
+    ("egress", &["policy", "sys", "wire"]),
     // Not `jail`: whoever wants a sandbox goes through `shim`.
     ("cli", &["cgroup", "host", "id", "netns", "plan", "policy", "shim", "sys"]),
 ];

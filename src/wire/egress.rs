@@ -29,6 +29,9 @@ pub const LONGEST_CONFIG: u64 = 1 << 20;
 /// Longest text in a [`Record`]; what is longer is cut.
 pub const LONGEST_TEXT: usize = 300;
 
+/// Inside, the gateway itself: the address of `stockade.internal`, and one at which DNS answers (as it does at all others).
+pub const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+
 /// The control socket's descriptor.
 pub const CONTROL: i32 = 3;
 /// The configuration's descriptor: a sealed memfd.
@@ -37,7 +40,7 @@ pub const CONFIG: i32 = 4;
 pub const SOCKETS: i32 = 5;
 
 /// Everything that a gateway works by. It never changes while the gateway runs; secrets are not in it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
     /// Whom it works for: synthetic addresses differ between sandboxes.
@@ -54,13 +57,47 @@ pub struct Config {
     pub ca_bundle: Option<PathBuf>,
     /// What an earlier gateway of this sandbox has said with [`FromEgress::Named`].
     pub named: BTreeMap<Ipv4Addr, String>,
-    /// Most connections at one time; 0: [`Config::CONNECTIONS`].
+    /// Most connections at one time.
     pub connections: u32,
+    /// How long it waits for others.
+    pub patience: Patience,
+    /// Whether it may run on a kernel without Landlock (the policy tolerates that shortfall by name).
+    pub tolerate_no_landlock: bool,
 }
 
-impl Config {
-    /// Most connections at one time, where the configuration does not say.
-    pub const CONNECTIONS: u32 = 4096;
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            sandbox: String::new(),
+            sockets: Vec::new(),
+            allow: Vec::new(),
+            resolve: BTreeMap::new(),
+            inject: Vec::new(),
+            ca_bundle: None,
+            named: BTreeMap::new(),
+            connections: 4096,
+            patience: Patience::default(),
+            tolerate_no_landlock: false,
+        }
+    }
+}
+
+/// How long the gateway waits, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Patience {
+    /// For a whole TLS hello, a whole request's head, the next DNS question on a TCP connection.
+    pub hello: u64,
+    /// For an upstream to accept, its name resolved and all its addresses tried.
+    pub connect: u64,
+    /// For the next byte of a connection, in either direction.
+    pub idle: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { hello: 10_000, connect: 15_000, idle: 2 * 60 * 60 * 1000 }
+    }
 }
 
 /// A socket that the shim hands over. Those of the sandbox were made in its network namespace.
@@ -398,6 +435,8 @@ mod tests {
             ca_bundle: Some("/etc/ssl/certs/ca-certificates.crt".into()),
             named: BTreeMap::from([(Ipv4Addr::new(198, 18, 0, 1), "a.example.org".into())]),
             connections: 16,
+            patience: Patience { hello: 1, connect: 2, idle: 3 },
+            tolerate_no_landlock: true,
         };
         let json = serde_json::to_string(&config).expect("JSON");
         assert_eq!(serde_json::from_str::<Config>(&json).expect("a configuration"), config);
