@@ -22,6 +22,13 @@ pub fn make_room_for_core_limit() -> io::Result<()> {
     }
 }
 
+/// As many open files as `wanted` for a child, or as many as this process may give (CAP_SYS_RESOURCE raises a limit).
+pub fn make_room_for_open_files(wanted: u64) -> io::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let enough = hard >= wanted || setrlimit(Resource::RLIMIT_NOFILE, soft, wanted).is_ok();
+    Ok(if enough { wanted } else { hard })
+}
+
 /// A service that the kernel is told to spare (OOMScoreAdjust= of systemd.exec(5)) must not have an agent that is
 /// spared, too: its memory limit would find nobody to end. Written from outside, so that the agent cannot go back.
 pub fn take_oom_protection(pid: u32) -> io::Result<()> {

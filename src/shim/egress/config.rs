@@ -1,6 +1,6 @@
 //! From a plan to what a gateway is told: its configuration, in a file that nobody can change.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
 
@@ -9,10 +9,11 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use crate::id::AgentId;
 use crate::plan::Network;
 use crate::plan::network::DNS;
+use crate::policy::Shortfall;
 use crate::wire::egress::{Config, Inject, Socket};
 
-/// The whole configuration. `named` is what an earlier gateway of the same sandbox has said.
-pub fn config(network: &Network, sandbox: &AgentId) -> Config {
+/// The whole configuration of a sandbox's first gateway.
+pub fn config(network: &Network, sandbox: &AgentId, tolerated: &BTreeSet<Shortfall>) -> Config {
     Config {
         sandbox: sandbox.to_string(),
         sockets: sockets(network),
@@ -20,8 +21,8 @@ pub fn config(network: &Network, sandbox: &AgentId) -> Config {
         resolve: network.resolve.iter().map(|(name, all)| (name.to_string(), all.clone())).collect(),
         inject: network.inject.iter().map(inject).collect(),
         ca_bundle: network.ca_bundle.clone(),
-        named: BTreeMap::new(),
-        connections: 0,
+        tolerate_no_landlock: tolerated.contains(&Shortfall::Landlock),
+        ..Config::default()
     }
 }
 
@@ -68,7 +69,7 @@ mod tests {
         Network {
             ports: [53, 80, 443].into(),
             allow: ["api.example.org:443".parse().expect("a destination")].into(),
-            resolve: BTreeMap::new(),
+            resolve: Default::default(),
             inject: Vec::new(),
             ca_bundle: None,
             published: vec!["127.0.0.1:8080:3000".parse().expect("a port")],
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_configuration_can_be_read_and_never_changed() {
-        let config = config(&network(), &"run-0".parse().expect("a name"));
+        let config = config(&network(), &"run-0".parse().expect("a name"), &BTreeSet::new());
         let mut file = std::fs::File::from(sealed(&config).expect("sealed"));
         let mut text = String::new();
         file.read_to_string(&mut text).expect("read");

@@ -14,6 +14,7 @@ mod program;
 mod secrets;
 mod warden;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,10 +25,11 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::denials::Denial;
 use super::ids::UidRange;
+use super::inherited;
 use crate::cgroup::{Cgroup, Device, Layout};
 use crate::id::AgentId;
 use crate::plan::{Network, Plan};
-use crate::policy::{Bytes, Limits};
+use crate::policy::{Bytes, Limits, Shortfall};
 use crate::sys::process::End;
 use crate::wire;
 use crate::wire::egress::{Config, FromEgress, LONGEST, ToEgress};
@@ -36,6 +38,14 @@ pub use account::{Connection, Traffic};
 pub use error::GatewayError;
 use secrets::Secrets;
 use warden::{Said, Setup, Warden};
+
+/// Enough for 4096 connections, which is what a gateway takes if it is not told less.
+const OPEN_FILES: u64 = 65_536;
+
+/// Two sockets, and a pipe with two ends each way.
+const FILES_OF_A_CONNECTION: u64 = 6;
+/// The doors, and what a runtime opens for itself.
+const FILES_OF_A_GATEWAY: u64 = 256;
 
 /// How long a gateway may take to be ready. Only a machine that is overloaded comes near.
 const START: Duration = Duration::from_secs(20);
@@ -53,6 +63,7 @@ const BATCH: usize = 64;
 /// What a gateway needs that is made before the sandbox is.
 pub struct Ways {
     network: Network,
+    shortfalls: BTreeSet<Shortfall>,
     id: AgentId,
     uid: u32,
     program: OwnedFd,
@@ -76,6 +87,7 @@ impl Ways {
             listeners: network.published.iter().map(listen).collect::<Result<_, _>>()?,
             dialer: None,
             id: id.clone(),
+            shortfalls: plan.shortfalls.clone(),
             uid: range.gateway(),
             network,
         }))
@@ -102,7 +114,9 @@ impl Ways {
 
     /// Starts the gateway on the sockets that were made inside. It need not be ready yet.
     pub fn start(self, doors: Vec<OwnedFd>, cgroup: &Cgroup) -> Result<Gateway, GatewayError> {
-        let config = config::config(&self.network, &self.id);
+        let mut config = config::config(&self.network, &self.id, &self.shortfalls);
+        let open_files = inherited::make_room_for_open_files(OPEN_FILES)?;
+        config.connections = config.connections.min(connections(open_files));
         let mut sockets = doors;
         sockets.extend(self.listeners);
         sockets.extend(self.dialer);
@@ -110,7 +124,8 @@ impl Ways {
             let what = format!("{} sockets instead of {}", sockets.len(), config.sockets.len());
             return Err(GatewayError::Failed { what });
         }
-        let warden = Warden::start(Setup { program: self.program, sockets, uid: self.uid, cgroup })?;
+        let warden =
+            Warden::start(Setup { program: self.program, sockets, uid: self.uid, open_files, cgroup })?;
         let mut gateway = Gateway {
             warden: Some(warden),
             control: None,
@@ -212,28 +227,24 @@ impl Gateway {
     /// After the agent's end: has it account for what was open, and ends it. What is left of it then is in its cgroup.
     pub fn finish(mut self) -> (Traffic, Vec<Denial>) {
         let deadline = Instant::now() + FAREWELL;
-        let asked = self.control.as_ref().is_some_and(|control| send(control, &ToEgress::Finish));
-        while asked && self.control.is_some() {
+        if !self.control.as_ref().is_some_and(|control| send(control, &ToEgress::Finish)) {
+            self.control = None;
+        }
+        let mut missing = Some("the gateway did not tell in time what was open");
+        // Until the warden has said that it is gone, so that it leaves nothing for others to reap.
+        while self.warden.is_some() {
             match self.wait(deadline) {
                 Ok(Woken::Control) => match self.read() {
-                    Some(Heard::Done) => self.control = None,
+                    Some(Heard::Done) => missing = None,
                     Some(_) => {}
-                    None => {
-                        self.account.miss("the gateway ended before it had told everything".into());
-                        self.control = None;
-                    }
+                    None => self.control = None,
                 },
-                Ok(Woken::Warden) => {
-                    // It ended, and what it said before is still to be read.
-                    self.warden = None;
-                }
-                Ok(Woken::Late) | Err(_) => {
-                    self.account.miss("the gateway did not tell in time what was open".into());
-                    self.control = None;
-                }
+                Ok(Woken::Warden) | Ok(Woken::Late) | Err(_) => self.warden = None,
             }
         }
-        drop(self.warden.take());
+        if let Some(what) = missing {
+            self.account.miss(what.into());
+        }
         self.account.close()
     }
 
@@ -348,6 +359,11 @@ impl Gateway {
             }
         }
     }
+}
+
+fn connections(open_files: u64) -> u32 {
+    let connections = open_files.saturating_sub(FILES_OF_A_GATEWAY) / FILES_OF_A_CONNECTION;
+    u32::try_from(connections).unwrap_or(u32::MAX).max(1)
 }
 
 fn is_readable(fd: &OwnedFd) -> bool {

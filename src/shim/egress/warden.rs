@@ -28,9 +28,6 @@ use crate::sys::{self, exec, fd, signal};
 use crate::wire;
 use crate::wire::egress::{CONFIG, CONTROL, SOCKETS};
 
-/// Two sockets and two pipes for each of 4096 connections, and some.
-const OPEN_FILES: u64 = 65_536;
-
 /// Beyond every place that a socket of the gateway's goes to.
 const ABOVE: i32 = SOCKETS + wire::MOST_DESCRIPTORS as i32 + 64;
 
@@ -45,6 +42,8 @@ pub struct Setup<'a> {
     pub sockets: Vec<OwnedFd>,
     /// Its uid and gid on the host.
     pub uid: u32,
+    /// How many files it may have open.
+    pub open_files: u64,
     /// Where it lives.
     pub cgroup: &'a Cgroup,
 }
@@ -118,13 +117,15 @@ impl Drop for Warden {
 
 /// The child's side. Never returns, so that nothing it inherited is dropped by its owner: descriptors are closed by number.
 fn serve(setup: Setup<'_>, shim: OwnedFd, entrances: Vec<OwnedFd>) -> ! {
-    let early = ManuallyDrop::new(shim.as_fd().try_clone_to_owned());
-    let error = match settle(ManuallyDrop::new(setup), shim, ManuallyDrop::new(entrances)) {
-        Ok(places) => attend(&places).err(),
-        Err(error) => Some(error),
+    let (setup, shim) = (ManuallyDrop::new(setup), ManuallyDrop::new(shim));
+    let entrances = ManuallyDrop::new(entrances);
+    let placed = settle(&entrances, setup.open_files).and_then(|()| place(&setup, &shim));
+    let (shim, result) = match placed {
+        Ok(places) => (places.shim, drop_privileges(setup.uid).and_then(|()| attend(&places))),
+        Err(error) => (shim.as_fd(), Err(error)),
     };
-    if let (Some(error), Ok(shim)) = (error, early.as_ref()) {
-        tell_failure(shim.as_fd(), &error);
+    if let Err(error) = result {
+        tell_failure(shim, &error);
     }
     exit_now(1)
 }
@@ -135,40 +136,31 @@ struct Places {
     program: BorrowedFd<'static>,
 }
 
-/// Becomes the gateway's parent: in its cgroup, with its uid, with its sockets in their places and nothing else.
-fn settle(
-    setup: ManuallyDrop<Setup<'_>>,
-    shim: OwnedFd,
-    entrances: ManuallyDrop<Vec<OwnedFd>>,
-) -> io::Result<Places> {
+/// In its cgroup, in a session of its own, with nothing of the caller's that helps or stops it.
+fn settle(entrances: &[OwnedFd], open_files: u64) -> io::Result<()> {
     sys::process::rename("stockade-warden")?;
     // Before the cgroups: a real-time process cannot enter a v1 cpu group.
     sys::process::schedule_ordinarily()?;
-    for entrance in entrances.iter() {
+    for entrance in entrances {
         rustix::io::write(entrance, b"0")?;
     }
-    // A session of its own: neither the terminal's Ctrl-C nor its hangup reaches it.
+    // Neither the terminal's Ctrl-C nor its hangup reaches it.
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES)?;
+    setrlimit(Resource::RLIMIT_NOFILE, open_files, open_files)?;
     setrlimit(Resource::RLIMIT_CORE, 1, 1)?;
-    signal::reset_all()?;
-    let places = place(&setup, &shim)?;
-    std::mem::forget(shim);
-    drop_privileges(setup.uid)?;
-    Ok(places)
+    signal::reset_all()
 }
 
 /// 0 to 4: nothing, until a gateway has something there. Then the gateway's sockets, then the warden's own.
 fn place(setup: &Setup<'_>, shim: &OwnedFd) -> io::Result<Places> {
-    let null: OwnedFd = File::options().read(true).write(true).open("/dev/null")?.into();
     let raise = |fd: BorrowedFd<'_>| {
         Ok::<_, io::Error>(ManuallyDrop::new(rustix::io::fcntl_dupfd_cloexec(fd, ABOVE)?))
     };
     let sockets = setup.sockets.iter().map(|socket| raise(socket.as_fd())).collect::<io::Result<Vec<_>>>()?;
-    let (null, shim) = (raise(null.as_fd())?, raise(shim.as_fd())?);
-    let program = raise(setup.program.as_fd())?;
+    let null = raise(File::options().read(true).write(true).open("/dev/null")?.as_fd())?;
+    let (shim, program) = (raise(shim.as_fd())?, raise(setup.program.as_fd())?);
     for number in 0..SOCKETS {
         fd::place(null.as_fd(), number)?;
     }
