@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::destination;
 use super::policy::Answer;
 use super::request::{self, Home, RequestError, Words};
 use crate::host::Host;
@@ -19,8 +20,8 @@ use crate::policy::{Library, PolicyError, error::nearest};
 /// What is asked, and about which start.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Question {
-    /// A path (with a slash in it, or beginning with . or ~), a system call, or tcp
-    #[arg(value_name = "PATH|SYSCALL|tcp")]
+    /// A path (with a slash in it, or beginning with . or ~), a host with or without a port, a system call, or tcp
+    #[arg(value_name = "PATH|HOST[:PORT]|SYSCALL|tcp")]
     subject: Option<String>,
     /// Asked about a start with this workspace
     #[arg(long, value_name = "DIR", requires = "subject")]
@@ -43,7 +44,10 @@ pub enum ExplainError {
     #[error("a start like this would be refused: {0}")]
     Plan(#[from] PlanError),
     /// Neither a path, nor a call, nor tcp.
-    #[error("{subject:?} is no system call{}; a path has a slash in it, and TCP is \"tcp\"", suggestion(.nearest))]
+    #[error(
+        "{subject:?} is no system call{}; a path has a slash in it, a host a dot or a port, and TCP is \"tcp\"",
+        suggestion(.nearest)
+    )]
     Subject {
         /// As given.
         subject: String,
@@ -65,12 +69,13 @@ impl Question {
     /// Answers it for the last of `layers`.
     pub fn answer(&self, subject: &str, library: &Library, policy: &str) -> Result<Answer, ExplainError> {
         let layers = library.layers(&policy.parse().map_err(PolicyError::from)?)?;
-        let finding = match subject {
-            "tcp" => tcp(&layers, Host::probe().landlock_abi),
-            subject if subject.contains('/') || subject.starts_with(['.', '~']) => {
+        let finding = match (subject, destination::subject(subject)) {
+            ("tcp", _) => tcp(&layers, Host::probe().landlock_abi),
+            (_, Some(wanted)) => destination::look(&wanted, &last(&layers).policy.network),
+            (subject, None) if subject.contains('/') || subject.starts_with(['.', '~']) => {
                 self.path(subject, &layers)?
             }
-            subject => call(subject, &layers)?,
+            (subject, None) => call(subject, &layers)?,
         };
         Ok(finding.told(subject, &layers))
     }
@@ -118,15 +123,21 @@ impl Question {
 }
 
 /// The answer for people and for programs alike.
-struct Finding {
-    wall: &'static str,
-    verdict: Value,
-    says: String,
+pub struct Finding {
+    /// Which wall decides.
+    pub wall: &'static str,
+    /// In one word.
+    pub verdict: Value,
+    /// In a few words.
+    pub says: String,
     /// Where the path's links lead, if it has any.
-    resolved: Option<PathBuf>,
-    cause: String,
-    decided_by: Option<Entry>,
-    remedy: Option<String>,
+    pub resolved: Option<PathBuf>,
+    /// Why.
+    pub cause: String,
+    /// The entry of the policy.
+    pub decided_by: Option<Entry>,
+    /// What to write to change it.
+    pub remedy: Option<String>,
 }
 
 impl Finding {
@@ -169,7 +180,11 @@ fn last(layers: &[Layer]) -> &Layer {
 }
 
 fn tcp(layers: &[Layer], landlock_abi: u32) -> Finding {
-    let loopback = last(layers).policy.network.loopback;
+    let network = &last(layers).policy.network;
+    let loopback = network.loopback;
+    if network.has_destinations() {
+        return destination::tcp(network);
+    }
     let own = "the sandbox has a loopback interface of its own, and nothing leads out of it";
     let (verdict, says, cause) = match (loopback, landlock_abi) {
         (true, _) => ("inside-only", "only between the sandbox's own processes", own.to_owned()),

@@ -1,5 +1,6 @@
 //! `stockade …`: arguments in, exit codes out.
 
+mod destination;
 pub mod doctor;
 pub mod explain;
 pub mod policy;

@@ -153,7 +153,7 @@ mod tests {
                 "refused connection to evil.example:8443 (2x); to allow it: --allow evil.example:8443, or \
                  [network] allow = [\"evil.example:8443\"]",
                 "refused connection to b.example:0 (2x); to allow it: --allow b.example:443",
-                "refused connection to 192.0.2.1:5432 (2x); to allow it: --allow 192.0.2.1/32:5432",
+                "refused connection to 192.0.2.1:5432 (2x); to allow it: --allow 192.0.2.1:5432",
                 "refused connection to [2001:db8::1]:443 (2x): not on the allow-list",
                 "to learn why: stockade policy explain claude evil.example:8443",
             ]

@@ -305,7 +305,7 @@ fn every_example_in_the_reference_is_a_policy() {
     let page = include_str!("../../docs/policies.md");
     let examples: Vec<&str> =
         page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 6);
     for example in examples {
         let site = Site::new().with("etc/example.toml", example);
         assert!(site.load("example").is_ok(), "{example}\n{}", site.refusal("example"));
@@ -316,11 +316,11 @@ fn every_example_in_the_reference_is_a_policy() {
 fn the_reference_names_every_key() {
     let page = include_str!("../../docs/policies.md");
     let policy = Library::of([], 0).load(&"base".parse().unwrap()).unwrap();
-    let mut keys = vec!["limits.file-size".to_owned(), "limits.io".into()];
+    let mut keys = vec!["limits.file-size".to_owned(), "limits.io".into(), "network.ca-bundle".into()];
     for (section, table) in toml::Table::try_from(&policy).unwrap() {
         keys.extend(table.as_table().into_iter().flatten().map(|(key, _)| format!("{section}.{key}")));
     }
-    assert_eq!(keys.len(), 30, "{keys:?}");
+    assert_eq!(keys.len(), 34, "{keys:?}");
     for key in keys {
         assert!(page.contains(&format!("| `{key}` |")), "{key} is missing");
     }
