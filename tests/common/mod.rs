@@ -4,4 +4,5 @@
 
 pub mod leaks;
 pub mod machine;
+pub mod site;
 pub mod stockade;
