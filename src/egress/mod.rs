@@ -1,10 +1,203 @@
-//! The gateway of one sandbox.
+//! The gateway of one sandbox: the only way from inside to the network. Unprivileged, confined, disposable.
+//!
+//! ```text
+//!   inside (a namespace with nothing but `lo`)      │ the gateway, in the host's namespace
+//!                                                   │
+//!   DNS question ─────────────────────▶ socket ─────┼─▶ dns ──▶ a synthetic address, or NXDOMAIN
+//!   connect to a synthetic address ───▶ listener ───┼─▶ connection ──▶ rules ──▶ hello ──▶ upstream ──▶ carry ──▶ host
+//!   http://raven.internal ────────────▶ listener ───┼─▶ inject ──▶ TLS with a header of its own ───────────────▶ host
+//!   http://stockade.internal/denials ─▶ listener ───┼─▶ denials
+//!   anything else ── refused by the kernel, seen by ┼─▶ monitor
+//!                                                   │     └─▶ ledger ──▶ control ──▶ shim
+//! ```
+//! The sockets were made inside and handed over by the shim, which keeps them: if this process dies, the next one goes on
+//! with the same. One thread; what it shares is in `Rc`s.
+
+pub mod account;
+pub mod carry;
+pub mod confine;
+pub mod connection;
+pub mod control;
+pub mod denials;
 pub mod dns;
+pub mod dns_server;
+pub mod filter;
+pub mod gateway;
 pub mod guard;
 pub mod hello;
+pub mod inherited;
+pub mod inject;
+pub mod ledger;
+pub mod monitor;
 pub mod names;
+pub mod published;
 pub mod rules;
-/// x
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub mod upstream;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::wire::egress::{Config, FromEgress, Protocol};
+use confine::{ConfineError, Needs};
+use control::Control;
+use gateway::Gateway;
+use inherited::Taken;
+use inject::{InjectError, Injector};
+use ledger::Ledger;
+use names::Names;
+use published::Dialer;
+use rules::{Rules, RulesError};
+use upstream::Upstream;
+
+/// Nameservers are talked to by TCP where an answer is too long for UDP.
+const DNS: u16 = 53;
+
+/// Why the gateway ended.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// What it was started with.
+    #[error("cannot take over what it was started with: {0}")]
+    Inherited(io::Error),
+    /// The rules.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// The inject rules.
+    #[error(transparent)]
+    Inject(#[from] InjectError),
+    /// Its own walls.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
+    /// While it ran.
+    #[error("cannot go on: {0}")]
+    Run(#[from] io::Error),
+}
+
+/// The process.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let said = FromEgress::Failed { what: error.to_string() }.encode().map_err(io::Error::other);
+            if said.and_then(|bytes| control::transmit(inherited::control(), &bytes)).is_err() {
+                eprintln!("stockade-egress: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), EgressError> {
+    let config = inherited::config().map_err(EgressError::Inherited)?;
+    let sockets = inherited::sockets(&config).map_err(EgressError::Inherited)?;
+    let gateway = prepare(&config, &sockets)?;
+    let mut ports: BTreeSet<u16> = gateway.rules.ports().collect();
+    ports.extend(gateway.injector.ports().chain([DNS]));
+    confine::confine(&Needs {
+        descriptors: inherited::end(&config),
+        ports,
+        tolerate_no_landlock: config.tolerate_no_landlock,
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        open(&gateway, sockets)?;
+        Control::new(inherited::control().try_clone_to_owned()?)?.converse(&gateway).await
+    })?;
+    Ok(())
+}
+
+/// Everything that needs files is read here.
+fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressError> {
+    let rules = Rc::new(Rules::parse(config)?);
+    let mut names = Names::new(&config.sandbox, rules.exact_names());
+    for (address, name) in &config.named {
+        if let Some(name) = name.parse().ok().filter(|name| rules.knows_name(name)) {
+            names.restore(name, *address);
+        }
+    }
+    let listening = sockets.iter().filter_map(|socket| match socket {
+        Taken::Listener(port, _) => Some(*port),
+        Taken::DnsTcp(_) => Some(DNS),
+        _ => None,
+    });
+    Ok(Rc::new(Gateway {
+        upstream: Upstream::new(Rc::clone(&rules), Duration::from_millis(config.patience.connect)),
+        rules,
+        names: RefCell::new(names),
+        ledger: Rc::new(Ledger::default()),
+        pipes: carry::Pipes::default(),
+        injector: Injector::new(config)?,
+        listening: listening.collect(),
+        patience: config.patience,
+        limit: config.connections,
+        permits: Arc::new(Semaphore::new(config.connections as usize)),
+        tasks: RefCell::new(JoinSet::new()),
+    }))
+}
+
+/// Starts to accept on every socket.
+fn open(gateway: &Rc<Gateway>, sockets: Vec<Taken>) -> io::Result<()> {
+    let (mut published, mut dialer) = (Vec::new(), None);
+    for socket in sockets {
+        match socket {
+            Taken::Listener(port, listener) => {
+                let accept =
+                    Rc::clone(gateway).accept(adopt(listener)?, Protocol::Tcp, port, connection::serve);
+                gateway.spawn(accept);
+            }
+            Taken::DnsTcp(listener) => {
+                let accept =
+                    Rc::clone(gateway).accept(adopt(listener)?, Protocol::Dns, DNS, dns_server::serve_tcp);
+                gateway.spawn(accept);
+            }
+            Taken::Denials(listener) => {
+                let accept =
+                    Rc::clone(gateway).accept(adopt(listener)?, Protocol::Http, 0, denials::serve_local);
+                gateway.spawn(accept);
+            }
+            Taken::DnsUdp(socket) => {
+                run_beside(gateway, "DNS", dns_server::serve_udp(Rc::clone(gateway), socket))
+            }
+            Taken::Monitor(socket) => {
+                run_beside(gateway, "the monitor", monitor::watch(Rc::clone(gateway), socket))
+            }
+            Taken::Published(inside, listener) => published.push((inside, adopt(listener)?)),
+            Taken::Dialer(socket) => dialer = Some(Rc::new(Dialer::new(socket)?)),
+        }
+    }
+    for (inside, listener) in published {
+        let dialer = dialer.clone().ok_or_else(|| io::Error::other("a published port, and no dialer"))?;
+        let serve = move |gateway, stream, permit| {
+            published::serve(gateway, Rc::clone(&dialer), inside, stream, permit)
+        };
+        gateway.spawn(Rc::clone(gateway).accept(listener, Protocol::Published, inside, serve));
+    }
+    Ok(())
+}
+
+/// Runs what only ends if it fails; the gateway goes on without it, and says so.
+fn run_beside(
+    gateway: &Rc<Gateway>,
+    what: &'static str,
+    task: impl Future<Output = io::Result<()>> + 'static,
+) {
+    let ledger = Rc::clone(&gateway.ledger);
+    gateway.spawn(async move {
+        if let Err(error) = task.await {
+            ledger.announce(FromEgress::Failed { what: format!("{what}: {error}") });
+        }
+    });
+}
+
+fn adopt(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
 }

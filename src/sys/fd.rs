@@ -56,3 +56,12 @@ pub fn fixed(number: RawFd) -> BorrowedFd<'static> {
     // SAFETY: whoever calls this has put it there and never closes it; if it were closed, calls on it would give EBADF.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
+
+/// Takes over a descriptor that this process was started with. It closes on exec from now on.
+pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_SETFD sets a flag, and fails on a closed descriptor.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    // SAFETY: it is open, as the call before has shown; whoever started this process left it to us, and the caller asks
+    // once for each number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

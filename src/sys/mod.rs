@@ -9,6 +9,8 @@ pub mod kernel;
 pub mod mount;
 pub mod net;
 pub mod process;
+#[cfg(feature = "egress")]
+pub mod ready;
 pub mod seccomp;
 pub mod signal;
 pub mod terminal;

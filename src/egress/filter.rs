@@ -1,0 +1,213 @@
+//! The gateway's own system-call filter: what it needs to carry bytes, and nothing that starts, traces or changes a thing.
+
+use syscalls::Sysno;
+
+type Instruction = (u16, u8, u8, u32);
+
+const LOAD: u16 = 0x20;
+const EQUAL: u16 = 0x15;
+const AT_LEAST: u16 = 0x35;
+const ANY_OF: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+const ALLOW: u32 = 0x7fff_0000;
+const KILL: u32 = 0x8000_0000;
+const REFUSE: u32 = 0x0005_0000 | libc::EPERM as u32;
+
+/// `AUDIT_ARCH_X86_64`
+const ARCHITECTURE: u32 = 0xc000_003e;
+/// `__X32_SYSCALL_BIT`
+const X32: u32 = 0x4000_0000;
+
+/// Offsets in `struct seccomp_data`.
+const NUMBER_AT: u32 = 0;
+const ARCHITECTURE_AT: u32 = 4;
+const fn argument_at(argument: u32) -> u32 {
+    16 + 8 * argument
+}
+
+/// Calls without conditions.
+const PLAIN: &[Sysno] = &[
+    Sysno::accept4,
+    Sysno::bind,
+    Sysno::brk,
+    Sysno::clock_gettime,
+    Sysno::clock_nanosleep,
+    Sysno::close,
+    Sysno::connect,
+    Sysno::epoll_create1,
+    Sysno::epoll_ctl,
+    Sysno::epoll_pwait,
+    Sysno::epoll_wait,
+    Sysno::eventfd2,
+    Sysno::exit,
+    Sysno::exit_group,
+    Sysno::fcntl,
+    Sysno::fstat,
+    Sysno::futex,
+    Sysno::getpeername,
+    Sysno::getpid,
+    Sysno::getrandom,
+    Sysno::getsockname,
+    Sysno::getsockopt,
+    Sysno::gettid,
+    Sysno::gettimeofday,
+    Sysno::lseek,
+    Sysno::madvise,
+    Sysno::mremap,
+    Sysno::munmap,
+    Sysno::newfstatat,
+    // What can be opened is Landlock's to say.
+    Sysno::openat,
+    Sysno::pipe2,
+    Sysno::poll,
+    Sysno::read,
+    Sysno::readv,
+    Sysno::recvfrom,
+    Sysno::recvmsg,
+    Sysno::restart_syscall,
+    Sysno::rt_sigaction,
+    Sysno::rt_sigprocmask,
+    Sysno::rt_sigreturn,
+    Sysno::sched_getaffinity,
+    Sysno::sched_yield,
+    Sysno::sendmsg,
+    Sysno::sendto,
+    Sysno::setsockopt,
+    Sysno::shutdown,
+    Sysno::sigaltstack,
+    Sysno::splice,
+    Sysno::statx,
+    Sysno::tgkill,
+    Sysno::write,
+    Sysno::writev,
+];
+
+/// Calls with one argument that must be one of these.
+const ONE_OF: &[(Sysno, u32, &[u32])] = &[
+    (Sysno::socket, 0, &[libc::AF_INET as u32, libc::AF_INET6 as u32]),
+    (Sysno::ioctl, 1, &[libc::FIONBIO as u32]),
+];
+
+/// Calls with one argument that must not have these bits: no memory becomes a program.
+const WITHOUT: &[(Sysno, u32, u32)] =
+    &[(Sysno::mmap, 2, libc::PROT_EXEC as u32), (Sysno::mprotect, 2, libc::PROT_EXEC as u32)];
+
+/// The program.
+pub fn program() -> Vec<Instruction> {
+    let mut code = vec![
+        (LOAD, 0, 0, ARCHITECTURE_AT),
+        (EQUAL, 1, 0, ARCHITECTURE),
+        (RETURN, 0, 0, KILL),
+        (LOAD, 0, 0, NUMBER_AT),
+        (AT_LEAST, 0, 1, X32),
+        (RETURN, 0, 0, KILL),
+    ];
+    for call in PLAIN {
+        code.extend([(EQUAL, 0, 1, call.id() as u32), (RETURN, 0, 0, ALLOW)]);
+    }
+    for (call, argument, values) in ONE_OF {
+        let skip = u8::try_from(2 + 2 * values.len()).expect("a handful of values");
+        code.extend([(EQUAL, 0, skip, call.id() as u32), (LOAD, 0, 0, argument_at(*argument))]);
+        for value in *values {
+            code.extend([(EQUAL, 0, 1, *value), (RETURN, 0, 0, ALLOW)]);
+        }
+        code.push((RETURN, 0, 0, REFUSE));
+    }
+    for (call, argument, bits) in WITHOUT {
+        code.extend([
+            (EQUAL, 0, 4, call.id() as u32),
+            (LOAD, 0, 0, argument_at(*argument)),
+            (ANY_OF, 1, 0, *bits),
+            (RETURN, 0, 0, ALLOW),
+            (RETURN, 0, 0, REFUSE),
+        ]);
+    }
+    code.push((RETURN, 0, 0, REFUSE));
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the program says to a call.
+    fn verdict(architecture: u32, number: u32, arguments: [u32; 6]) -> u32 {
+        let program = program();
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let (code, jt, jf, operand) = program[at];
+            at += 1;
+            let jump = |is: bool| usize::from(if is { jt } else { jf });
+            match code {
+                LOAD if operand == NUMBER_AT => accumulator = number,
+                LOAD if operand == ARCHITECTURE_AT => accumulator = architecture,
+                LOAD => accumulator = arguments[(operand as usize - 16) / 8],
+                EQUAL => at += jump(accumulator == operand),
+                AT_LEAST => at += jump(accumulator >= operand),
+                ANY_OF => at += jump(accumulator & operand != 0),
+                RETURN => return operand,
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    fn call(call: Sysno, arguments: [u32; 6]) -> u32 {
+        verdict(ARCHITECTURE, call.id() as u32, arguments)
+    }
+
+    #[test]
+    fn bytes_can_be_carried_and_nothing_can_be_started_traced_or_changed() {
+        for allowed in PLAIN {
+            assert_eq!(call(*allowed, [0; 6]), ALLOW, "{allowed}");
+        }
+        for refused in [
+            Sysno::execve,
+            Sysno::clone,
+            Sysno::clone3,
+            Sysno::fork,
+            Sysno::ptrace,
+            Sysno::process_vm_readv,
+            Sysno::kill,
+            Sysno::unlinkat,
+            Sysno::mkdirat,
+            Sysno::mount,
+            Sysno::setuid,
+            Sysno::prctl,
+            Sysno::bpf,
+            Sysno::io_uring_setup,
+            Sysno::setns,
+            Sysno::unshare,
+            Sysno::keyctl,
+            Sysno::listen,
+            Sysno::memfd_create,
+            Sysno::userfaultfd,
+        ] {
+            assert_eq!(call(refused, [0; 6]), REFUSE, "{refused}");
+        }
+    }
+
+    #[test]
+    fn arguments_decide_where_they_matter() {
+        let argument = |at: usize, value: i32| {
+            let mut arguments = [0; 6];
+            arguments[at] = value.cast_unsigned();
+            arguments
+        };
+        assert_eq!(call(Sysno::socket, argument(0, libc::AF_INET6)), ALLOW);
+        for family in [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK, libc::AF_ALG] {
+            assert_eq!(call(Sysno::socket, argument(0, family)), REFUSE);
+        }
+        assert_eq!(call(Sysno::mmap, argument(2, libc::PROT_READ | libc::PROT_WRITE)), ALLOW);
+        assert_eq!(call(Sysno::mmap, argument(2, libc::PROT_READ | libc::PROT_EXEC)), REFUSE);
+        assert_eq!(call(Sysno::mprotect, argument(2, libc::PROT_EXEC)), REFUSE);
+        assert_eq!(call(Sysno::ioctl, argument(1, libc::FIONBIO as i32)), ALLOW);
+        assert_eq!(call(Sysno::ioctl, argument(1, libc::TIOCSTI as i32)), REFUSE);
+    }
+
+    #[test]
+    fn another_architecture_ends_the_process() {
+        assert_eq!(verdict(0x4000_0003, 3, [0; 6]), KILL);
+        assert_eq!(verdict(ARCHITECTURE, X32 | Sysno::read.id() as u32, [0; 6]), KILL);
+    }
+}

@@ -1,0 +1,107 @@
+//! What all connections of one sandbox share, and how they are accepted.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use super::account::Account;
+use super::carry::{self, Pipes};
+use super::inject::Injector;
+use super::ledger::Ledger;
+use super::names::Names;
+use super::rules::{Refusal, Rules};
+use super::upstream::Upstream;
+use crate::wire::egress::{Patience, Protocol, Reason};
+
+/// Breath taken when the process is out of descriptors: accepting would fail again at once.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+
+/// Shared by everything that serves one sandbox. One thread, hence no locks.
+pub struct Gateway {
+    /// What is let through.
+    pub rules: Rc<Rules>,
+    /// What synthetic addresses stand for.
+    pub names: RefCell<Names>,
+    /// What happened.
+    pub ledger: Rc<Ledger>,
+    /// The way out.
+    pub upstream: Upstream,
+    /// Pipes for splice(2).
+    pub pipes: Pipes,
+    /// The names that the gateway serves itself.
+    pub injector: Injector,
+    /// The ports that have a listener inside.
+    pub listening: BTreeSet<u16>,
+    /// How long it waits.
+    pub patience: Patience,
+    /// Most connections at one time.
+    pub limit: u32,
+    /// What is left of them.
+    pub permits: std::sync::Arc<Semaphore>,
+    /// Everything that runs.
+    pub tasks: RefCell<JoinSet<()>>,
+}
+
+impl Gateway {
+    /// How long a client may take to say what it wants.
+    pub fn hello_patience(&self) -> Duration {
+        Duration::from_millis(self.patience.hello)
+    }
+
+    /// How long a connection may say nothing.
+    pub fn idle_patience(&self) -> Duration {
+        Duration::from_millis(self.patience.idle)
+    }
+
+    /// Runs `task` beside the others; it ends when the gateway finishes, if not before.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let mut tasks = self.tasks.borrow_mut();
+        tasks.spawn_local(task);
+        // What has ended would otherwise be kept until the end.
+        while tasks.try_join_next().is_some() {}
+    }
+
+    /// Accepts for as long as the gateway lives; `serve` holds the permit for as long as it is busy.
+    pub async fn accept<F>(
+        self: Rc<Self>,
+        listener: TcpListener,
+        protocol: Protocol,
+        port: u16,
+        serve: impl Fn(Rc<Self>, TcpStream, OwnedSemaphorePermit) -> F,
+    ) where
+        F: Future<Output = ()> + 'static,
+    {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => match std::sync::Arc::clone(&self.permits).try_acquire_owned() {
+                    Ok(permit) => self.spawn(serve(Rc::clone(&self), stream, permit)),
+                    Err(_) => self.turn_away(stream, protocol, port),
+                },
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(_) => tokio::time::sleep(OUT_OF_DESCRIPTORS).await,
+            }
+        }
+    }
+
+    fn turn_away(&self, stream: TcpStream, protocol: Protocol, port: u16) {
+        let account = Account::open(&self.ledger, protocol, None, port);
+        let detail = format!("{} connections are open, which is the most at one time", self.limit);
+        account.refuse(Refusal::final_one(Reason::TooMany, detail));
+        carry::reset(stream);
+    }
+}
+
+/// Whether accepting failed because of what was to be accepted (accept(2)).
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,166 @@
+//! An inject rule, and the requests that it lets through.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::Authority;
+use http::{Method, Request, Uri, Version};
+
+use super::path;
+use crate::egress::rules::Refusal;
+use crate::policy::Hostname;
+use crate::wire::egress::{Inject, Reason};
+
+/// Why an inject rule cannot be worked by.
+#[derive(Debug, thiserror::Error)]
+#[error("inject {name}: {what}")]
+pub struct InvalidInject {
+    name: String,
+    what: String,
+}
+
+/// Headers that belong to one connection (RFC 9110, 7.6.1), and those with which a proxy is talked to.
+const OF_THE_CONNECTION: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// One rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// The name inside.
+    pub name: Hostname,
+    /// The host outside.
+    pub host: Hostname,
+    /// Its port.
+    pub port: u16,
+    /// What the secret goes into.
+    pub header: HeaderName,
+    methods: Vec<Method>,
+    paths: Vec<String>,
+}
+
+impl Rule {
+    /// Reads one.
+    pub fn parse(inject: &Inject) -> Result<Self, InvalidInject> {
+        let invalid = |what: String| InvalidInject { name: inject.name.clone(), what };
+        let name = inject.name.parse().map_err(|error| invalid(format!("{error}")))?;
+        let upstream: Uri = inject.upstream.parse().map_err(|error| invalid(format!("upstream: {error}")))?;
+        let https = upstream.scheme_str() == Some("https") && upstream.query().is_none();
+        let authority = upstream.authority().filter(|of| https && !of.as_str().contains('@'));
+        let (Some(authority), "/") = (authority, upstream.path()) else {
+            return Err(invalid(format!("upstream {:?} is not https://HOST[:PORT]", inject.upstream)));
+        };
+        let host = authority.host().parse().map_err(|error| invalid(format!("upstream: {error}")))?;
+        let port = authority.port_u16().unwrap_or(443);
+        let header = inject.header.parse().map_err(|error| invalid(format!("header: {error}")))?;
+        let is_framing = |name: &HeaderName| *name == header::HOST || *name == header::CONTENT_LENGTH;
+        if OF_THE_CONNECTION.contains(&header) || is_framing(&header) {
+            return Err(invalid(format!("header {header} cannot carry a secret")));
+        }
+        let methods = inject.methods.iter().map(|method| method.parse());
+        let methods =
+            methods.collect::<Result<_, _>>().map_err(|error| invalid(format!("methods: {error}")))?;
+        for prefix in &inject.paths {
+            path::check(prefix).map_err(|error| invalid(format!("path {prefix:?}: {error}")))?;
+        }
+        Ok(Self { name, host, port, header, methods, paths: inject.paths.clone() })
+    }
+
+    /// The rule for people.
+    pub fn shown(&self) -> String {
+        format!("[[network.inject]] name = \"{}\"", self.name)
+    }
+
+    /// Decides about a request by its head.
+    pub fn check<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        let refuse = |what: String| {
+            let shown: String = format!("{method} {uri}").escape_debug().take(120).collect();
+            Refusal::final_one(Reason::Request, format!("{shown} to {}: {what}", self.name))
+        };
+        if request.version() > Version::HTTP_11 || *method == Method::CONNECT {
+            return Err(refuse("only plain HTTP/1.1 requests are passed on".into()));
+        }
+        if headers.contains_key(header::UPGRADE) {
+            return Err(refuse("a connection cannot be turned into another kind".into()));
+        }
+        if headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING) {
+            return Err(refuse("its length is given twice".into()));
+        }
+        self.check_authority(uri, headers).map_err(&refuse)?;
+        path::check(uri.path()).map_err(|error| refuse(format!("the path is refused: {error}")))?;
+        if !self.methods.is_empty() && !self.methods.contains(method) {
+            let mut methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
+            methods.push(method.as_str());
+            let remedy = format!("{}, methods = {methods:?}", self.shown());
+            return Err(Refusal {
+                remedy: Some(remedy),
+                ..refuse(format!("{method} is not among its methods"))
+            });
+        }
+        if !self.paths.is_empty() && !self.paths.iter().any(|prefix| path::is_below(uri.path(), prefix)) {
+            let mut paths: Vec<&str> = self.paths.iter().map(String::as_str).collect();
+            paths.push(uri.path());
+            let remedy = format!("{}, paths = {paths:?}", self.shown());
+            return Err(Refusal { remedy: Some(remedy), ..refuse("the path is not among its paths".into()) });
+        }
+        Ok(())
+    }
+
+    /// The request must be meant for this name, in the request line (if it says) and in the one Host header.
+    fn check_authority(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), String> {
+        let is_ours = |given: &Authority| {
+            given.host().eq_ignore_ascii_case(self.name.as_str())
+                && matches!(given.port_u16(), None | Some(80))
+        };
+        let line = uri.authority();
+        if line.is_some_and(|given| !is_ours(given) || uri.scheme_str() != Some("http")) {
+            return Err("it is meant for another host".into());
+        }
+        let hosts: Vec<&HeaderValue> = headers.get_all(header::HOST).iter().collect();
+        let [host] = hosts.as_slice() else { return Err("it needs exactly one Host header".into()) };
+        let host =
+            Authority::try_from(host.as_bytes()).map_err(|_| "its Host header is no host".to_owned())?;
+        if is_ours(&host) { Ok(()) } else { Err("its Host header names another host".into()) }
+    }
+
+    /// Makes a request's head into the one that goes to the upstream.
+    pub fn rewrite(&self, head: &mut http::request::Parts, secret: HeaderValue) -> Result<(), http::Error> {
+        take_connection_headers(&mut head.headers);
+        head.headers.remove(header::EXPECT);
+        // What is compressed cannot be searched for the secret.
+        head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let host = match self.port {
+            443 => self.host.to_string(),
+            port => format!("{}:{port}", self.host),
+        };
+        head.headers.insert(header::HOST, HeaderValue::try_from(host)?);
+        head.headers.insert(self.header.clone(), secret);
+        head.version = Version::HTTP_11;
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        head.uri = Uri::try_from(target)?;
+        Ok(())
+    }
+}
+
+/// Removes what belongs to one connection only, and what `Connection` says does.
+pub fn take_connection_headers(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').filter_map(|name| name.trim().parse().ok()))
+        .collect();
+    for name in OF_THE_CONNECTION.iter().chain(&listed) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+#[path = "rule_tests.rs"]
+mod tests;

@@ -1,0 +1,175 @@
+//! The way out: from a name or an address that a rule covers to a connected socket.
+//!
+//! A name is resolved when a connection to it arrives, every address that it resolves to is checked, and the very address
+//! that was checked is connected to: DNS that answers differently a second time is not asked a second time.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::ResolveHosts;
+use rustix::net::sockopt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::guard;
+use super::rules::{Refusal, Rules};
+use crate::policy::Hostname;
+
+/// Where the host says how names are resolved.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The host's own names.
+pub const HOSTS: &str = "/etc/hosts";
+
+/// Most addresses of one name that are tried.
+const MOST_ADDRESSES: usize = 8;
+/// Data that nobody acknowledges for this long ends a connection, as does a peer that answers no keep-alive.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum NoUpstream {
+    /// The policy.
+    Refused(Refusal),
+    /// The network.
+    Trouble(String),
+}
+
+/// What is to be reached.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// By name.
+    Name(Hostname),
+    /// By address.
+    Address(IpAddr),
+}
+
+/// Resolves and connects.
+pub struct Upstream {
+    rules: Rc<Rules>,
+    patience: Duration,
+    resolver: RefCell<Option<(Fingerprint, Rc<TokioResolver>)>>,
+}
+
+/// When the files that a resolver was made from were changed.
+type Fingerprint = [Option<SystemTime>; 2];
+
+impl Upstream {
+    /// One that waits `patience` for everything that a connection takes.
+    pub fn new(rules: Rc<Rules>, patience: Duration) -> Self {
+        Self { rules, patience, resolver: RefCell::default() }
+    }
+
+    /// Connects to `target`.
+    pub async fn connect(&self, target: &Target, port: u16) -> Result<TcpStream, NoUpstream> {
+        let late = |_| NoUpstream::Trouble(format!("no connection within {:?}", self.patience));
+        timeout(self.patience, self.try_all(target, port)).await.map_err(late)?
+    }
+
+    async fn try_all(&self, target: &Target, port: u16) -> Result<TcpStream, NoUpstream> {
+        let addresses = self.addresses(target, port).await?;
+        // A dead address must leave time for the next.
+        let share = self.patience / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let mut tried = None;
+        for address in addresses {
+            let address = SocketAddr::new(address, port);
+            tried = Some(address);
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    tend(&stream);
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        let tried = tried.map(|address| address.to_string()).unwrap_or_default();
+        Err(NoUpstream::Trouble(format!("cannot connect to {tried}: {last}")))
+    }
+
+    /// The addresses of `target` that may be connected to.
+    async fn addresses(&self, target: &Target, port: u16) -> Result<Vec<IpAddr>, NoUpstream> {
+        let (found, name) = match target {
+            Target::Address(address) => (vec![*address], None),
+            Target::Name(name) => match self.rules.resolve(name) {
+                // The site's own word counts as a rule that names the address.
+                Some(addresses) => return Ok(addresses.to_vec()),
+                None => (self.resolve(name).await?, Some(name)),
+            },
+        };
+        let mut open = Vec::new();
+        let mut refusal = None;
+        for address in found {
+            match guard::check(address, self.rules.ranges(port)) {
+                Ok(()) => open.push(address),
+                Err(guarded) => {
+                    let leads = name.map(|name| format!("{name} leads to ")).unwrap_or_default();
+                    let detail = format!("{leads}{address}, {} ({})", guarded.what, guarded.range);
+                    refusal = Some(Refusal::of_guarded(detail, guard::unmask(address), port));
+                }
+            }
+        }
+        match (open.is_empty(), refusal) {
+            (true, Some(refusal)) => Err(NoUpstream::Refused(refusal)),
+            _ => Ok(open),
+        }
+    }
+
+    async fn resolve(&self, name: &Hostname) -> Result<Vec<IpAddr>, NoUpstream> {
+        let trouble =
+            |error: &dyn std::fmt::Display| NoUpstream::Trouble(format!("cannot resolve {name}: {error}"));
+        let resolver = self.resolver().map_err(|error| trouble(&error))?;
+        // The dot at the end keeps the host's search domains out.
+        let found = resolver.lookup_ip(format!("{name}.")).await.map_err(|error| trouble(&error))?;
+        let mut addresses: Vec<IpAddr> = found.iter().collect();
+        // IPv4 first: where both work either does, and hosts with broken IPv6 are common.
+        addresses.sort_by_key(IpAddr::is_ipv6);
+        addresses.truncate(MOST_ADDRESSES);
+        Ok(addresses)
+    }
+
+    /// A resolver by the host's files as they are now.
+    fn resolver(&self) -> io::Result<Rc<TokioResolver>> {
+        let changed = |path: &str| Path::new(path).metadata().and_then(|of| of.modified()).ok();
+        let now = [changed(RESOLV_CONF), changed(HOSTS)];
+        let mut held = self.resolver.borrow_mut();
+        if let Some((fingerprint, resolver)) = &*held
+            && *fingerprint == now
+        {
+            return Ok(Rc::clone(resolver));
+        }
+        let resolver = build().map(Rc::new);
+        match (resolver, &*held) {
+            (Ok(resolver), _) => {
+                *held = Some((now, Rc::clone(&resolver)));
+                Ok(resolver)
+            }
+            // A file that was replaced by another one is out of this process's sight; what it said before still holds.
+            (Err(_), Some((_, resolver))) => Ok(Rc::clone(resolver)),
+            (Err(error), None) => Err(error),
+        }
+    }
+}
+
+fn build() -> io::Result<TokioResolver> {
+    let mut builder = TokioResolver::builder_tokio().map_err(io::Error::other)?;
+    let options = builder.options_mut();
+    options.use_hosts_file = ResolveHosts::Always;
+    options.ip_strategy = hickory_resolver::config::LookupIpStrategy::Ipv4AndIpv6;
+    builder.build().map_err(io::Error::other)
+}
+
+/// Lets the kernel notice what the other side no longer does.
+pub fn tend(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, KEEP_ALIVE);
+    let _ = sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE / 4);
+    let _ = sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED.as_millis() as u32);
+}

@@ -1,0 +1,66 @@
+//! A network of its own for one thread, gone when the thread is.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::netlink::add_local_route;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread with its own network and its own view of two files in /etc.
+pub struct Room(mpsc::Sender<Job>);
+
+impl Room {
+    /// Opens one where names are resolved as these texts say.
+    pub fn open(resolv_conf: &str, hosts: &str) -> Self {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let room = Self(jobs);
+        thread::spawn(move || inbox.into_iter().for_each(|job| job()));
+        let (resolv_conf, hosts) = (resolv_conf.to_owned(), hosts.to_owned());
+        room.run(move || {
+            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces: these tests need root");
+            stockade::netns::enable_loopback().expect("lo is up");
+            show("/etc/resolv.conf", &resolv_conf);
+            show("/etc/hosts", &hosts);
+        });
+        room
+    }
+
+    /// Does something in there.
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (result, answer) = mpsc::channel();
+        let job = Box::new(move || drop(result.send(job())));
+        self.0.send(job).expect("the room's thread lives");
+        answer.recv().expect("what was done in the room did not panic")
+    }
+
+    /// Every address leads to this room itself, as in a sandbox.
+    pub fn catch_everything(&self) {
+        self.run(|| {
+            add_local_route(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0, None);
+            add_local_route(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0, None);
+        });
+    }
+
+    /// Servers in here can have this address, as if it were somebody else's.
+    pub fn adopt(&self, address: Ipv4Addr) {
+        self.run(move || add_local_route(address.into(), 32, Some(Ipv4Addr::LOCALHOST)));
+    }
+}
+
+/// Puts a text over a file, in this thread's view only.
+fn show(path: &str, text: &str) {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), text).expect("written");
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).expect("readable");
+    let target = Path::new(path).canonicalize().expect(path);
+    mount(Some(file.path()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect(path);
+    // The mount keeps what it shows when the name is removed.
+}
