@@ -1,12 +1,13 @@
 //! The sandbox's network namespace by itself: every address leads to a listener, and what leads to none is refused and seen.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use stockade::netns;
 
+const VISIBLE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const INSIDE: &str = "STOCKADE_TEST_NETWORK";
 
 /// Runs `body`, the body of the test named `test`, in a network namespace of its own: this program is started again
@@ -32,7 +33,7 @@ struct Doors {
 }
 
 fn doors(port: u16) -> Doors {
-    netns::own_every_address().expect("routes");
+    netns::own_every_address(VISIBLE).expect("routes");
     let mut doors = netns::open_doors(&[port]).expect("doors").into_iter();
     let mut next = || doors.next().expect("as many as were asked for");
     Doors { datagrams: next().into(), monitor: next(), listener: next().into() }

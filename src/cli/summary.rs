@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::policy;
-use crate::shim::denials::{Denial, Reason, Refused};
+use crate::shim::denials::{Denial, Protocol, Reason, Refused};
 
 /// More lines than this would hide what the agent itself said last.
 const MOST: usize = 4;
@@ -73,13 +73,15 @@ fn by_gateway(denial: &Denial, times: &str) -> String {
 
 /// What `--allow` would have to be told; none where that would not help.
 fn destination(refused: &Refused) -> Option<String> {
-    let Refused::Egress { name, address, port, reason, .. } = refused else { return None };
+    let Refused::Egress { protocol, name, address, port, reason } = refused else { return None };
     let host = match reason {
         Reason::Name | Reason::Port => name.clone()?,
         Reason::Address => address.filter(IpAddr::is_ipv4)?.to_string(),
         _ => return None,
     };
-    let destination = if *port == 0 { host } else { format!("{host}:{port}") };
+    // A question for a name says nothing of a port yet.
+    let is_question = *protocol == Protocol::Dns;
+    let destination = if is_question { host } else { format!("{host}:{port}") };
     policy::request::destination(&destination).ok().map(|destination| destination.to_string())
 }
 
@@ -96,7 +98,6 @@ fn subject(refused: &Refused) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shim::denials::Protocol;
 
     fn call(name: &str, count: u64, remedy: Option<&str>) -> Denial {
         Denial {
@@ -132,7 +133,7 @@ mod tests {
     fn a_refused_destination_comes_with_the_option_that_allows_it() {
         let egress = |name: Option<&str>, address: Option<&str>, port, reason, remedy: Option<&str>| Denial {
             refused: Refused::Egress {
-                protocol: Protocol::Tcp,
+                protocol: if port == 53 { Protocol::Dns } else { Protocol::Tcp },
                 name: name.map(Into::into),
                 address: address.map(|text| text.parse().expect("an address")),
                 port,
@@ -143,7 +144,7 @@ mod tests {
         let line = r#"[network] allow = ["evil.example:8443"]"#;
         let denials = [
             egress(Some("evil.example"), None, 8443, Reason::Port, Some(line)),
-            egress(Some("b.example"), None, 0, Reason::Name, None),
+            egress(Some("b.example"), None, 53, Reason::Name, None),
             egress(None, Some("192.0.2.1"), 5432, Reason::Address, None),
             egress(None, Some("2001:db8::1"), 443, Reason::Ipv6, None),
         ];
@@ -152,7 +153,7 @@ mod tests {
             [
                 "refused connection to evil.example:8443 (2x); to allow it: --allow evil.example:8443, or \
                  [network] allow = [\"evil.example:8443\"]",
-                "refused connection to b.example:0 (2x); to allow it: --allow b.example:443",
+                "refused name b.example (2x); to allow it: --allow b.example:443",
                 "refused connection to 192.0.2.1:5432 (2x); to allow it: --allow 192.0.2.1:5432",
                 "refused connection to [2001:db8::1]:443 (2x): not on the allow-list",
                 "to learn why: stockade policy explain claude evil.example:8443",

@@ -1,12 +1,15 @@
-//! Two routes by netlink: every address there is, of IPv4 and of IPv6, is this host's own (AnyIP).
+//! Two routes and an address by netlink: every address there is, of IPv4 and of IPv6, is this host's own (AnyIP).
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
 /// rtnetlink(7), netlink(7): what `ip route add local 0.0.0.0/0 dev lo` sends.
 const NLMSG_ERROR: u16 = 2;
+const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const NLM_F_REQUEST: u16 = 0x01;
 const NLM_F_ACK: u16 = 0x04;
@@ -17,41 +20,67 @@ const RTPROT_STATIC: u8 = 4;
 const RT_SCOPE_HOST: u8 = 254;
 const RTN_LOCAL: u8 = 2;
 const RTA_OIF: u16 = 4;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
 /// In every namespace `lo` is the first interface.
 const LOOPBACK: u32 = 1;
 
 const HEADER: usize = 16;
 
-/// Adds both. An IPv6 that this host has switched off needs none: nothing can be sent by it.
-pub fn own_every_address() -> io::Result<()> {
+/// Adds all three. An IPv6 that this host has switched off needs no route: nothing can be sent by it.
+///
+/// `visible` is one more address of IPv4 beside 127.0.0.1: resolvers count that one for none, and give no address of a
+/// family that the host has none of (AI_ADDRCONFIG of getaddrinfo(3)).
+pub fn own_every_address(visible: Ipv4Addr) -> io::Result<()> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    let add = |family: AddressFamily| {
-        send(&socket, &request(family), SendFlags::empty())?;
-        let mut answer = [0; 4096];
-        let (length, _) = recv(&socket, &mut answer, RecvFlags::empty())?;
-        acknowledged(&answer[..length])
-    };
-    add(AddressFamily::INET)?;
-    match add(AddressFamily::INET6) {
+    ask(&socket, &message(RTM_NEWADDR, &address(visible)))?;
+    ask(&socket, &message(RTM_NEWROUTE, &route(AddressFamily::INET)))?;
+    match ask(&socket, &message(RTM_NEWROUTE, &route(AddressFamily::INET6))) {
         Err(_) if is_without_ipv6() => Ok(()),
         added => added,
     }
 }
 
-fn request(family: AddressFamily) -> Vec<u8> {
-    let family = u8::try_from(family.as_raw()).expect("both are small numbers");
-    let mut route = vec![family, 0, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL];
+fn ask(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
+    send(socket, message, SendFlags::empty())?;
+    let mut answer = [0; 4096];
+    let (length, _) = recv(socket, &mut answer, RecvFlags::empty())?;
+    acknowledged(&answer[..length])
+}
+
+/// `struct rtmsg` and the interface.
+fn route(family: AddressFamily) -> Vec<u8> {
+    let mut route = vec![number(family), 0, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL];
     route.extend(0_u32.to_ne_bytes());
-    route.extend(8_u16.to_ne_bytes());
-    route.extend(RTA_OIF.to_ne_bytes());
-    route.extend(LOOPBACK.to_ne_bytes());
-    let length = u32::try_from(HEADER + route.len()).expect("a short message");
+    route.extend(attribute(RTA_OIF, LOOPBACK.to_ne_bytes()));
+    route
+}
+
+/// `struct ifaddrmsg` and the address, as a range of one.
+fn address(address: Ipv4Addr) -> Vec<u8> {
+    let mut message = vec![number(AddressFamily::INET), 32, 0, 0];
+    message.extend(LOOPBACK.to_ne_bytes());
+    message.extend(attribute(IFA_LOCAL, address.octets()));
+    message.extend(attribute(IFA_ADDRESS, address.octets()));
+    message
+}
+
+fn number(family: AddressFamily) -> u8 {
+    u8::try_from(family.as_raw()).expect("both families are small numbers")
+}
+
+fn attribute(kind: u16, value: [u8; 4]) -> Vec<u8> {
+    [8_u16.to_ne_bytes().as_slice(), &kind.to_ne_bytes(), &value].concat()
+}
+
+fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(HEADER + body.len()).expect("a short message");
     let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
     let mut message = length.to_ne_bytes().to_vec();
-    message.extend(RTM_NEWROUTE.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
     message.extend(flags.to_ne_bytes());
     message.extend([0; 8]); // sequence number and port: one question at a time, and the kernel knows who asks
-    message.extend(route);
+    message.extend(body);
     message
 }
 
@@ -88,8 +117,9 @@ mod tests {
 
     #[test]
     fn a_request_says_how_long_it_is() {
-        let request = request(AddressFamily::INET6);
-        assert_eq!(request.len(), 36);
-        assert_eq!(request[..4], 36_u32.to_ne_bytes());
+        for body in [route(AddressFamily::INET6), address(Ipv4Addr::LOCALHOST)] {
+            let message = message(RTM_NEWROUTE, &body);
+            assert_eq!(message[..4], u32::try_from(message.len()).expect("short").to_ne_bytes());
+        }
     }
 }

@@ -61,7 +61,7 @@ pub enum Refused {
         /// The address that was wanted, or that the name leads to.
         #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<IpAddr>,
-        /// The port; 0 where there is none.
+        /// The port; 53 of a question for a name.
         port: u16,
         /// The kind of reason.
         reason: Reason,

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -49,7 +49,7 @@ pub struct Server {
     child: Child,
     lines: Receiver<String>,
     kind: String,
-    address: String,
+    address: SocketAddr,
     marks: Cell<u32>,
 }
 
@@ -69,7 +69,8 @@ impl Server {
             "dns" => "53",
             _ => arguments[2],
         };
-        let address = format!("{}:{port}", arguments[1]);
+        let address =
+            SocketAddr::new(arguments[1].parse().expect("an address"), port.parse().expect("a port"));
         let server = Self { child, lines, kind: arguments[0].into(), address, marks: Cell::new(0) };
         assert_eq!(server.lines.recv().as_deref(), Ok("up"), "{arguments:?}");
         server
@@ -80,13 +81,14 @@ impl Server {
         self.marks.set(self.marks.get() + 1);
         let mark = format!("mark-{}", self.marks.get());
         if self.kind == "web" {
-            let mut stream = TcpStream::connect(&self.address).expect("the site");
-            write!(stream, "GET /{mark} HTTP/1.0\r\n\r\n").expect("asked");
+            let mut stream = TcpStream::connect(self.address).expect("the site");
+            write!(stream, "GET /hello?{mark} HTTP/1.0\r\n\r\n").expect("asked");
             stream.read_to_end(&mut Vec::new()).expect("answered");
         } else {
-            let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            let socket = UdpSocket::bind(if self.address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })
+                .expect("a socket");
             let question = if self.kind == "dns" { question(&mark) } else { mark.clone().into_bytes() };
-            socket.send_to(&question, &self.address).expect("asked");
+            socket.send_to(&question, self.address).expect("asked");
         }
         let lines = self.lines.iter();
         lines.take_while(|line| !line.contains(&mark)).collect()
