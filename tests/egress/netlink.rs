@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
+};
 
 const RTM_NEWROUTE: u16 = 24;
 const REQUEST_ACK_CREATE: u16 = 0x1 | 0x4 | 0x400;
@@ -19,7 +21,8 @@ pub fn add_local_route(first: IpAddr, length: u8, source: Option<Ipv4Addr>) {
     };
     let (table_local, protocol_static, scope_host, type_local) = (255, 4, 254, 2);
     let family = u8::try_from(family).expect("a small number");
-    let mut message = vec![family, length, 0, 0, table_local, protocol_static, scope_host, type_local, 0, 0, 0, 0];
+    let mut message =
+        vec![family, length, 0, 0, table_local, protocol_static, scope_host, type_local, 0, 0, 0, 0];
     let (destination, out, preferred) = (1, 4, 7);
     if length > 0 {
         attribute(&mut message, destination, &address);

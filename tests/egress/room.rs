@@ -23,7 +23,8 @@ impl Room {
         thread::spawn(move || inbox.into_iter().for_each(|job| job()));
         let (resolv_conf, hosts) = (resolv_conf.to_owned(), hosts.to_owned());
         room.run(move || {
-            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces: these tests need root");
+            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+                .expect("namespaces: these tests need root");
             stockade::netns::enable_loopback().expect("lo is up");
             show("/etc/resolv.conf", &resolv_conf);
             show("/etc/hosts", &hosts);
@@ -55,7 +56,8 @@ impl Room {
 
 /// Puts a text over a file, in this thread's view only.
 fn show(path: &str, text: &str) {
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private");
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .expect("private");
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), text).expect("written");
     use std::os::unix::fs::PermissionsExt;

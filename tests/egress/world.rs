@@ -45,7 +45,8 @@ impl World {
     pub fn new(allow: &[&str]) -> Self {
         let inside = Room::open(&format!("nameserver {GATEWAY_ADDRESS}\n"), "127.0.0.1 localhost\n");
         inside.catch_everything();
-        let outside = Room::open("nameserver 127.0.0.1\n", "127.0.0.1 localhost\n203.0.113.9 in-hosts.test\n");
+        let outside =
+            Room::open("nameserver 127.0.0.1\n", "127.0.0.1 localhost\n203.0.113.9 in-hosts.test\n");
         let allow: Vec<String> = allow.iter().map(|text| (*text).to_owned()).collect();
         let config = Config { sandbox: "test".into(), allow, ..Config::default() };
         let mut world =
@@ -68,7 +69,8 @@ impl World {
                 Socket::Listener { port } => listen(port),
                 Socket::Monitor => {
                     let all = SockProtocol::EthAll;
-                    socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, all).expect("a monitor")
+                    socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, all)
+                        .expect("a monitor")
                 }
                 other => panic!("no socket of this kind is made here: {other:?}"),
             }
@@ -105,10 +107,12 @@ impl World {
         config.write_all(&serde_json::to_vec(&self.config).expect("JSON")).expect("written");
         let clone = |fd: &OwnedFd| fd.as_fd().try_clone_to_owned().expect("a copy");
         let given = [theirs, OwnedFd::from(config)].into_iter().chain(self.sockets.iter().map(clone));
-        let mappings = (3..).zip(given).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
+        let mappings =
+            (3..).zip(given).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
         let process = self.outside.run(move || {
             // By descriptor: the uid may not be able to look into the directory of the checkout.
-            let program = std::fs::File::open(env!("CARGO_BIN_EXE_stockade-egress")).expect("the gateway is built");
+            let program =
+                std::fs::File::open(env!("CARGO_BIN_EXE_stockade-egress")).expect("the gateway is built");
             Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
                 .arg0("stockade-egress")
                 .env_clear()
@@ -139,7 +143,8 @@ impl World {
     /// Tells the gateway something.
     pub fn tell(&self, message: &ToEgress) {
         let bytes = message.encode().expect("a message");
-        stockade::egress::control::transmit(&self.gateway.as_ref().expect("a gateway").control, &bytes).expect("sent");
+        stockade::egress::control::transmit(&self.gateway.as_ref().expect("a gateway").control, &bytes)
+            .expect("sent");
     }
 
     /// The gateway's next message.
@@ -286,7 +291,11 @@ impl World {
                     match zone(name.trim_end_matches('.'), times) {
                         Some(address) if query.query_type() == RecordType::A => {
                             let data = RData::A(A(address));
-                            answer.add_answer(hickory_proto::rr::Record::from_rdata(query.name().clone(), 0, data));
+                            answer.add_answer(hickory_proto::rr::Record::from_rdata(
+                                query.name().clone(),
+                                0,
+                                data,
+                            ));
                         }
                         Some(_) => {}
                         None => answer.metadata.response_code = ResponseCode::NXDomain,
