@@ -49,7 +49,7 @@ fn a_published_port_of_the_host_leads_to_a_server_inside() {
     let listener = world.outside.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 8080)).expect("a listener"));
     world.add_made(Socket::Published { inside: 3000 }, listener.into());
     world.add_made(Socket::Dialer, dialer);
-    world.inside.run(|| {
+    let server = world.inside.run(|| {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).expect("a listener");
         std::thread::spawn(move || {
             let (mut stream, _) = server.accept().expect("a connection");
@@ -78,6 +78,7 @@ fn a_published_port_of_the_host_leads_to_a_server_inside() {
     let record = world.record(|record| record.protocol == Protocol::Published);
     assert_eq!((record.port, record.sent, record.received), (3000, 11, 4));
     // The server has gone: the host's side is cut off, and told why.
+    server.join().expect("the server has ended");
     let gone = world.outside.run(move || connect().read(&mut [0]).map_err(|error| error.kind()));
     assert_eq!(gone, Err(std::io::ErrorKind::ConnectionReset));
     let record = world.record(|record| record.protocol == Protocol::Published);

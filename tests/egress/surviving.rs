@@ -15,7 +15,7 @@ fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
 
 fn world(allow: &[&str]) -> World {
     let mut world = World::new(allow);
-    for rule in allow {
+    for rule in allow.iter().filter(|rule| !rule.starts_with('*')) {
         world.resolve(rule.split(':').next().expect("a name"), "127.0.0.1");
     }
     world.echo("127.0.0.1:5432");
@@ -58,8 +58,10 @@ fn connections_beyond_the_bound_are_turned_away_and_places_become_free() {
     assert_eq!(world.refusal(5432).0, Reason::TooMany);
 
     drop(held);
-    for _ in 0..3 {
-        world.record(|record| record.sent == 5);
+    // Records of one kind that come together are one.
+    let mut ended = 0;
+    while ended < 3 {
+        ended += world.record(|record| matches!(record.verdict, Verdict::Allowed { .. })).count;
     }
     greet(&mut world.connect_to(address, 5432).expect("accepted")).expect("there is room again");
 }
