@@ -10,6 +10,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use hickory_proto::rr::RecordType;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::ResolveHosts;
 use rustix::net::sockopt;
@@ -72,37 +73,62 @@ impl Upstream {
     }
 
     async fn try_all(&self, target: &Target, port: u16) -> Result<TcpStream, NoUpstream> {
-        let addresses = self.addresses(target, port).await?;
+        match target {
+            Target::Address(address) => self.try_each(&self.guarded(vec![*address], None, port)?, port).await,
+            Target::Name(name) => match self.rules.resolve(name) {
+                // The site's own word counts as a rule that names the address.
+                Some(addresses) => self.try_each(addresses, port).await,
+                None => self.try_name(name, port).await,
+            },
+        }
+    }
+
+    /// IPv4 first: where both work either does, and hosts with broken IPv6 are common.
+    async fn try_name(&self, name: &Hostname, port: u16) -> Result<TcpStream, NoUpstream> {
+        let mut first = None;
+        for kind in [RecordType::A, RecordType::AAAA] {
+            let result = match self.resolve(name, kind).await {
+                Ok(found) => match self.guarded(found, Some(name), port) {
+                    Ok(open) => self.try_each(&open, port).await,
+                    Err(refused) => Err(refused),
+                },
+                Err(trouble) => Err(trouble),
+            };
+            match result {
+                Ok(stream) => return Ok(stream),
+                // What kept the usual way closed says more than that there is no other.
+                Err(none) => first = first.or(Some(none)),
+            }
+        }
+        Err(first.unwrap_or_else(|| NoUpstream::Trouble(format!("{name} has no address"))))
+    }
+
+    async fn try_each(&self, addresses: &[IpAddr], port: u16) -> Result<TcpStream, NoUpstream> {
         // A dead address must leave time for the next.
         let share = self.patience / u32::try_from(addresses.len()).unwrap_or(1).max(1);
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        let mut tried = None;
+        let mut last = NoUpstream::Trouble("no address to connect to".into());
         for address in addresses {
-            let address = SocketAddr::new(address, port);
-            tried = Some(address);
-            match timeout(share, TcpStream::connect(address)).await {
+            let address = SocketAddr::new(*address, port);
+            let error = match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     tend(&stream);
                     return Ok(stream);
                 }
-                Ok(Err(error)) => last = error,
-                Err(_) => last = io::ErrorKind::TimedOut.into(),
-            }
+                Ok(Err(error)) => error,
+                Err(_) => io::ErrorKind::TimedOut.into(),
+            };
+            last = NoUpstream::Trouble(format!("cannot connect to {address}: {error}"));
         }
-        let tried = tried.map(|address| address.to_string()).unwrap_or_default();
-        Err(NoUpstream::Trouble(format!("cannot connect to {tried}: {last}")))
+        Err(last)
     }
 
-    /// The addresses of `target` that may be connected to.
-    async fn addresses(&self, target: &Target, port: u16) -> Result<Vec<IpAddr>, NoUpstream> {
-        let (found, name) = match target {
-            Target::Address(address) => (vec![*address], None),
-            Target::Name(name) => match self.rules.resolve(name) {
-                // The site's own word counts as a rule that names the address.
-                Some(addresses) => return Ok(addresses.to_vec()),
-                None => (self.resolve(name).await?, Some(name)),
-            },
-        };
+    /// Those of `found` that may be connected to.
+    fn guarded(
+        &self,
+        found: Vec<IpAddr>,
+        name: Option<&Hostname>,
+        port: u16,
+    ) -> Result<Vec<IpAddr>, NoUpstream> {
         let mut open = Vec::new();
         let mut refusal = None;
         for address in found {
@@ -121,17 +147,14 @@ impl Upstream {
         }
     }
 
-    async fn resolve(&self, name: &Hostname) -> Result<Vec<IpAddr>, NoUpstream> {
+    async fn resolve(&self, name: &Hostname, kind: RecordType) -> Result<Vec<IpAddr>, NoUpstream> {
         let trouble =
             |error: &dyn std::fmt::Display| NoUpstream::Trouble(format!("cannot resolve {name}: {error}"));
         let resolver = self.resolver().map_err(|error| trouble(&error))?;
         // The dot at the end keeps the host's search domains out.
-        let found = resolver.lookup_ip(format!("{name}.")).await.map_err(|error| trouble(&error))?;
-        let mut addresses: Vec<IpAddr> = found.iter().collect();
-        // IPv4 first: where both work either does, and hosts with broken IPv6 are common.
-        addresses.sort_by_key(IpAddr::is_ipv6);
-        addresses.truncate(MOST_ADDRESSES);
-        Ok(addresses)
+        let found = resolver.lookup(format!("{name}."), kind).await.map_err(|error| trouble(&error))?;
+        let addresses = found.answers().iter().filter_map(|record| record.data.ip_addr());
+        Ok(addresses.take(MOST_ADDRESSES).collect())
     }
 
     /// A resolver by the host's files as they are now.
@@ -159,9 +182,7 @@ impl Upstream {
 
 fn build() -> io::Result<TokioResolver> {
     let mut builder = TokioResolver::builder_tokio().map_err(io::Error::other)?;
-    let options = builder.options_mut();
-    options.use_hosts_file = ResolveHosts::Always;
-    options.ip_strategy = hickory_resolver::config::LookupIpStrategy::Ipv4AndIpv6;
+    builder.options_mut().use_hosts_file = ResolveHosts::Always;
     builder.build().map_err(io::Error::other)
 }
 

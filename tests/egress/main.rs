@@ -1,6 +1,11 @@
 //! The gateway as a process of its own, between two networks that each test makes for itself.
 
 mod carrying;
+mod injecting;
+mod inside;
 mod netlink;
+mod refusing;
 mod room;
+mod surviving;
+mod tls;
 mod world;

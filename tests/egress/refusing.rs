@@ -1,0 +1,224 @@
+//! The ways out that are none. Each is first shown to be open where the policy opens it.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use stockade::wire::egress::{Protocol, Reason, Verdict};
+
+use crate::tls::{Says, Tls};
+use crate::world::{World, is_cut_off};
+
+fn greet(mut stream: std::net::TcpStream) -> std::io::Result<String> {
+    stream.write_all(b"hello")?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[test]
+fn a_raw_address_is_reached_by_a_rule_about_it_and_not_otherwise() {
+    let mut world = World::new(&["203.0.113.7:5432"]);
+    world.echo("203.0.113.7:5432");
+    world.echo("203.0.113.8:5432");
+    world.start();
+    let (open, closed) = (Ipv4Addr::new(203, 0, 113, 7), Ipv4Addr::new(203, 0, 113, 8));
+    assert_eq!(greet(world.connect_to(open, 5432).expect("accepted")).expect("carried"), "hello");
+    let rule = world.record(|record| record.address == Some(open.into())).verdict;
+    assert_eq!(rule, Verdict::Allowed { rule: "203.0.113.7:5432".into(), trouble: None });
+
+    assert!(is_cut_off(&mut world.connect_to(closed, 5432).expect("accepted")));
+
+    let (reason, detail, remedy) = world.refusal(5432);
+    assert_eq!((reason, detail.as_str()), (Reason::Address, "no rule covers the address 203.0.113.8"));
+    assert_eq!(remedy.as_deref(), Some(r#"[network] allow = ["203.0.113.8:5432"]"#));
+}
+
+#[test]
+fn a_port_that_no_rule_names_is_refused_at_once_and_reported() {
+    let mut world = World::new(&["api.example.org:443"]);
+    world.start();
+    let address = world.address("api.example.org");
+
+    let refused = world.connect_to(address, 9).expect_err("refused");
+
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let record = world.record(|record| record.port == 9);
+    assert_eq!(record.name.as_deref(), Some("api.example.org"));
+    let Verdict::Refused { reason, remedy, .. } = record.verdict else { panic!("{record:?}") };
+    assert_eq!(reason, Reason::Port);
+    assert_eq!(remedy.as_deref(), Some(r#"[network] allow = ["api.example.org:9"]"#));
+}
+
+#[test]
+fn udp_and_ipv6_are_refused_at_once_and_reported() {
+    let mut world = World::new(&["api.example.org:443"]);
+    world.start();
+    let v6: IpAddr = "2001:db8::7".parse().expect("an address");
+
+    let refused = world.connect_to(v6, 443).expect_err("refused");
+    let unreachable = world.inside.run(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+        socket.connect("203.0.113.7:4433").expect("connected");
+        socket.send(b"quic?").expect("sent");
+        socket.recv(&mut [0; 10]).expect_err("refused")
+    });
+
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(unreachable.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(world.refusal(443).0, Reason::Ipv6);
+    assert_eq!(world.refusal(4433).0, Reason::Udp);
+}
+
+#[test]
+fn tls_to_a_name_must_say_that_name() {
+    let tls = Tls::new(&["api.example.org", "other.example.org"]);
+    let open = { to_any_name(&tls, "api.example.org:443 sni=any") };
+    assert!(open.iter().all(|(_, answer)| answer.is_some()), "the way is open: {open:?}");
+
+    let closed = to_any_name(&tls, "api.example.org:443");
+
+    assert_eq!(closed[0], (None, Some("hello".into())), "the right name passes");
+    assert_eq!(closed[1], (Some(Reason::Sni), None), "another name");
+    assert_eq!(closed[2], (Some(Reason::Sni), None), "no name");
+}
+
+/// Greets api.example.org on port 443 under one rule, with its name, another name, and no name.
+fn to_any_name(tls: &Tls, rule: &str) -> Vec<(Option<Reason>, Option<String>)> {
+    let mut world = World::new(&[rule]);
+    world.resolve("api.example.org", "127.0.0.1");
+    world.serve("127.0.0.1:443", tls.echo());
+    world.start();
+    let greet = |world: &mut World, says| {
+        let answer = tls.greet(world.connect("api.example.org", 443), says).ok();
+        let reason = match world.record(|record| record.port == 443).verdict {
+            Verdict::Refused { reason, .. } => Some(reason),
+            Verdict::Allowed { .. } => None,
+        };
+        (reason, answer)
+    };
+    [Says::Name("api.example.org"), Says::Name("other.example.org"), Says::Nothing]
+        .map(|says| greet(&mut world, says))
+        .to_vec()
+}
+
+#[test]
+fn port_443_of_a_name_carries_tls_only_and_tls_elsewhere_is_checked_too() {
+    let tls = Tls::new(&["api.example.org", "other.example.org"]);
+    let mut world = World::new(&["api.example.org:443,8443,5432"]);
+    world.resolve("api.example.org", "127.0.0.1");
+    world.echo("127.0.0.1:443");
+    world.serve("127.0.0.1:8443", tls.echo());
+    world.echo("127.0.0.1:5432");
+    world.start();
+    assert_eq!(greet(world.connect("api.example.org", 5432)).expect("plain text on another port"), "hello");
+    let right = tls.greet(world.connect("api.example.org", 8443), Says::Name("api.example.org"));
+    assert_eq!(right.expect("the right name"), "hello");
+
+    greet(world.connect("api.example.org", 443)).expect_err("no TLS");
+    tls.greet(world.connect("api.example.org", 8443), Says::Name("other.example.org"))
+        .expect_err("another name");
+
+    let (reason, detail, remedy) = world.refusal(443);
+    assert_eq!(reason, Reason::NotTls, "{detail}");
+    let remedy = remedy.expect("a remedy");
+    assert_eq!(remedy, r#"[network] allow = [{ to = "api.example.org:443", sni = "any" }]"#);
+    assert_eq!(world.refusal(8443).0, Reason::Sni);
+}
+
+#[test]
+fn a_server_that_speaks_first_is_heard_on_a_port_without_tls() {
+    let mut world = World::new(&["git.example.org:22"]);
+    world.resolve("git.example.org", "127.0.0.1");
+    world.serve("127.0.0.1:22", |mut stream| stream.write_all(b"SSH-2.0-x\r\n").expect("sent"));
+    world.start();
+    let mut banner = String::new();
+    world.connect("git.example.org", 22).read_to_string(&mut banner).expect("a banner");
+    assert_eq!(banner, "SSH-2.0-x\r\n");
+}
+
+#[test]
+fn the_hosts_dns_hears_of_a_name_only_when_it_is_connected_to() {
+    let mut world = World::new(&["api.example.org:5432", "*.wide.example:5432"]);
+    let questions = world.dns(|_, _| Some(Ipv4Addr::new(203, 0, 113, 7)));
+    world.echo("203.0.113.7:5432");
+    world.start();
+    for name in ["c2VjcmV0.api.example.org", "c2VjcmV0.attacker.test", "c2VjcmV0.wide.example.attacker.test"]
+    {
+        for kind in [RecordType::A, RecordType::AAAA, RecordType::TXT, RecordType::HTTPS, RecordType::NS] {
+            assert_eq!(world.ask(name, kind).metadata.response_code, ResponseCode::NXDomain);
+        }
+        let name = name.to_lowercase();
+        world.record(|record| record.protocol == Protocol::Dns && record.name.as_ref() == Some(&name));
+    }
+    for name in ["api.example.org", "c2VjcmV0.wide.example"] {
+        world.ask(name, RecordType::TXT);
+        world.address(name);
+    }
+    assert_eq!(questions.all(), Vec::<String>::new(), "no question was passed on");
+
+    assert_eq!(greet(world.connect("api.example.org", 5432)).expect("carried"), "hello");
+
+    let asked = questions.all();
+    assert!(!asked.is_empty(), "this very DNS is the one that is asked");
+    assert!(asked.iter().all(|name| name == "api.example.org."), "{asked:?}");
+}
+
+#[test]
+fn the_hosts_own_list_of_names_is_used() {
+    let mut world = World::new(&["in-hosts.test:5432"]);
+    world.echo("203.0.113.9:5432");
+    world.start();
+    let answer = greet(world.connect("in-hosts.test", 5432));
+    let record = world.record(|record| record.port == 5432);
+    assert_eq!(answer.expect(&format!("{record:?}")), "hello");
+}
+
+#[test]
+fn a_name_that_leads_around_the_host_is_refused_unless_a_rule_opens_the_address() {
+    let decoy = |allow: &[&str]| {
+        let mut world = World::new(allow);
+        world.dns(|_, _| Some(Ipv4Addr::LOCALHOST));
+        world.echo("127.0.0.1:5432");
+        world.start();
+        let answer = greet(world.connect("inward.example.org", 5432)).ok();
+        (answer, world.record(|record| record.port == 5432).verdict)
+    };
+    let (answer, _) = decoy(&["inward.example.org:5432", "127.0.0.1:5432"]);
+    assert_eq!(answer.as_deref(), Some("hello"), "the way is open where a rule opens it");
+
+    let (answer, verdict) = decoy(&["inward.example.org:5432"]);
+
+    assert_eq!(answer, None);
+    let Verdict::Refused { reason, detail, remedy } = verdict else { panic!("{verdict:?}") };
+    assert_eq!(reason, Reason::GuardedAddress);
+    assert_eq!(detail, "inward.example.org leads to 127.0.0.1, a loopback address (127.0.0.0/8)");
+    assert_eq!(remedy.as_deref(), Some(r#"[network] allow = ["127.0.0.1:5432"]"#));
+}
+
+#[test]
+fn a_name_that_is_rebound_to_the_host_leads_nowhere() {
+    let mut world = World::new(&["rebound.example.org:5432"]);
+    let public = Ipv4Addr::new(203, 0, 113, 7);
+    world.dns(move |_, times| Some(if times == 0 { public } else { Ipv4Addr::LOCALHOST }));
+    world.echo("203.0.113.7:5432");
+    world.echo("127.0.0.1:5432");
+    world.start();
+    assert_eq!(greet(world.connect("rebound.example.org", 5432)).expect("the first time"), "hello");
+    assert_eq!(world.record(|record| record.port == 5432).address, Some(public.into()));
+
+    greet(world.connect("rebound.example.org", 5432)).expect_err("the second time");
+
+    assert_eq!(world.refusal(5432).0, Reason::GuardedAddress);
+}
+
+#[test]
+fn the_agents_own_loopback_is_not_the_gateways_business() {
+    let mut world = World::new(&["api.example.org:443"]);
+    world.start();
+    assert!(is_cut_off(&mut world.connect_to(Ipv4Addr::LOCALHOST, 443).expect("accepted")));
+    let own = world.inside.run(|| std::net::TcpListener::bind("127.0.0.1:3000").map(drop));
+    own.expect("other ports are free for the agent's own servers");
+    assert_eq!(world.finish(), [], "nothing of it is reported");
+}
