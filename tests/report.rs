@@ -8,6 +8,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use stockade::shim::audit::Refusal;
 use stockade::shim::denials::Denial;
+use stockade::shim::egress::Account;
+use stockade::wire::egress::{Protocol, Reason, Record, Verdict};
 
 /// Objects whose keys are the kernel's own: documented as one.
 const OPEN: [&str; 3] = ["attestation.namespaces", "attestation.capabilities", "attestation.rlimits"];
@@ -59,6 +61,28 @@ fn documented() -> BTreeSet<String> {
     rows.map(str::to_owned).collect()
 }
 
+/// A connection that was let through, an attempt that was not, and a gateway that ended: with all that can be said of them.
+fn account() -> Account {
+    let allowed = Verdict::Allowed { rule: "a.example:443".into(), trouble: Some("cut".into()) };
+    let refused = Verdict::Refused { reason: Reason::Sni, detail: "another name".into(), remedy: None };
+    let mut account = Account::default();
+    for verdict in [allowed, refused] {
+        account.add(Record {
+            protocol: Protocol::Tcp,
+            name: Some("a.example".into()),
+            address: Some([192, 0, 2, 1].into()),
+            port: 443,
+            sent: 1,
+            received: 2,
+            duration: 3,
+            count: 1,
+            verdict,
+        });
+    }
+    account.restarted("signal 9");
+    account
+}
+
 #[test]
 fn every_key_of_a_report_is_documented_and_every_documented_key_is_in_a_report() {
     let (_, mut report) = run("shell", "unshare --user true; kill -9 $$");
@@ -68,6 +92,11 @@ fn every_key_of_a_report_is_documented_and_every_documented_key_is_in_a_report()
     for refusal in [refusal(Some("/x"), None), refusal(None, Some(80))] {
         denials.push(serde_json::to_value(Denial::by_landlock(&refusal, 1)).expect("JSON"));
     }
+    // A run without a gateway has nothing of the kind.
+    let (traffic, refused) = account().close();
+    report["network"] = serde_json::to_value(traffic).expect("JSON");
+    let denials = report["denials"].as_array_mut().expect("a list");
+    denials.extend(refused.iter().map(|denial| serde_json::to_value(denial).expect("JSON")));
     let mut found = BTreeSet::new();
     names("", &report, &mut found);
     assert_eq!(found, documented());
