@@ -19,7 +19,7 @@ use crate::policy::hostname::GATEWAY;
 use crate::wire::egress::Reason;
 
 /// Short enough that a name which made room for another is asked for again, long enough not to be asked all the time.
-const TTL: u32 = 60;
+pub(super) const TTL: u32 = 60;
 /// How long a client may remember that there is nothing.
 const NEGATIVE_TTL: u32 = 10;
 /// Largest UDP payload that this server claims to take; a question is never near it.
@@ -157,7 +157,3 @@ fn host_name(text: &str) -> Option<Name> {
     name.set_fqdn(true);
     Some(name)
 }
-
-#[cfg(test)]
-#[path = "dns_tests.rs"]
-mod tests;

@@ -34,13 +34,10 @@ pub async fn serve_udp(gateway: Rc<Gateway>, socket: UdpSocket) -> io::Result<()
     loop {
         let mut ready = socket.readable().await?;
         for _ in 0..BATCH {
-            match answer_one(&gateway, socket.get_ref()) {
-                Err(nix::errno::Errno::EAGAIN) => {
-                    ready.clear_ready();
-                    break;
-                }
-                // An ICMP error for an earlier answer, a client that is gone: of no concern to the next.
-                Ok(()) | Err(_) => {}
+            // Any other error is about one client (an ICMP message for an earlier answer, full buffers), not the next.
+            if answer_one(&gateway, socket.get_ref()) == Err(nix::errno::Errno::EAGAIN) {
+                ready.clear_ready();
+                break;
             }
         }
         tokio::task::yield_now().await;

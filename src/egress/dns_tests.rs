@@ -2,8 +2,15 @@
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::wire::egress::Config;
+use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
+
+use super::dns::{Answer, TTL, answer};
+use super::names::Names;
+use super::rules::Rules;
+use crate::policy::Hostname;
+use crate::wire::egress::{Config, Reason};
 
 fn gateway() -> (Rules, Names) {
     let allow = vec!["api.example.org:443".into(), "*.wide.example:443".into(), "10.0.0.0/8:22".into()];

@@ -12,7 +12,7 @@ const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 /// encrypted_client_hello, and its predecessor encrypted_server_name.
-const ENCRYPTED: [u16; 2] = [0xfe0d, 0xffce];
+pub(super) const ENCRYPTED: [u16; 2] = [0xfe0d, 0xffce];
 
 /// What the bytes so far are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +169,3 @@ fn short_vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first()?;
     rest.split_at_checked(usize::from(*length))
 }
-
-#[cfg(test)]
-#[path = "hello_tests.rs"]
-mod tests;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rustls::pki_types::ServerName;
 
-use super::*;
+use super::hello::{ENCRYPTED, Hello, Progress, read};
+use crate::policy::Hostname;
 
 /// What a real client sends to `name`.
 fn real(name: &'static str) -> Vec<u8> {

@@ -21,10 +21,14 @@ pub mod control;
 pub mod denials;
 pub mod dns;
 pub mod dns_server;
+#[cfg(test)]
+mod dns_tests;
 pub mod filter;
 pub mod gateway;
 pub mod guard;
 pub mod hello;
+#[cfg(test)]
+mod hello_tests;
 pub mod inherited;
 pub mod inject;
 pub mod ledger;

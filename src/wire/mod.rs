@@ -15,6 +15,8 @@
 //! The peer is trusted until it is confined; after that its messages are still parsed as if it were hostile.
 
 pub mod egress;
+#[cfg(test)]
+mod egress_tests;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

@@ -148,7 +148,7 @@ fn a_request_beyond_the_rule_never_reaches_the_upstream() {
         ("DELETE /v1/x HTTP/1.1\r\nHost: raven.internal\r\nConnection: close\r\n\r\n", "a method"),
         ("GET /v1/x HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n", "another host"),
         (
-            "GET /v1/x HTTP/1.1\r\nHost: raven.internal\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+            "GET /v1/x HTTP/1.1\r\nHost: raven.internal\r\nUpgrade: websocket\r\nConnection: upgrade, close\r\n\r\n",
             "an upgrade",
         ),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),

@@ -9,6 +9,8 @@ mod body;
 pub mod mask;
 pub mod path;
 pub mod rule;
+#[cfg(test)]
+mod rule_tests;
 mod tls;
 
 use std::cell::RefCell;

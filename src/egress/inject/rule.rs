@@ -160,7 +160,3 @@ pub fn take_connection_headers(headers: &mut HeaderMap) {
         headers.remove(name);
     }
 }
-
-#[cfg(test)]
-#[path = "rule_tests.rs"]
-mod tests;

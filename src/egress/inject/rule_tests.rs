@@ -1,6 +1,9 @@
 //! Which requests an inject rule lets through, and what becomes of them.
 
-use super::*;
+use http::{HeaderValue, Request};
+
+use super::rule::Rule;
+use crate::wire::egress::Inject;
 
 fn rule() -> Rule {
     Rule::parse(&Inject {
