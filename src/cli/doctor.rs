@@ -8,6 +8,7 @@ use crate::host::Host;
 use crate::host::examine::{Status, examine, with_causes};
 use crate::host::report::{FeatureReport, Report};
 use crate::policy::{Library, Reference};
+use crate::shim::egress;
 
 /// `stockade doctor`
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -40,9 +41,14 @@ fn look() -> Report {
     let host = Host::probe();
     let findings = examine(&host, &homes());
     let library = Library::system();
+    let gateway = egress::check().map_err(|error| with_causes(&error));
     let policies = library.names().into_keys().map(|name| {
         let policy = library.load(&Reference::Name(name.clone())).map_err(|error| with_causes(&error));
-        (name, policy)
+        let startable = policy.and_then(|policy| match &gateway {
+            Err(reason) if policy.network.has_destinations() => Err(reason.clone()),
+            _ => Ok(policy),
+        });
+        (name, startable)
     });
     Report::new(&host, &findings, policies.collect())
 }

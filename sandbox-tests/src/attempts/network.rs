@@ -17,6 +17,10 @@ use crate::kernel::{call, describe, done, failed, own, succeeded};
 /// Decoys answer at once; a wall may also swallow.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Where the sandbox's own gateway listens under the policies of agents, in the words of /proc/net/tcp: on every address,
+/// for names, for what it refused, and for TLS.
+const GATEWAY: [&str; 3] = ["00000000:0035", "00000000:0050", "00000000:01BB"];
+
 /// Attempts on the network.
 pub fn attempts() -> Vec<Attempt> {
     let new = |id: &str, reference, success: &str, deed: fn(&decoys::Decoys) -> Verdict| {
@@ -242,8 +246,12 @@ fn listed(directory: &str, is_of_interest: fn(&str) -> bool) -> Verdict {
 fn listeners() -> Verdict {
     match fs::read_to_string("/proc/self/net/tcp") {
         Ok(table) => {
-            let listening =
-                table.lines().skip(1).filter(|line| line.split_whitespace().nth(3) == Some("0A")).count();
+            let foreign = |line: &&str| {
+                let mut words = line.split_whitespace().skip(1);
+                let (address, state) = (words.next().unwrap_or_default(), words.nth(1));
+                state == Some("0A") && !GATEWAY.contains(&address)
+            };
+            let listening = table.lines().skip(1).filter(foreign).count();
             Verdict::when(listening > 0, format!("{listening} listeners"))
         }
         Err(error) => failed("/proc/self/net/tcp", &error),

@@ -9,6 +9,7 @@
 
 mod account;
 mod config;
+mod confinement;
 mod error;
 mod program;
 mod secrets;
@@ -58,6 +59,11 @@ const SPELL: Duration = Duration::from_secs(60);
 
 /// Messages that are read before others get their turn.
 const BATCH: usize = 64;
+
+/// Whether there is a gateway to be started at all.
+pub fn check() -> Result<(), GatewayError> {
+    program::open().map(drop)
+}
 
 /// What a gateway needs that is made before the sandbox is.
 pub struct Ways {
@@ -130,6 +136,8 @@ impl Ways {
             control: None,
             config,
             secrets: self.secrets,
+            uid: self.uid,
+            pid: None,
             account: Account::default(),
             restarts: Vec::new(),
         };
@@ -146,6 +154,9 @@ pub struct Gateway {
     control: Option<OwnedFd>,
     config: Config,
     secrets: Secrets,
+    uid: u32,
+    /// Of the one that runs.
+    pid: Option<u32>,
     account: Account,
     restarts: Vec<Instant>,
 }
@@ -178,13 +189,14 @@ impl Gateway {
             match self.wait(deadline)? {
                 Woken::Late => return Err(GatewayError::Silent { seconds: START.as_secs() }),
                 Woken::Control => match self.read() {
-                    Some(Heard::Ready) => return Ok(()),
+                    Some(Heard::Ready) => return self.confirm().or_else(failed),
                     Some(Heard::Failed(what)) => return failed(what),
                     Some(Heard::Nothing | Heard::Done) => {}
                     // The warden says how it ended.
                     None => self.control = None,
                 },
                 Woken::Warden => match self.warden.as_ref().map_or(Said::Gone, Warden::hear) {
+                    Said::Started(pid) => self.pid = Some(pid),
                     Said::Failed(what) => return failed(what),
                     Said::Ended(end) => return failed(self.last_words(end)),
                     Said::Gone => return failed("its parent ended".into()),
@@ -206,6 +218,7 @@ impl Gateway {
         if self.warden.as_ref().is_some_and(|warden| is_readable(warden.socket())) {
             let said = self.warden.as_ref().map_or(Said::Gone, Warden::hear);
             match said {
+                Said::Started(pid) => self.pid = Some(pid),
                 Said::Ended(end) => {
                     // What it said last came before its end.
                     while self.control.is_some() {
@@ -247,11 +260,22 @@ impl Gateway {
         self.account.close()
     }
 
+    /// The kernel's word for what a gateway says of itself: that it is confined.
+    fn confirm(&mut self) -> Result<(), String> {
+        if self.pid.is_none()
+            && let Some(Said::Started(pid)) = self.warden.as_ref().map(Warden::hear)
+        {
+            self.pid = Some(pid);
+        }
+        let pid = self.pid.ok_or("its parent did not say which process it is")?;
+        confinement::check(pid, self.uid)
+    }
+
     fn launch(&mut self) -> io::Result<()> {
         let Some(warden) = &self.warden else { return Ok(()) };
         let (ours, theirs) = wire::pair()?;
         warden.order(theirs.as_fd(), config::sealed(&self.config)?.as_fd())?;
-        self.control = Some(ours);
+        (self.control, self.pid) = (Some(ours), None);
         self.secrets.forget();
         self.tell_secrets();
         Ok(())
@@ -288,6 +312,11 @@ impl Gateway {
     fn drain(&mut self) {
         for _ in 0..BATCH {
             match self.control.as_ref().is_some_and(is_readable).then(|| self.read()) {
+                Some(Some(Heard::Ready)) => {
+                    if let Err(what) = self.confirm() {
+                        return self.give_up(&what);
+                    }
+                }
                 Some(Some(_)) => {}
                 Some(None) => return self.control = None,
                 None => return,

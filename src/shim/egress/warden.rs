@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  shim ── Start + control socket, configuration ──▶ warden ── fork, execveat ──▶ stockade-egress
-//!       ◀─ Ended(status) / Failed(what) ───────────          ◀─ its end ─────────
+//!       ◀─ Started(pid) / Ended(status) / Failed(what) ─      ◀─ its end ─────────
 //! ```
 //! The shim gives up every way to another uid before the agent runs, so whoever starts a second gateway must have taken
 //! the gateway's uid before. It keeps the sockets meanwhile: an attempt that comes while there is no gateway waits for the
@@ -31,6 +31,7 @@ use crate::wire::egress::{CONFIG, CONTROL, SOCKETS};
 /// Beyond every place that a socket of the gateway's goes to.
 const ABOVE: i32 = SOCKETS + wire::MOST_DESCRIPTORS as i32 + 64;
 
+const STARTED: u8 = b'P';
 const ENDED: u8 = b'E';
 const FAILED: u8 = b'F';
 
@@ -58,6 +59,8 @@ pub struct Warden {
 /// What it says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said {
+    /// A gateway was started: this process.
+    Started(u32),
     /// The gateway has ended.
     Ended(End),
     /// It could not even be started.
@@ -99,6 +102,9 @@ impl Warden {
                 Ok(status) => Said::Ended(End::from_status(status)),
                 Err(_) => Said::Gone,
             },
+            Some((&STARTED, pid)) => {
+                pid.try_into().map_or(Said::Gone, |pid| Said::Started(u32::from_le_bytes(pid)))
+            }
             Some((&FAILED, what)) => {
                 Said::Failed(String::from_utf8_lossy(what).chars().filter(|c| !c.is_control()).collect())
             }
@@ -229,7 +235,10 @@ fn attend(places: &Places) -> io::Result<()> {
                     tell_failure(places.shim, &error);
                     exit_now(127)
                 }
-                Side::Parent { pidfd, .. } => gateway = Some(pidfd),
+                Side::Parent { pid, pidfd } => {
+                    gateway = Some(pidfd);
+                    wire::send(places.shim, &[&[STARTED], pid.to_le_bytes().as_slice()].concat(), None)?;
+                }
             }
         }
     }
