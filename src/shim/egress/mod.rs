@@ -14,10 +14,9 @@ mod error;
 mod program;
 mod secrets;
 mod warden;
+mod ways;
 
-use std::collections::BTreeSet;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -25,27 +24,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::denials::Denial;
-use super::ids::UidRange;
-use super::inherited;
-use crate::cgroup::{Cgroup, Device, Layout};
-use crate::id::AgentId;
-use crate::plan::{Network, Plan};
-use crate::policy::{Bytes, Limits, Shortfall};
 use crate::sys::process::End;
 use crate::wire;
 use crate::wire::egress::{Config, FromEgress, LONGEST, ToEgress};
 pub use account::{Account, Connection, Traffic};
 pub use error::GatewayError;
 use secrets::Secrets;
-use warden::{Said, Setup, Warden};
-
-/// Enough for 4096 connections, which is what a gateway takes if it is not told less.
-const OPEN_FILES: u64 = 65_536;
-
-/// Two sockets, and a pipe with two ends each way.
-const FILES_OF_A_CONNECTION: u64 = 6;
-/// The doors, and what a runtime opens for itself.
-const FILES_OF_A_GATEWAY: u64 = 256;
+use warden::{Said, Warden};
+pub use ways::Ways;
 
 /// How long a gateway may take to be ready. Only a machine that is overloaded comes near.
 const START: Duration = Duration::from_secs(20);
@@ -63,87 +49,6 @@ const BATCH: usize = 64;
 /// Whether there is a gateway to be started at all.
 pub fn check() -> Result<(), GatewayError> {
     program::open().map(drop)
-}
-
-/// What a gateway needs that is made before the sandbox is.
-pub struct Ways {
-    network: Network,
-    shortfalls: BTreeSet<Shortfall>,
-    id: AgentId,
-    uid: u32,
-    program: OwnedFd,
-    secrets: Secrets,
-    listeners: Vec<OwnedFd>,
-    dialer: Option<OwnedFd>,
-}
-
-impl Ways {
-    /// Opens and checks all of it; `None` for a plan without a gateway. Nothing runs yet.
-    pub fn open(plan: &Plan, id: &AgentId, range: &UidRange) -> Result<Option<Self>, GatewayError> {
-        let Some(network) = plan.network.clone() else { return Ok(None) };
-        let listen = |port: &crate::policy::Published| {
-            let listener = TcpListener::bind(port.host);
-            let failed = |source| GatewayError::Publish { address: port.host, source };
-            listener.map(OwnedFd::from).map_err(failed)
-        };
-        Ok(Some(Self {
-            program: program::open()?,
-            secrets: Secrets::read(&network.inject)?,
-            listeners: network.published.iter().map(listen).collect::<Result<_, _>>()?,
-            dialer: None,
-            id: id.clone(),
-            shortfalls: plan.shortfalls.clone(),
-            uid: range.gateway(),
-            network,
-        }))
-    }
-
-    /// Its own cgroup. It works for the agent, so it gets as much CPU as the agent, and no more.
-    pub fn cgroup(&self, layout: &Layout, id: &AgentId, plan: &Plan) -> Result<Cgroup, GatewayError> {
-        let limits =
-            Limits { memory: Bytes::mib(512), cpus: plan.limits.cpus, processes: 64, ..Limits::default() };
-        let no_disks: [Device; 0] = [];
-        Ok(Cgroup::create(layout, id, &limits, &no_disks)?)
-    }
-
-    /// The end of the dialer that init gets, where a port is published.
-    pub fn dialer(&mut self) -> io::Result<Option<OwnedFd>> {
-        if self.network.published.is_empty() {
-            return Ok(None);
-        }
-        let (ours, theirs) = wire::pair()?;
-        rustix::io::ioctl_fionbio(&theirs, true)?;
-        self.dialer = Some(ours);
-        Ok(Some(theirs))
-    }
-
-    /// Starts the gateway on the sockets that were made inside. It need not be ready yet.
-    pub fn start(self, doors: Vec<OwnedFd>, cgroup: &Cgroup) -> Result<Gateway, GatewayError> {
-        let mut config = config::config(&self.network, &self.id, &self.shortfalls);
-        let open_files = inherited::make_room_for_open_files(OPEN_FILES)?;
-        config.connections = config.connections.min(connections(open_files));
-        let mut sockets = doors;
-        sockets.extend(self.listeners);
-        sockets.extend(self.dialer);
-        if sockets.len() != config.sockets.len() {
-            let what = format!("{} sockets instead of {}", sockets.len(), config.sockets.len());
-            return Err(GatewayError::Failed { what });
-        }
-        let warden =
-            Warden::start(Setup { program: self.program, sockets, uid: self.uid, open_files, cgroup })?;
-        let mut gateway = Gateway {
-            warden: Some(warden),
-            control: None,
-            config,
-            secrets: self.secrets,
-            uid: self.uid,
-            pid: None,
-            account: Account::default(),
-            restarts: Vec::new(),
-        };
-        gateway.launch()?;
-        Ok(gateway)
-    }
 }
 
 /// The gateway, as its shim sees it.
@@ -181,6 +86,21 @@ enum Heard {
 }
 
 impl Gateway {
+    fn launched(warden: Warden, config: Config, secrets: Secrets, uid: u32) -> io::Result<Self> {
+        let mut gateway = Self {
+            warden: Some(warden),
+            control: None,
+            config,
+            secrets,
+            uid,
+            pid: None,
+            account: Account::default(),
+            restarts: Vec::new(),
+        };
+        gateway.launch()?;
+        Ok(gateway)
+    }
+
     /// Waits until it is confined and accepts; else there is no start.
     pub fn await_ready(&mut self) -> Result<(), GatewayError> {
         let deadline = Instant::now() + START;
@@ -195,7 +115,7 @@ impl Gateway {
                     // The warden says how it ended.
                     None => self.control = None,
                 },
-                Woken::Warden => match self.warden.as_ref().map_or(Said::Gone, Warden::hear) {
+                Woken::Warden => match self.hear_warden() {
                     Said::Started(pid) => self.pid = Some(pid),
                     Said::Failed(what) => return failed(what),
                     Said::Ended(end) => return failed(self.last_words(end)),
@@ -216,8 +136,7 @@ impl Gateway {
     pub fn attend(&mut self) {
         self.drain();
         if self.warden.as_ref().is_some_and(|warden| is_readable(warden.socket())) {
-            let said = self.warden.as_ref().map_or(Said::Gone, Warden::hear);
-            match said {
+            match self.hear_warden() {
                 Said::Started(pid) => self.pid = Some(pid),
                 Said::Ended(end) => {
                     // What it said last came before its end.
@@ -251,7 +170,8 @@ impl Gateway {
                     Some(_) => {}
                     None => self.control = None,
                 },
-                Ok(Woken::Warden) | Ok(Woken::Late) | Err(_) => self.warden = None,
+                Ok(Woken::Warden) if matches!(self.hear_warden(), Said::Started(_)) => {}
+                Ok(Woken::Warden | Woken::Late) | Err(_) => self.warden = None,
             }
         }
         if let Some(what) = missing {
@@ -260,10 +180,14 @@ impl Gateway {
         self.account.close()
     }
 
+    fn hear_warden(&self) -> Said {
+        self.warden.as_ref().map_or(Said::Gone, Warden::hear)
+    }
+
     /// The kernel's word for what a gateway says of itself: that it is confined.
     fn confirm(&mut self) -> Result<(), String> {
         if self.pid.is_none()
-            && let Some(Said::Started(pid)) = self.warden.as_ref().map(Warden::hear)
+            && let Said::Started(pid) = self.hear_warden()
         {
             self.pid = Some(pid);
         }
@@ -387,11 +311,6 @@ impl Gateway {
             }
         }
     }
-}
-
-fn connections(open_files: u64) -> u32 {
-    let connections = open_files.saturating_sub(FILES_OF_A_GATEWAY) / FILES_OF_A_CONNECTION;
-    u32::try_from(connections).unwrap_or(u32::MAX).max(1)
 }
 
 fn is_readable(fd: &OwnedFd) -> bool {

@@ -1,0 +1,100 @@
+//! What a gateway needs that is made before the sandbox is: all that can be missing is missed before anything is built.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+
+use super::secrets::Secrets;
+use super::warden::{Setup, Warden};
+use super::{Gateway, GatewayError, config, program};
+use crate::cgroup::{Cgroup, Device, Layout};
+use crate::id::AgentId;
+use crate::plan::{Network, Plan};
+use crate::policy::{Bytes, Limits, Published, Shortfall};
+use crate::shim::ids::UidRange;
+use crate::shim::inherited;
+use crate::wire;
+
+/// Enough for 4096 connections, which is what a gateway takes if it is not told less.
+const OPEN_FILES: u64 = 65_536;
+
+/// Two sockets, and a pipe with two ends each way.
+const FILES_OF_A_CONNECTION: u64 = 6;
+/// The doors, and what a runtime opens for itself.
+const FILES_OF_A_GATEWAY: u64 = 256;
+
+/// What a gateway needs that is made before the sandbox is.
+pub struct Ways {
+    network: Network,
+    shortfalls: BTreeSet<Shortfall>,
+    id: AgentId,
+    uid: u32,
+    program: OwnedFd,
+    secrets: Secrets,
+    listeners: Vec<OwnedFd>,
+    dialer: Option<OwnedFd>,
+}
+
+impl Ways {
+    /// Opens and checks all of it; `None` for a plan without a gateway. Nothing runs yet.
+    pub fn open(plan: &Plan, id: &AgentId, range: &UidRange) -> Result<Option<Self>, GatewayError> {
+        let Some(network) = plan.network.clone() else { return Ok(None) };
+        let listen = |port: &Published| {
+            let listener = TcpListener::bind(port.host);
+            let failed = |source| GatewayError::Publish { address: port.host, source };
+            listener.map(OwnedFd::from).map_err(failed)
+        };
+        Ok(Some(Self {
+            program: program::open()?,
+            secrets: Secrets::read(&network.inject)?,
+            listeners: network.published.iter().map(listen).collect::<Result<_, _>>()?,
+            dialer: None,
+            id: id.clone(),
+            shortfalls: plan.shortfalls.clone(),
+            uid: range.gateway(),
+            network,
+        }))
+    }
+
+    /// Its own cgroup. It works for the agent, so it gets as much CPU as the agent, and no more.
+    pub fn cgroup(&self, layout: &Layout, id: &AgentId, plan: &Plan) -> Result<Cgroup, GatewayError> {
+        let limits =
+            Limits { memory: Bytes::mib(512), cpus: plan.limits.cpus, processes: 64, ..Limits::default() };
+        let no_disks: [Device; 0] = [];
+        Ok(Cgroup::create(layout, id, &limits, &no_disks)?)
+    }
+
+    /// The end of the dialer that init gets, where a port is published.
+    pub fn dialer(&mut self) -> io::Result<Option<OwnedFd>> {
+        if self.network.published.is_empty() {
+            return Ok(None);
+        }
+        let (ours, theirs) = wire::pair()?;
+        rustix::io::ioctl_fionbio(&theirs, true)?;
+        self.dialer = Some(ours);
+        Ok(Some(theirs))
+    }
+
+    /// Starts the gateway on the sockets that were made inside. It need not be ready yet.
+    pub fn start(self, doors: Vec<OwnedFd>, cgroup: &Cgroup) -> Result<Gateway, GatewayError> {
+        let mut config = config::config(&self.network, &self.id, &self.shortfalls);
+        let open_files = inherited::make_room_for_open_files(OPEN_FILES)?;
+        config.connections = config.connections.min(connections(open_files));
+        let mut sockets = doors;
+        sockets.extend(self.listeners);
+        sockets.extend(self.dialer);
+        if sockets.len() != config.sockets.len() {
+            let what = format!("{} sockets instead of {}", sockets.len(), config.sockets.len());
+            return Err(GatewayError::Failed { what });
+        }
+        let warden =
+            Warden::start(Setup { program: self.program, sockets, uid: self.uid, open_files, cgroup })?;
+        Ok(Gateway::launched(warden, config, self.secrets, self.uid)?)
+    }
+}
+
+fn connections(open_files: u64) -> u32 {
+    let connections = open_files.saturating_sub(FILES_OF_A_GATEWAY) / FILES_OF_A_CONNECTION;
+    u32::try_from(connections).unwrap_or(u32::MAX).max(1)
+}
