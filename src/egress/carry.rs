@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::account::Account;
 
 /// What one splice moves at most. Larger pipes than the usual 64 KiB halve the number of wake-ups of a fast stream.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 1024 * 1024;
 /// Pipes kept for the next connection that has bytes.
 const MOST_SPARE: usize = 64;
 

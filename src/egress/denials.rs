@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::gateway::Gateway;
-use super::inject::{Reply, own_words};
+use super::inject::{LONGEST_HEAD, Reply, own_words};
 
 const ADVICE: &str = "This sandbox reaches only what its policy lists. Each refusal says why, and, as remedy, which line of the \
 policy would have allowed it. The policy cannot be changed from inside: ask the user.";
@@ -35,6 +35,7 @@ pub async fn serve(gateway: &Rc<Gateway>, stream: TcpStream) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(gateway.hello_patience())
+        .max_buf_size(LONGEST_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let _ = connection.await;
 }

@@ -91,8 +91,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let said = FromEgress::Failed { what: error.to_string() }.encode().map_err(io::Error::other);
-            if said.and_then(|bytes| control::transmit(inherited::control(), &bytes)).is_err() {
-                eprintln!("stockade-egress: {error}");
+            let said = said.and_then(|bytes| control::transmit(inherited::control(), &bytes));
+            // A shim that has gone wants to hear nothing; a person who starts this by hand does.
+            if said.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+                eprintln!("stockade-egress is started by stockade run, with its sockets: {error}");
             }
             ExitCode::FAILURE
         }

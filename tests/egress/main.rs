@@ -1,6 +1,7 @@
 //! The gateway as a process of its own, between two networks that each test makes for itself.
 
 mod carrying;
+mod clients;
 mod injecting;
 mod inside;
 mod netlink;

@@ -54,7 +54,7 @@ fn connections_beyond_the_bound_are_turned_away_and_places_become_free() {
         (0..3).map(|_| world.connect_to(address, 5432).expect("accepted")).collect();
     held.iter_mut().for_each(|stream| greet(stream).expect("carried"));
 
-    assert!(is_cut_off(&mut world.connect_to(address, 5432).expect("accepted")));
+    assert!(world.is_refused(address, 5432));
     assert_eq!(world.refusal(5432).0, Reason::TooMany);
 
     drop(held);
@@ -83,6 +83,34 @@ fn a_crowd_of_idle_connections_is_held_and_the_next_one_served() {
     drop(held);
     let records: u32 = world.finish().iter().map(|record| record.count).sum();
     assert_eq!(records, 400);
+}
+
+#[test]
+fn ten_thousand_connections_beyond_its_bound_cost_the_gateway_nothing() {
+    let mut world = world(&["db.example.org:5432"]);
+    world.config.connections = 20;
+    world.start();
+    let address = world.address("db.example.org");
+    let mut held: Vec<TcpStream> =
+        (0..20).map(|_| world.connect_to(address, 5432).expect("accepted")).collect();
+    held.iter_mut().for_each(|stream| greet(stream).expect("carried"));
+    let descriptors =
+        |world: &World| fs::read_dir(format!("/proc/{}/fd", world.pid())).expect("its descriptors").count();
+    let before = descriptors(&world);
+
+    world.inside.run(move || {
+        for _ in 0..10_000 {
+            // The reset may come before connect(2) has returned.
+            assert!(TcpStream::connect((address, 5432)).map_or(true, |mut stream| is_cut_off(&mut stream)));
+        }
+    });
+
+    assert!(descriptors(&world) <= before, "{before} became {}", descriptors(&world));
+    let mut turned_away = 0;
+    while turned_away < 10_000 {
+        turned_away += world.record(|record| matches!(record.verdict, Verdict::Refused { .. })).count;
+    }
+    held.iter_mut().for_each(|stream| greet(stream).expect("still carried"));
 }
 
 #[test]

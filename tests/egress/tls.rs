@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
@@ -35,11 +35,15 @@ impl Tls {
     pub fn new(names: &[&str]) -> Self {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.distinguished_name.push(DnType::CommonName, "an authority for one test");
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("a key");
         let ca = CertifiedIssuer::self_signed(authority, key).expect("an authority");
         let key = KeyPair::generate().expect("a key");
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names).expect("names").signed_by(&key, &ca).expect("signed");
+        let mut leaf = CertificateParams::new(names).expect("names");
+        leaf.use_authority_key_identifier_extension = true;
+        let certificate = leaf.signed_by(&key, &ca).expect("signed");
         let private = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let server = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()

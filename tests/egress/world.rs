@@ -113,6 +113,8 @@ impl World {
             // By descriptor: the uid may not be able to look into the directory of the checkout.
             let program =
                 std::fs::File::open(env!("CARGO_BIN_EXE_stockade-egress")).expect("the gateway is built");
+            // Above the places of the descriptors that are handed over.
+            let program = rustix::io::fcntl_dupfd_cloexec(&program, 100).expect("a high number");
             Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
                 .arg0("stockade-egress")
                 .env_clear()
@@ -239,6 +241,14 @@ impl World {
             stream.set_read_timeout(Some(PATIENCE))?;
             Ok(stream)
         })
+    }
+
+    /// Whether the gateway resets a connection to this address. It may do so before connect(2) has returned.
+    pub fn is_refused(&self, address: impl Into<IpAddr>, port: u16) -> bool {
+        match self.connect_to(address, port) {
+            Ok(mut stream) => is_cut_off(&mut stream),
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
     }
 
     /// A server outside that sends back what it gets until the end, then ends.

@@ -13,8 +13,9 @@ pub mod rule;
 mod rule_tests;
 mod tls;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -38,6 +39,9 @@ use mask::Mask;
 use rule::Rule;
 use tls::Tls;
 pub use tls::{DEFAULT_BUNDLE, TlsError};
+
+/// Longest head of a request; also what is buffered of a body that nobody takes.
+pub const LONGEST_HEAD: usize = 64 * 1024;
 
 /// Why inject rules cannot be worked by.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +102,12 @@ impl Injector {
 /// Serves one connection of the agent's to an injected name.
 pub async fn serve(gateway: &Rc<Gateway>, stream: TcpStream, rule: usize) {
     let Some(rule) = gateway.injector.rules.get(rule).cloned() else { return };
-    let exchange = Rc::new(Exchange { gateway: Rc::clone(gateway), rule, upstream: RefCell::default() });
+    let exchange = Rc::new(Exchange {
+        gateway: Rc::clone(gateway),
+        rule,
+        upstream: RefCell::default(),
+        address: Cell::default(),
+    });
     let service = service_fn(move |request| {
         let exchange = Rc::clone(&exchange);
         async move { Ok::<_, std::convert::Infallible>(exchange.answer(request).await) }
@@ -106,6 +115,7 @@ pub async fn serve(gateway: &Rc<Gateway>, stream: TcpStream, rule: usize) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(gateway.hello_patience())
+        .max_buf_size(LONGEST_HEAD)
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     // A client that breaks off is no fault of anybody's.
@@ -117,6 +127,8 @@ struct Exchange {
     gateway: Rc<Gateway>,
     rule: Rc<Rule>,
     upstream: RefCell<Option<SendRequest<Counted>>>,
+    /// Where that leads.
+    address: Cell<Option<IpAddr>>,
 }
 
 /// Why a request has no answer of the upstream's.
@@ -185,15 +197,16 @@ impl Exchange {
         let mut request = Some(request);
         let mut sender = match kept {
             Some(sender) => sender,
-            None => self.connect(account).await?,
+            None => self.connect().await?,
         };
         for _ in 0..2 {
             let Some(next) = request.take() else { break };
             if sender.ready().await.is_err() {
-                sender = self.connect(account).await?;
+                sender = self.connect().await?;
             }
             match sender.try_send_request(next).await {
                 Ok(response) => {
+                    self.address.get().iter().for_each(|address| account.to(*address));
                     *self.upstream.borrow_mut() = Some(sender);
                     return Ok(response);
                 }
@@ -202,23 +215,21 @@ impl Exchange {
                     if request.is_none() {
                         return Err(broken(error.into_error()));
                     }
-                    sender = self.connect(account).await?;
+                    sender = self.connect().await?;
                 }
             }
         }
         Err(NoAnswer::Trouble("the upstream closes every connection".into()))
     }
 
-    async fn connect(&self, account: &Account) -> Result<SendRequest<Counted>, NoAnswer> {
+    async fn connect(&self) -> Result<SendRequest<Counted>, NoAnswer> {
         let rule = &self.rule;
         let Some(tls) = &self.gateway.injector.tls else {
             return Err(NoAnswer::Trouble("no certificates were read".into()));
         };
         let target = Target::Name(rule.host.clone());
         let stream = self.gateway.upstream.connect(&target, rule.port).await?;
-        if let Ok(address) = stream.peer_addr() {
-            account.to(address.ip());
-        }
+        self.address.set(stream.peer_addr().ok().map(|address| address.ip()));
         let patience = self.gateway.hello_patience();
         let stream = tls.connect(&rule.host, stream, patience).await.map_err(NoAnswer::Trouble)?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
