@@ -37,8 +37,6 @@ pub use resolve::{CANARY, Given, resolve};
 pub struct Plan {
     /// The policy it comes from.
     pub policy: PolicyName,
-    /// SHA-256 over the effective policy.
-    pub policy_hash: String,
     /// Where the request widened the policy (only root at the command line can).
     pub widened: Vec<String>,
     /// Host name inside.
@@ -237,7 +235,7 @@ pub struct Landlock {
     pub rules: Vec<(PathBuf, Rights)>,
     /// Whether TCP bind and connect are refused altogether.
     pub deny_tcp: bool,
-    /// Whether the kernel's audit tells what is refused; if not, why.
+    /// Whether what is refused is told to the kernel's audit; if not, why.
     pub audit: Result<(), String>,
 }
 

@@ -17,7 +17,7 @@ pub mod error;
 mod idmap;
 pub mod ids;
 mod inherited;
-mod keeper;
+pub mod keeper;
 pub mod modes;
 pub mod placeholders;
 mod privileges;
@@ -35,10 +35,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::cgroup::{Cgroup, Device, Layout, Usage};
 use crate::host::Host;
 use crate::id::AgentId;
-use crate::jail::{self, Materials, Stream};
-use crate::plan::{Mount, Plan};
+use crate::jail::{self, Birthright, Materials, Stream};
+use crate::netns;
+use crate::plan::{Capability, Mount, Plan};
 use crate::policy::Policy;
-use crate::sys::process::{End, Side, clone3, wait};
+use crate::sys::process::{End, Side, begin_elsewhere, clone3, wait};
 use crate::wire::{self, FromInit, ToInit};
 use attestation::Attestation;
 use audit::{Audit, Coverage};
@@ -53,13 +54,10 @@ use session::{Session, Signals};
 use streams::StreamKind;
 use terminal::HostTerminal;
 
-/// What every sandbox has to itself.
-const NAMESPACES: u64 = (libc::CLONE_NEWUSER
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS) as u64;
+/// What every sandbox has to itself, besides its network, which the keeper makes, and its view of the cgroups.
+const NAMESPACES: u64 =
+    (libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
+        as u64;
 
 /// How one agent fared.
 #[derive(Debug)]
@@ -95,21 +93,17 @@ pub struct Ground<'a> {
 }
 
 /// Runs one agent in the foreground, on the caller's own streams. When it returns, nothing of the sandbox is left.
-pub fn run(ground: &Ground<'_>) -> Result<Outcome, ShimError> {
+pub fn run(ground: &Ground<'_>, keeper: &Keeper) -> Result<Outcome, ShimError> {
     let streams = Streams::survey(ground.plan)?;
     inherited::make_room_for_core_limit()?;
     let signals = Signals::take()?;
-    let keeper = Keeper::start().map_err(ShimError::Keeper)?;
-    let result = UidRange::acquire().map_err(ShimError::Ids).and_then(|range| {
-        let result = keeper
-            .watch(&range)
-            .map_err(ShimError::Keeper)
-            .and_then(|()| run_watched(ground, streams, &signals, &range, &keeper));
-        placeholders::settle_abandoned();
-        range.release();
-        result
-    });
-    keeper.dismiss();
+    let range = UidRange::acquire().map_err(ShimError::Ids)?;
+    let result = keeper
+        .watch(&range)
+        .map_err(ShimError::Keeper)
+        .and_then(|()| run_watched(ground, streams, &signals, &range, keeper));
+    placeholders::settle_abandoned();
+    range.release();
     result
 }
 
@@ -122,15 +116,11 @@ fn run_watched(
     keeper: &Keeper,
 ) -> Result<Outcome, ShimError> {
     let id = ids::agent(range.index());
-    let cgroup = Cgroup::create(ground.layout, &id, &ground.plan.limits, ground.disks)?;
-    let held = Placeholders::hold(&ground.plan.mounts, |path| keeper.announce(path));
-    let (placeholders, result) = match held {
-        Ok(placeholders) => {
-            let launch = Launch { ground, id: &id, range, cgroup: &cgroup, signals };
-            (placeholders, launch.run(streams))
-        }
-        Err(error) => (Placeholders::default(), Err(error.into())),
-    };
+    let cgroup = Cgroup::begin(ground.layout, &id, &ground.plan.limits, ground.disks)?;
+    let placeholders = Placeholders::default();
+    let mut launch = Launch { ground, id: &id, range, keeper, cgroup, placeholders, signals };
+    let result = launch.run(streams);
+    let Launch { cgroup, placeholders, .. } = launch;
     let cleared = clear(cgroup);
     placeholders.remove();
     result.and_then(|outcome| cleared.map(|()| outcome))
@@ -167,7 +157,9 @@ struct Launch<'a> {
     ground: &'a Ground<'a>,
     id: &'a AgentId,
     range: &'a UidRange,
-    cgroup: &'a Cgroup,
+    keeper: &'a Keeper,
+    cgroup: Cgroup,
+    placeholders: Placeholders,
     signals: &'a Signals,
 }
 
@@ -186,19 +178,26 @@ struct Handed {
 }
 
 impl Launch<'_> {
-    fn run(&self, streams: Streams) -> Result<Outcome, ShimError> {
+    fn run(&mut self, streams: Streams) -> Result<Outcome, ShimError> {
+        let child = self.spawn(&streams)?;
+        // Before the child is equipped, and so before its Landlock refuses anything.
         let mut audit = Audit::listen(&self.ground.plan.landlock);
-        let child = self.build(&streams)?;
-        let outcome = self.accompany(&child, streams, &mut audit);
+        let outcome = match self.equip(&child) {
+            Ok(()) => self.accompany(&child, streams, &mut audit),
+            Err(error) => Err(self.rather_its_own_word(&child, error)),
+        };
         if outcome.is_err() {
             // Whatever it was doing, it does not go on unattended.
             let _ = self.cgroup.kill();
             let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
         }
+        // What no report shows need not wait for the very end, which init is on its way to.
+        let early = outcome.as_ref().is_ok_and(|outcome| outcome.end.is_some() && !self.ground.detailed);
+        let usage = early.then(|| self.cgroup.usage());
         let reaped = wait(child.pidfd.as_fd());
         let mut outcome = outcome?;
         let of_init = reaped?;
-        outcome.usage = self.cgroup.usage();
+        outcome.usage = usage.unwrap_or_else(|| self.cgroup.usage());
         // An init that could not report the agent's end was killed with it: by the memory limit, or from outside.
         let end = outcome.end.unwrap_or(of_init);
         match end {
@@ -217,42 +216,62 @@ impl Launch<'_> {
         })
     }
 
-    /// Opens what the host has to give, makes the process, and gives it its ids.
-    fn build(&self, streams: &Streams) -> Result<Child, ShimError> {
+    /// Makes the process. It is at work on what it needs nothing for, while this one goes on.
+    fn spawn(&self, streams: &Streams) -> Result<Child, ShimError> {
+        let (ours, theirs) = wire::pair()?;
+        let plan = self.ground.plan;
+        let terminal = streams.host.as_ref().map(HostTerminal::size);
+        let cloned = self.keeper.in_network(|| {
+            if plan.capabilities.contains(&Capability::NetBindService) {
+                netns::open_low_ports()?;
+            }
+            match clone3(NAMESPACES, self.cgroup.directory())? {
+                // For good: it never comes back from here. It keeps no copy of our end, whose end it must see.
+                Side::Child => {
+                    drop(ours);
+                    jail::enter(plan, Birthright { socket: theirs, streams: streams.lead, terminal })
+                }
+                Side::Parent { pid, pidfd } => Ok(Child { pid, pidfd, socket: ours }),
+            }
+        });
+        let child = cloned.and_then(|child| child).map_err(ShimError::Clone)?;
+        begin_elsewhere(child.pid);
+        Ok(child)
+    }
+
+    /// Gives it its ids, what the host has to give, and its limits.
+    fn equip(&mut self, child: &Child) -> Result<(), ShimError> {
+        let Ground { plan, layout, disks, .. } = *self.ground;
+        self.map_ids(child.pid).map_err(ShimError::Map)?;
+        ToInit::Mapped.send(child.socket.as_fd())?;
+        self.placeholders = Placeholders::hold(&plan.mounts, |path| self.keeper.announce(path))?;
+        self.open_materials()?.send(child.socket.as_fd())?;
+        self.cgroup.complete(layout, self.id, &plan.limits, disks)?;
+        let entrances = self.cgroup.entrances()?;
+        let entrances: Vec<_> = entrances.iter().map(AsFd::as_fd).collect();
+        Ok(wire::send_descriptors(child.socket.as_fd(), &entrances)?)
+    }
+
+    fn open_materials(&self) -> Result<Materials, ShimError> {
         let plan = self.ground.plan;
         let mut idmaps = Idmaps::new(self.range.first() + plan.user.uid);
         let trees = sources::open(&plan.mounts, &mut idmaps)?;
         let dev = devices::make().map_err(ShimError::Devices)?;
         let covers = plan.mounts.iter().any(Mount::needs_cover).then(devices::make_covers);
-        let covers = covers.transpose().map_err(ShimError::Devices)?;
-        let entrances = self.cgroup.entrances()?;
-        let (ours, theirs) = wire::pair()?;
-        match clone3(NAMESPACES, self.cgroup.directory()).map_err(ShimError::Clone)? {
-            Side::Child => {
-                drop(ours);
-                let terminal = streams.host.as_ref().map(HostTerminal::size);
-                let streams = streams.lead;
-                jail::enter(
-                    plan,
-                    Materials { socket: theirs, entrances, trees, dev, covers, streams, terminal },
-                )
-            }
-            Side::Parent { pid, pidfd } => {
-                let child = Child { pid, pidfd, socket: ours };
-                drop(theirs);
-                let mapped = self.map_ids(pid).and_then(|()| ToInit::Mapped.send(child.socket.as_fd()));
-                if let Err(error) = mapped.map_err(ShimError::Map) {
-                    let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
-                    let _ = wait(child.pidfd.as_fd());
-                    // If it had failed before, its own word says more than our broken pipe.
-                    let said = self.until_confined(&child).err();
-                    return Err(match said {
-                        Some(said @ ShimError::Jail { .. }) => said,
-                        _ => error,
-                    });
-                }
-                Ok(child)
-            }
+        Ok(Materials { dev, covers: covers.transpose().map_err(ShimError::Devices)?, trees })
+    }
+
+    /// A child that failed says more than our broken pipe.
+    fn rather_its_own_word(&self, child: &Child, error: ShimError) -> ShimError {
+        let broken = matches!(&error, ShimError::System(error) | ShimError::Map(error)
+            if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET | libc::ESRCH | libc::ENOENT)));
+        if !broken {
+            return error;
+        }
+        let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+        match self.until_confined(child).err() {
+            Some(said @ (ShimError::Jail { .. } | ShimError::Vanished { out_of_memory: true })) => said,
+            _ => error,
         }
     }
 
@@ -269,19 +288,22 @@ impl Launch<'_> {
         streams: Streams,
         audit: &mut Audit,
     ) -> Result<Accompanied, ShimError> {
+        // While the child builds its walls.
+        let own = attestation::namespaces(std::process::id())?;
+        audit.confirm();
         let handed = self.until_confined(child)?;
-        let Ground { plan, host, policy, detailed, .. } = *self.ground;
+        let Ground { policy, detailed, .. } = *self.ground;
         // Each was read back when it was written; a report shows what the kernel says now.
         let limits = if detailed { self.cgroup.enforced()?.limits } else { Vec::new() };
         let attestation =
-            Attestation::read(child.pid, self.id, plan, host, self.range.first(), limits, detailed)?;
+            Attestation::read(child.pid, self.id, self.ground, &own, self.range.first(), limits)?;
         let terminal = handed.master.map(|master| open_relay(master, streams)).transpose()?;
         privileges::give_up()?;
         ToInit::Go.send(child.socket.as_fd())?;
         audit.follow(child.pid, self.range.uids());
         let mut session = Session {
             socket: &child.socket,
-            cgroup: self.cgroup,
+            cgroup: &self.cgroup,
             signals: self.signals,
             denials: Denials::new(handed.listener),
             audit,
@@ -303,13 +325,13 @@ impl Launch<'_> {
     fn until_confined(&self, child: &Child) -> Result<Handed, ShimError> {
         let mut handed = Handed::default();
         loop {
-            let Some((bytes, fd)) = wire::receive(&child.socket)? else {
+            let Some((bytes, mut fds)) = wire::receive(&child.socket)? else {
                 return Err(ShimError::Vanished { out_of_memory: self.cgroup.usage().ran_out_of_memory() });
             };
             match FromInit::decode(&bytes) {
-                Some(FromInit::Terminal) => handed.master = fd,
+                Some(FromInit::Terminal) => handed.master = fds.pop(),
                 Some(FromInit::Confined) => {
-                    handed.listener = fd;
+                    handed.listener = fds.pop();
                     return Ok(handed);
                 }
                 Some(FromInit::Failed { step, errno, detail }) => {

@@ -3,6 +3,7 @@
 //! ```text
 //!  shim                                init (pid 1 of the sandbox)
 //!   │ ── Mapped ───────────────────────▶ │  its user namespace has ids
+//!   │ ── Descriptors(rest) + fds ──────▶ │  what the host gives; then, in another such message, the doors of its cgroups
 //!   │ ◀─ Terminal + fd ───────────────── │  PTY master
 //!   │ ◀─ Confined [+ fd] ─────────────── │  every wall stands; seccomp listener
 //!   │ ── Go ───────────────────────────▶ │  what the kernel says of it was read and accepted
@@ -25,6 +26,9 @@ use rustix::net::{
 /// Longest message: a tag, two numbers and a line of detail.
 pub const LONGEST: usize = 512;
 
+/// Most descriptors in one message (SCM_MAX_FD, unix(7)).
+const MOST_DESCRIPTORS: usize = 253;
+
 /// From the shim to init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToInit {
@@ -36,6 +40,8 @@ pub enum ToInit {
     Signal(i32),
     /// Continue the agent after a stop.
     Resume,
+    /// Descriptors come with this message, and so many more with the next ones.
+    Descriptors(i32),
 }
 
 /// From init to the shim.
@@ -67,6 +73,7 @@ impl ToInit {
             Self::Go => (2, 0),
             Self::Signal(n) => (3, n),
             Self::Resume => (4, 0),
+            Self::Descriptors(rest) => (5, rest),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [tag, a, b, c, d]
@@ -80,13 +87,14 @@ impl ToInit {
             (2, 0) => Self::Go,
             (3, n @ 1..=64) => Self::Signal(n),
             (4, 0) => Self::Resume,
+            (5, rest @ 0..) => Self::Descriptors(rest),
             _ => return None,
         })
     }
 
     /// Sends it.
     pub fn send(self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        send(socket, &self.encode(), None)
+        send(socket, &self.encode(), &[])
     }
 }
 
@@ -123,7 +131,7 @@ impl FromInit {
 
     /// Sends it, with a descriptor where one belongs to it.
     pub fn send(&self, socket: BorrowedFd<'_>, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        send(socket, &self.encode(), fd)
+        send(socket, &self.encode(), fd.as_slice())
     }
 }
 
@@ -132,13 +140,40 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Sends one raw message, with a descriptor where one belongs to it.
-pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Sends any number of descriptors, in as many messages as it takes.
+pub fn send_descriptors(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut left = fds;
+    loop {
+        let (now, later) = left.split_at(left.len().min(MOST_DESCRIPTORS));
+        let rest = i32::try_from(later.len()).map_err(io::Error::other)?;
+        send(socket, &ToInit::Descriptors(rest).encode(), now)?;
+        if later.is_empty() {
+            return Ok(());
+        }
+        left = later;
+    }
+}
+
+/// Takes what [`send_descriptors`] sends.
+pub fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
+    let mut all = Vec::new();
+    loop {
+        let (bytes, fds) = receive(socket)?.ok_or_else(|| io::Error::other("the shim is gone"))?;
+        all.extend(fds);
+        match ToInit::decode(&bytes) {
+            Some(ToInit::Descriptors(0)) => return Ok(all),
+            Some(ToInit::Descriptors(_)) => {}
+            other => return Err(io::Error::other(format!("{other:?} instead of descriptors"))),
+        }
+    }
+}
+
+/// Sends one raw message, with the descriptors that belong to it.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(io::Error::other("no room for a descriptor"));
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("no room for the descriptors"));
     }
     loop {
         match rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
@@ -149,10 +184,10 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) ->
     }
 }
 
-/// One raw message and the descriptor that came with it; `None` once the peer is gone.
-pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+/// One raw message and the descriptors that came with it; `None` once the peer is gone.
+pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; LONGEST];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
         match rustix::net::recvmsg(
@@ -172,13 +207,13 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>
         return Ok(None);
     }
     bytes.truncate(received.bytes);
-    let mut fd = None;
+    let mut all = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = message {
-            fd = fds.last().or(fd);
+            all.extend(fds);
         }
     }
-    Ok(Some((bytes, fd)))
+    Ok(Some((bytes, all)))
 }
 
 /// Waits for the shim's next message. A vanished or talking-nonsense shim is an error: init then ends.
@@ -200,7 +235,9 @@ mod tests {
         {
             assert_eq!(FromInit::decode(&message.encode()), Some(message));
         }
-        for message in [ToInit::Mapped, ToInit::Go, ToInit::Signal(15), ToInit::Resume] {
+        for message in
+            [ToInit::Mapped, ToInit::Go, ToInit::Signal(15), ToInit::Resume, ToInit::Descriptors(7)]
+        {
             assert_eq!(ToInit::decode(&message.encode()), Some(message));
         }
     }
@@ -209,10 +246,25 @@ mod tests {
     fn a_descriptor_travels_with_its_message_and_closes_on_exec() {
         let (here, there) = pair().expect("a socket pair");
         FromInit::Terminal.send(here.as_fd(), Some(here.as_fd())).expect("sent");
-        let (bytes, fd) = receive(&there).expect("received").expect("not the end");
+        let (bytes, fds) = receive(&there).expect("received").expect("not the end");
         assert_eq!(FromInit::decode(&bytes), Some(FromInit::Terminal));
-        let flags = rustix::io::fcntl_getfd(fd.expect("a descriptor")).expect("its flags");
+        let [fd] = fds.as_slice() else { panic!("{fds:?}") };
+        let flags = rustix::io::fcntl_getfd(fd).expect("its flags");
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn more_descriptors_than_a_message_holds_arrive_in_order() {
+        let (here, there) = pair().expect("a socket pair");
+        for count in [0, 1, MOST_DESCRIPTORS, MOST_DESCRIPTORS + 1, 2 * MOST_DESCRIPTORS + 3] {
+            let fds: Vec<BorrowedFd<'_>> =
+                (0..count).map(|n| if n % 3 == 0 { here.as_fd() } else { there.as_fd() }).collect();
+            send_descriptors(here.as_fd(), &fds).expect("sent");
+            let received = receive_descriptors(there.as_fd()).expect("received");
+            let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).expect("its inode").st_ino;
+            let inodes: Vec<u64> = received.iter().map(|fd| inode(fd.as_fd())).collect();
+            assert_eq!(inodes, fds.iter().map(|fd| inode(*fd)).collect::<Vec<_>>());
+        }
     }
 
     proptest! {
