@@ -188,3 +188,14 @@ fn an_agent_inherits_no_advantage_in_scheduling() {
     let nice = String::from_utf8_lossy(&ended.stdout).lines().next().and_then(|nice| nice.parse().ok());
     assert!(nice.is_some_and(|nice: i32| nice >= 7), "a disadvantage stays: {nice:?} {}", told(&ended));
 }
+
+#[test]
+fn an_agent_may_use_exactly_the_cpus_that_its_caller_may() {
+    let script = "grep Cpus_allowed_list: /proc/self/status";
+    let outside = output(Command::new("sh").args(["-c", script]));
+    let inside = output(Command::new(STOCKADE).args(["run", "--", "sh", "-c", script]));
+    assert_eq!(String::from_utf8_lossy(&inside.stdout), String::from_utf8_lossy(&outside.stdout));
+
+    let pinned = output(Command::new("taskset").args(["-c", "0", STOCKADE, "run", "--", "sh", "-c", script]));
+    assert_eq!(String::from_utf8_lossy(&pinned.stdout), "Cpus_allowed_list:\t0\n", "{}", told(&pinned));
+}

@@ -23,6 +23,7 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("seccomp", &["seccomp"]),
     ("pivot-root", &["pivot_root"]),
     ("close-range", &["close_range"]),
+    ("setns", &["setns"]),
 ];
 
 fn start_without(features: &[&str]) -> Run {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  create ──▶ attach ──▶ enforced … usage ──▶ kill ──▶ wait_empty ──▶ remove
+//!    │ in two parts: begin (v2, to be born in), complete (v1, to be entered)
 //!    │ mkdir  stockade/<id>, or stockade-<id> on v1, in each hierarchy that the limits need
 //!    │ write  memory.max, cpu.max …  on v2, memory.limit_in_bytes, cpu.cfs_quota_us … on v1
 //!    └ read   every one of them: what the kernel did not take is an error
@@ -81,14 +82,8 @@ impl Cgroup {
         limits: &Limits,
         devices: &[Device],
     ) -> Result<Self, CgroupError> {
-        let amounts = Amounts::of(limits)?;
-        let prefix = id.as_str().split('.').next().unwrap_or_default();
-        if id.as_str().contains('.') && KERNEL_PREFIXES.contains(&prefix) {
-            return Err(CgroupError::Reserved { id: id.clone() });
-        }
-        let mut cgroup = Self { groups: Vec::new(), controls: Vec::new() };
-        let made = cgroup.build(layout, id, limits, amounts, devices);
-        match made {
+        let mut cgroup = Self::begin(layout, id, limits, devices)?;
+        match cgroup.complete(layout, id, limits, devices) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 // The first error is the one to be told; a group that cannot be removed is taken over next time.
@@ -98,21 +93,62 @@ impl Cgroup {
         }
     }
 
-    fn build(
+    /// The first part of [`Cgroup::create`]: the v2 group with its limits, where there is a v2 tree. A process is started
+    /// inside it.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`].
+    pub fn begin(
+        layout: &Layout,
+        id: &AgentId,
+        limits: &Limits,
+        devices: &[Device],
+    ) -> Result<Self, CgroupError> {
+        let prefix = id.as_str().split('.').next().unwrap_or_default();
+        if id.as_str().contains('.') && KERNEL_PREFIXES.contains(&prefix) {
+            return Err(CgroupError::Reserved { id: id.clone() });
+        }
+        if layout.trees_for(limits).next().is_none() {
+            return Err(CgroupError::NoHierarchy);
+        }
+        let mut cgroup = Self { groups: Vec::new(), controls: Vec::new() };
+        match cgroup.build(Version::Unified, layout, id, limits, devices) {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                let _ = cgroup.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// The second part: the v1 groups with theirs, which a process that exists by now enters ([`Cgroup::entrances`]).
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`]; what was made is the caller's to remove.
+    pub fn complete(
         &mut self,
         layout: &Layout,
         id: &AgentId,
         limits: &Limits,
-        amounts: Amounts,
         devices: &[Device],
     ) -> Result<(), CgroupError> {
-        for tree in layout.trees_for(limits) {
+        self.build(Version::Legacy, layout, id, limits, devices)
+    }
+
+    fn build(
+        &mut self,
+        version: Version,
+        layout: &Layout,
+        id: &AgentId,
+        limits: &Limits,
+        devices: &[Device],
+    ) -> Result<(), CgroupError> {
+        let amounts = Amounts::of(limits)?;
+        let first = self.groups.len();
+        for tree in layout.trees_for(limits).filter(|tree| tree.version == version) {
             self.groups.push(make(tree, id)?);
         }
-        if self.groups.is_empty() {
-            return Err(CgroupError::NoHierarchy);
-        }
-        for (index, group) in self.groups.iter().enumerate() {
+        for (index, group) in self.groups.iter().enumerate().skip(first) {
             let mut controls = match group.tree.version {
                 Version::Unified => unified::controls(amounts, limits.io, devices),
                 Version::Legacy => hybrid::controls(amounts, limits.io, devices),

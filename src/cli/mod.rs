@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::shim::keeper;
+
 /// Runs CLI coding agents behind walls that the kernel enforces.
 #[derive(Debug, Parser)]
 #[command(name = "stockade", version, arg_required_else_help = true)]
@@ -48,6 +50,9 @@ pub struct Voice {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    if keeper::was_called() {
+        return ExitCode::SUCCESS;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse_arguments(&error),

@@ -18,6 +18,7 @@ use crate::policy::{
     self, Bytes, Cpus, Destination, Library, Policy, PolicyError, Published, Reference, Shortfall,
 };
 use crate::shim::disks::{DiskError, Disks};
+use crate::shim::keeper::Keeper;
 use crate::shim::{self, Ground, Outcome, ShimError};
 
 /// Stockade itself failed.
@@ -107,6 +108,10 @@ pub fn run(arguments: Arguments, voice: Voice) -> u8 {
 
 fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
     let host = Host::probe();
+    // Early: it makes the network namespace while this process decides what else there will be. An unfit host may not even
+    // have the calls that it takes; the plan says that better.
+    let fit = host.refusals().is_empty();
+    let keeper = fit.then(Keeper::start).transpose().map_err(ShimError::Keeper)?;
     let reference = arguments.policy.parse::<Reference>()?;
     let policy = Library::system().load(&reference)?;
     let published = arguments.publish.clone();
@@ -133,7 +138,7 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
     let mut report = None;
     let mut again = 0..MOST_ATTEMPTS;
     let result = loop {
-        match carry_out(&policy, &host, &request, arguments.report.as_deref(), &mut report) {
+        match carry_out(&policy, &host, &request, keeper.as_ref(), arguments.report.as_deref(), &mut report) {
             // Its plan was made from what other runs in this workspace have just removed.
             Err(RunError::Shim(error)) if error.is_outdated() && again.next().is_some() => {}
             result => break result,
@@ -162,12 +167,13 @@ fn carry_out(
     policy: &Policy,
     host: &Host,
     request: &Request,
+    keeper: Option<&Keeper>,
     report_path: Option<&Path>,
     report: &mut Option<(PathBuf, Report)>,
 ) -> Result<Outcome, RunError> {
     let survey = Survey::look(plan::resolve::paths_of_interest(policy, request));
     // Without root the cgroups could not even be looked at; the plan says that better.
-    let layout = if host.refusals().is_empty() { Some(Layout::detect()?) } else { None };
+    let layout = keeper.map(|_| Layout::detect()).transpose()?;
     let mut limits_missing =
         layout.as_ref().map(|layout| layout.shortfalls(&policy.limits)).unwrap_or_default();
     let decide =
@@ -177,12 +183,13 @@ fn carry_out(
     if disks.incomplete && limits_missing.insert(Shortfall::IoLimit) {
         plan = decide(limits_missing)?;
     }
-    let layout = layout.expect("a plan was made, so there is no refusal");
+    let (layout, keeper) = layout.zip(keeper).expect("a plan was made, so there is no refusal");
     if let (Some(path), None) = (report_path, &report) {
         *report = Some((path.into(), open_report(path, &plan)?));
     }
     let detailed = report.is_some();
-    Ok(shim::run(&Ground { plan: &plan, policy, host, layout: &layout, disks: &disks.found, detailed })?)
+    let ground = Ground { plan: &plan, policy, host, layout: &layout, disks: &disks.found, detailed };
+    Ok(shim::run(&ground, keeper)?)
 }
 
 fn open_report(path: &Path, plan: &Plan) -> Result<Report, RunError> {

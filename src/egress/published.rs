@@ -36,13 +36,13 @@ impl Dialer {
         let request: DialRequest = port.to_be_bytes();
         let send = |socket: &OwnedFd| {
             use std::os::fd::AsFd;
-            wire::send(socket.as_fd(), &request, None)
+            wire::send(socket.as_fd(), &request, &[])
         };
         socket.async_io(Interest::WRITABLE, send).await?;
         let answer = socket.async_io(Interest::READABLE, |socket| wire::receive(socket)).await?;
-        let (bytes, fd) = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let (bytes, mut fds) = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
         let errno: DialAnswer = bytes.as_slice().try_into().map_err(|_| io::ErrorKind::InvalidData)?;
-        match (i32::from_le_bytes(errno), fd) {
+        match (i32::from_le_bytes(errno), fds.pop()) {
             (0, Some(fd)) => {
                 let stream = std::net::TcpStream::from(fd);
                 stream.set_nonblocking(true)?;

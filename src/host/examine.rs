@@ -214,7 +214,7 @@ fn landlock(host: &Host) -> [Finding; 3] {
 }
 
 fn landlock_audit(host: &Host) -> Finding {
-    let heard = host.audit.clone().and_then(|()| {
+    let heard = host.audit.clone().and_then(|()| super::audit_is_on()).and_then(|()| {
         crate::sys::audit::listen().map_err(|error| format!("audit is on, but cannot be read: {error}"))
     });
     match heard {

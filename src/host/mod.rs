@@ -35,7 +35,8 @@ pub struct Host {
     pub kernel: String,
     /// The Landlock ABI, 0 if there is none.
     pub landlock_abi: u32,
-    /// Whether what Landlock refuses can be read from the kernel's audit; if not, why.
+    /// Whether this Landlock tells the kernel's audit what it refuses; if not, why. Whether audit is on, and can be read,
+    /// is for the listener to find out ([`audit_is_on`]).
     pub audit: Result<(), String>,
     /// What a system-call filter may decide.
     pub seccomp: Seccomp,
@@ -236,11 +237,15 @@ impl Seccomp {
     }
 }
 
-/// Audit is the host's: it is asked, and never switched on.
 fn audit(landlock_abi: u32) -> Result<(), String> {
-    if landlock_abi < 7 {
-        return Err(format!("this kernel's Landlock (ABI {landlock_abi}) reports no refusals"));
+    match landlock_abi {
+        7.. => Ok(()),
+        abi => Err(format!("this kernel's Landlock (ABI {abi}) reports no refusals")),
     }
+}
+
+/// Audit is the host's: it is asked, and never switched on.
+pub fn audit_is_on() -> Result<(), String> {
     match crate::sys::audit::is_enabled() {
         Ok(true) => Ok(()),
         Ok(false) => Err("audit is switched off on this host".into()),

@@ -28,7 +28,7 @@ pub fn answer(gateway: &OwnedFd) -> bool {
         Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), None),
     };
     // The socket does not wait either; an answer that finds no room is one that nobody reads.
-    let _ = wire::send(gateway.as_fd(), &errno.to_le_bytes(), socket.as_ref().map(AsFd::as_fd));
+    let _ = wire::send(gateway.as_fd(), &errno.to_le_bytes(), socket.as_ref().map(AsFd::as_fd).as_slice());
     true
 }
 
@@ -52,12 +52,12 @@ mod tests {
 
     fn ask(request: &[u8]) -> Option<(i32, Option<OwnedFd>)> {
         let (gateway, inside) = wire::pair().expect("a socket pair");
-        wire::send(gateway.as_fd(), request, None).expect("asked");
+        wire::send(gateway.as_fd(), request, &[]).expect("asked");
         assert!(answer(&inside));
         rustix::io::ioctl_fionbio(&gateway, true).expect("non-blocking");
-        let (answer, socket) = wire::receive(&gateway).ok()??;
+        let (answer, mut sockets) = wire::receive(&gateway).ok()??;
         let answer: DialAnswer = answer.try_into().expect("an answer");
-        Some((i32::from_le_bytes(answer), socket))
+        Some((i32::from_le_bytes(answer), sockets.pop()))
     }
 
     #[test]

@@ -10,8 +10,8 @@ mod dialer;
 mod init;
 mod landlock;
 mod limits;
+pub mod materials;
 mod mounts;
-mod network;
 mod proc;
 pub mod step;
 mod terminal;
@@ -26,6 +26,7 @@ pub use rustix::termios::Winsize as WindowSize;
 use crate::plan::Plan;
 use crate::sys;
 use crate::wire::{self, FromInit, ToInit};
+pub use materials::Materials;
 use step::{At, JailError, Step};
 
 /// Where one of the agent's standard streams leads.
@@ -37,20 +38,13 @@ pub enum Stream {
     Inherited,
 }
 
-/// What the shim opened for the child while it still could see the host.
-pub struct Materials {
+/// What the child is born with. The rest comes over the socket while it is at work: [`Materials`], then the doors of its
+/// v1 cgroups.
+pub struct Birthright {
     /// The way to the shim.
     pub socket: OwnedFd,
-    /// The doors to its v1 cgroups.
-    pub entrances: Vec<OwnedFd>,
     /// The way to the gateway, if connections from outside are to be made inside; it does not block.
     pub dialer: Option<OwnedFd>,
-    /// For each mount of the plan: the detached tree or the open file, where it comes from the host.
-    pub trees: Vec<Option<OwnedFd>>,
-    /// A detached, read-only tmpfs with exactly the devices an agent gets.
-    pub dev: OwnedFd,
-    /// A detached tmpfs with what covers protected files that do not exist, if the plan has any.
-    pub covers: Option<OwnedFd>,
     /// Descriptors 0, 1 and 2.
     pub streams: [Stream; 3],
     /// The size of the terminal to make, if one is to be made.
@@ -58,10 +52,10 @@ pub struct Materials {
 }
 
 /// Becomes the sandbox's pid 1. Never returns: on failure it tells the shim which step failed, and ends.
-pub fn enter(plan: &Plan, materials: Materials) -> ! {
+pub fn enter(plan: &Plan, birthright: Birthright) -> ! {
     // Never dropped: once descriptors are closed by number, whoever still owned one would close a stranger's.
-    let early = ManuallyDrop::new(materials.socket.as_fd().try_clone_to_owned());
-    let Err(error) = confine(plan, materials);
+    let early = ManuallyDrop::new(birthright.socket.as_fd().try_clone_to_owned());
+    let Err(error) = confine(plan, birthright);
     let late = (error.step as u8 > Step::Descriptors as u8).then(descriptors::socket);
     if let Some(socket) = late.or_else(|| early.as_ref().ok().map(AsFd::as_fd)) {
         let failed = FromInit::Failed {
@@ -84,36 +78,38 @@ fn describe(error: &JailError) -> String {
 }
 
 /// The order is the design: each step needs a right that a later one gives up.
-fn confine(plan: &Plan, materials: Materials) -> Result<Infallible, JailError> {
-    let Materials { socket, dialer, entrances, trees, dev, covers, streams, terminal } = materials;
+fn confine(plan: &Plan, birthright: Birthright) -> Result<Infallible, JailError> {
+    let Birthright { socket, dialer, streams, terminal } = birthright;
 
     sys::process::rename("stockade-init").at(Step::Ids)?;
     // Before the cgroups: a real-time process cannot enter a v1 cpu group, and would not be limited by a v2 one.
     sys::process::schedule_ordinarily().at(Step::Ids)?;
-    cgroup::enter(&entrances).at(Step::Cgroup)?;
     expect(&socket, ToInit::Mapped).at(Step::Ids)?;
     capabilities::become_root_inside().at(Step::Ids)?;
     rustix::process::setsid().at(Step::Session)?;
     rustix::system::sethostname(plan.hostname.as_bytes()).at(Step::Hostname)?;
-    network::prepare(plan.network.as_ref(), &socket).at(Step::Network)?;
 
     let proc = proc::make().at(Step::Proc)?;
     let root = mounts::make_root().at(Step::Root)?;
-    mounts::place_special(&root, proc.as_fd(), dev.as_fd(), &plan.user).at(Step::Mounts)?;
-    mounts::build(&root, &plan.mounts, &trees, covers.as_ref(), &plan.user).at(Step::Mounts)?;
+    mounts::attach(&root, proc.as_fd(), "proc").at(Step::Mounts)?;
     // A sandbox inside may mount a procfs of its own only while all of this one is visible (kernel: mount_too_revealing).
     if !plan.nested_namespaces {
         proc::forbid_user_namespaces(&proc).at(Step::Mask)?;
-        proc::mask(&proc, &dev, &root).at(Step::Mask)?;
+        proc::mask(&proc, &root).at(Step::Mask)?;
     }
+    let Materials { dev, covers, trees } = Materials::receive(socket.as_fd(), plan).at(Step::Mounts)?;
+    mounts::place_special(&root, dev.as_fd(), &plan.user).at(Step::Mounts)?;
+    mounts::build(&root, &plan.mounts, &trees, covers.as_ref(), &plan.user).at(Step::Mounts)?;
     let slave = terminal::make(&root, terminal, &plan.user, &socket).at(Step::Terminal)?;
     mounts::seal(&root).at(Step::Root)?;
     mounts::pivot_into(&root).at(Step::Pivot)?;
 
+    // Their limits are written and read back by now. What this process holds so far is its own work, not the agent's.
+    cgroup::enter(&wire::receive_descriptors(socket.as_fd()).at(Step::Cgroup)?).at(Step::Cgroup)?;
     cgroup::hide_what_is_above().at(Step::Cgroup)?;
     limits::set(&plan.rlimits).at(Step::Limits)?;
     // From here on the sandbox's descriptors are 0, 1, 2, the socket and the dialer; whatever else was open is gone.
-    drop((proc, root, dev, trees, covers, entrances));
+    drop((proc, root, dev, trees, covers));
     // Kept open when a later step fails, to say so.
     let (socket, dialer) = descriptors::keep_only(streams, slave, socket, dialer).at(Step::Descriptors)?;
     let socket = ManuallyDrop::new(socket);

@@ -1,9 +1,11 @@
 //! The agent's view of the filesystem, built with descriptors: no path is ever looked up twice, and nothing that an
 //! agent could have planted is followed (GHSA-pxhw-h44j-8pfx, CVE-2025-52565, CVE-2026-41579).
 
+use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -16,37 +18,50 @@ use crate::sys::mount::{Attributes, set_attributes, set_read_only};
 /// The new root: a tmpfs that holds mount points, links and a few small files, and is read-only in the end.
 pub struct Root {
     fd: OwnedFd,
+    /// The directory that was needed last; many files lie in the same one. Forgotten when something is mounted.
+    last: RefCell<Option<(PathBuf, OwnedFd)>>,
 }
 
 impl Root {
-    /// Makes an empty directory, to cover others with.
-    pub fn make_empty_directory(&self) -> Result<(), Fault> {
-        rustix::fs::mkdirat(&self.fd, EMPTY, Mode::from_raw_mode(0o555)).on(EMPTY)
+    /// Makes an empty directory and an empty file, to cover others with.
+    pub fn make_empty(&self) -> Result<(), Fault> {
+        rustix::fs::mkdirat(&self.fd, EMPTY_DIRECTORY, Mode::from_raw_mode(0o555)).on(EMPTY_DIRECTORY)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.fd, EMPTY_FILE, flags, Mode::from_raw_mode(0o444)).on(EMPTY_FILE)?;
+        Ok(())
     }
 
-    /// One more read-only mount of the empty directory. Each is cloned from the root, by name: before Linux 6.15 the
-    /// kernel clones no mount that is itself detached, and it never clones that of a directory without a name.
-    pub fn clone_empty_directory(&self) -> Result<OwnedFd, Fault> {
+    /// One more read-only mount of the empty directory, or of the empty file. Each is cloned from the root, by name: before
+    /// Linux 6.15 the kernel clones no mount that is itself detached, and it never clones that of what has no name.
+    pub fn clone_empty(&self, kind: Kind) -> Result<OwnedFd, Fault> {
+        let name = match kind {
+            Kind::Directory => EMPTY_DIRECTORY,
+            Kind::File => EMPTY_FILE,
+        };
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = rustix::mount::open_tree(&self.fd, EMPTY, flags).on(EMPTY)?;
-        set_read_only(tree.as_fd()).on(EMPTY)?;
+        let tree = rustix::mount::open_tree(&self.fd, name, flags).on(name)?;
+        set_read_only(tree.as_fd()).on(name)?;
         Ok(tree)
     }
 
-    /// Takes the empty directory's name away again; what it covers stays covered.
-    pub fn remove_empty_directory(&self) -> Result<(), Fault> {
-        rustix::fs::unlinkat(&self.fd, EMPTY, AtFlags::REMOVEDIR).on(EMPTY)
+    /// Takes their names away again; what they cover stays covered.
+    pub fn remove_empty(&self) -> Result<(), Fault> {
+        rustix::fs::unlinkat(&self.fd, EMPTY_DIRECTORY, AtFlags::REMOVEDIR).on(EMPTY_DIRECTORY)?;
+        rustix::fs::unlinkat(&self.fd, EMPTY_FILE, AtFlags::empty()).on(EMPTY_FILE)
     }
 }
 
-const EMPTY: &str = ".empty";
+const EMPTY_DIRECTORY: &str = ".empty-directory";
+const EMPTY_FILE: &str = ".empty-file";
 /// Where the tree of covers hangs while it is needed.
 const COVERS: &str = ".covers";
 
 /// Whether a mount point is for a directory or for anything else.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
+    /// A directory.
     Directory,
+    /// Anything else.
     File,
 }
 
@@ -57,17 +72,11 @@ pub fn make_root() -> Result<Root, Fault> {
     let fd = tmpfs("root", &[("size", "4M"), ("nr_inodes", "4096"), ("mode", "0755")], false)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     rustix::mount::move_mount(&fd, "", rustix::fs::CWD, "/proc", flags).on("/proc")?;
-    Ok(Root { fd })
+    Ok(Root { fd, last: RefCell::default() })
 }
 
 /// Hangs in what every sandbox has.
-pub fn place_special(
-    root: &Root,
-    proc: BorrowedFd<'_>,
-    dev: BorrowedFd<'_>,
-    user: &User,
-) -> Result<(), Fault> {
-    attach(root, proc, "proc")?;
+pub fn place_special(root: &Root, dev: BorrowedFd<'_>, user: &User) -> Result<(), Fault> {
     attach(root, dev, "dev")?;
     // Everyone's home lies in a directory that is not theirs.
     if let Some(parent) = user.home.parent().and_then(|p| p.strip_prefix("/").ok()) {
@@ -99,8 +108,8 @@ pub fn build(
                 attach(root, fs.as_fd(), relative(target)).on_path(target)?;
             }
             Mount::Symlink { target, points_to } => {
-                let (parent, name) = split(root, target).on_path(target)?;
-                rustix::fs::symlinkat(points_to, &parent, name).on(target.display())?;
+                in_parent(root, target, |parent, name| Ok(rustix::fs::symlinkat(points_to, parent, name)?))
+                    .on(target.display())?;
             }
             Mount::File { target, content } => write_file(root, target, content).on_path(target)?,
             Mount::Directory { target: path } => {
@@ -135,6 +144,8 @@ pub fn pivot_into(root: &Root) -> io::Result<()> {
 pub fn attach(root: &Root, tree: BorrowedFd<'_>, path: impl AsRef<Path>) -> Result<(), Fault> {
     let path = path.as_ref();
     let point = target(root, path, kind_of(tree).on(path.display())?).on(path.display())?;
+    // What lay below may be hidden now.
+    root.last.take();
     move_onto(tree, point.as_fd()).on(path.display())
 }
 
@@ -184,14 +195,15 @@ fn write_file(root: &Root, path: &Path, content: &str) -> Result<(), Fault> {
 fn copy(root: &Root, path: &Path, source: Option<&OwnedFd>) -> Result<(), Fault> {
     let source = source.ok_or_else(|| io::Error::other("was not opened by the shim"))?;
     let file = create(root, path)?;
-    while rustix::fs::sendfile(&file, source, None, 1 << 20)? > 0 {}
+    // Less than what was asked for is the end of the file (sendfile(2)).
+    while rustix::fs::sendfile(&file, source, None, 1 << 20)? == 1 << 20 {}
     Ok(())
 }
 
 fn create(root: &Root, path: &Path) -> Result<OwnedFd, Fault> {
-    let (parent, name) = split(root, path)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o444))?)
+    let mode = Mode::from_raw_mode(0o444);
+    Ok(in_parent(root, path, |parent, name| Ok(rustix::fs::openat(parent, name, flags, mode)?))?)
 }
 
 /// A detached tmpfs of this user namespace.
@@ -218,51 +230,57 @@ fn open(at: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     openat2(at, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
-/// The mount point at `path`; what is missing of it is made, one component at a time.
+/// The mount point at `path`; what is missing of it is made.
 fn target(root: &Root, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
     match open(root.fd.as_fd(), path) {
         Ok(point) => return Ok(point),
         Err(Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut at = root.fd.try_clone()?;
-    let mut names = path.components().peekable();
-    while let Some(component) = names.next() {
-        let Component::Normal(name) = component else {
-            return Err(io::Error::other("not a plain path"));
-        };
-        at = match open(at.as_fd(), Path::new(name)) {
-            Err(Errno::NOENT) if names.peek().is_none() && kind == Kind::File => {
-                let flags =
-                    OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                rustix::fs::openat(&at, name, flags, Mode::from_raw_mode(0o444))?;
-                open(at.as_fd(), Path::new(name))?
-            }
-            Err(Errno::NOENT) => {
-                rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755))?;
-                open(at.as_fd(), Path::new(name))?
-            }
-            found => found?,
-        };
-    }
-    Ok(at)
+    in_parent(root, path, |parent, name| {
+        if kind == Kind::File {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            // This descriptor is as good a mount point as another.
+            return Ok(rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o444))?);
+        }
+        rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
+        Ok(open(parent, Path::new(name))?)
+    })
 }
 
-/// The directory that `path` lies in, made where it is missing, and the last component.
-fn split<'path>(root: &Root, path: &'path Path) -> Result<(OwnedFd, &'path std::ffi::OsStr), Fault> {
-    let (Some(parent), Some(name)) = (relative(path).parent(), path.file_name()) else {
-        return Err(io::Error::other("not a plain path").into());
+/// Does something in the directory that `path` lies in, made where it is missing, with the last component.
+fn in_parent<T>(
+    root: &Root,
+    path: &Path,
+    deed: impl FnOnce(BorrowedFd<'_>, &OsStr) -> io::Result<T>,
+) -> io::Result<T> {
+    let path = relative(path);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::other("not a plain path"));
     };
     if parent.as_os_str().is_empty() {
-        return Ok((root.fd.try_clone()?, name));
+        return deed(root.fd.as_fd(), name);
     }
-    Ok((target(root, parent, Kind::Directory)?, name))
+    let mut last = root.last.take().filter(|(known, _)| known == parent);
+    if last.is_none() {
+        last = Some((parent.to_path_buf(), target(root, parent, Kind::Directory)?));
+    }
+    let (_, directory) = last.as_ref().expect("found, or opened just now");
+    let done = deed(directory.as_fd(), name);
+    root.last.replace(last);
+    done
 }
 
 fn kind_of(tree: BorrowedFd<'_>) -> io::Result<Kind> {
-    let mode = rustix::fs::fstat(tree)?.st_mode;
-    let directory = rustix::fs::FileType::from_raw_mode(mode).is_dir();
-    Ok(if directory { Kind::Directory } else { Kind::File })
+    Ok(kind_of_mode(rustix::fs::fstat(tree)?.st_mode))
+}
+
+/// What a mount point for something of this mode has to be.
+pub fn kind_of_mode(mode: rustix::fs::RawMode) -> Kind {
+    match rustix::fs::FileType::from_raw_mode(mode).is_dir() {
+        true => Kind::Directory,
+        false => Kind::File,
+    }
 }
 
 fn move_onto(tree: BorrowedFd<'_>, point: BorrowedFd<'_>) -> io::Result<()> {

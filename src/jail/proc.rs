@@ -3,11 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
-use super::mounts::Root;
+use super::mounts::{Root, kind_of_mode};
 use super::step::{Fault, On};
 use crate::plan::proc::{MASKED, READ_ONLY};
 use crate::sys;
@@ -31,23 +31,25 @@ pub fn forbid_user_namespaces(proc: &OwnedFd) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Covers and freezes the dangerous entries that this kernel has. The covers come from filesystems that the shim and
-/// this process made, so nobody can have swapped them (CVE-2025-31133).
-pub fn mask(proc: &OwnedFd, dev: &OwnedFd, root: &Root) -> Result<(), Fault> {
-    root.make_empty_directory()?;
+/// Covers and freezes the dangerous entries that this kernel has. The covers come from a filesystem that this process
+/// made, so nobody can have swapped them (CVE-2025-31133).
+pub fn mask(proc: &OwnedFd, root: &Root) -> Result<(), Fault> {
+    root.make_empty()?;
     for name in MASKED {
-        let Some(target) = entry(proc.as_fd(), name).on(name)? else { continue };
-        let cover = if is_directory(&target).on(name)? {
-            root.clone_empty_directory()?
-        } else {
-            clone(dev.as_fd(), "null").on(name)?
+        let found = match rustix::fs::statat(proc, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => found,
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(error).on(name),
         };
-        cover_with(cover.as_fd(), target.as_fd()).on(name)?;
+        let cover = root.clone_empty(kind_of_mode(found.st_mode))?;
+        // A name of one component, and not followed: it is what was looked at.
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&cover, "", proc, name, flags).on(name)?;
     }
-    root.remove_empty_directory()?;
+    root.remove_empty()?;
     for name in READ_ONLY {
         let Some(target) = entry(proc.as_fd(), name).on(name)? else { continue };
-        let itself = clone(target.as_fd(), "").on(name)?;
+        let itself = clone(target.as_fd()).on(name)?;
         sys::mount::set_read_only(itself.as_fd()).on(name)?;
         cover_with(itself.as_fd(), target.as_fd()).on(name)?;
     }
@@ -63,15 +65,10 @@ fn entry(proc: BorrowedFd<'_>, name: &str) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-fn is_directory(fd: &OwnedFd) -> io::Result<bool> {
-    let mode = rustix::fs::fstat(fd)?.st_mode;
-    Ok(rustix::fs::FileType::from_raw_mode(mode).is_dir())
-}
-
-fn clone(at: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+fn clone(entry: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    Ok(rustix::mount::open_tree(at, path, flags)?)
+    Ok(rustix::mount::open_tree(entry, "", flags)?)
 }
 
 fn cover_with(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {

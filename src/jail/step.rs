@@ -13,16 +13,14 @@ pub enum Step {
     Session,
     /// The host name.
     Hostname,
-    /// The loopback interface.
-    Network,
     /// A private procfs.
     Proc,
     /// The tmpfs that becomes the root.
     Root,
-    /// Everything in it.
-    Mounts,
     /// Dangerous files of /proc.
     Mask,
+    /// Everything else in it.
+    Mounts,
     /// devpts and the terminal.
     Terminal,
     /// pivot_root(2), and the old root let go.
@@ -54,15 +52,14 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 21] = [
         Self::Ids,
         Self::Session,
         Self::Hostname,
-        Self::Network,
         Self::Proc,
         Self::Root,
-        Self::Mounts,
         Self::Mask,
+        Self::Mounts,
         Self::Terminal,
         Self::Pivot,
         Self::Cgroup,
@@ -91,7 +88,6 @@ impl fmt::Display for Step {
             Self::Ids => "taking its ids",
             Self::Session => "starting a session",
             Self::Hostname => "setting the host name",
-            Self::Network => "setting up its network",
             Self::Proc => "mounting a private /proc",
             Self::Root => "making the root filesystem",
             Self::Mounts => "mounting",

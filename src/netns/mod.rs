@@ -1,19 +1,24 @@
 //! One private network: a namespace in which nothing but `lo` exists, so nothing can leave it.
 //!
+//! It is made by a process of the host's root and belongs to the host's user namespace: whatever an agent becomes inside its
+//! own, it has no power over the network that it is in. Making one is the dearest step of a start, so that it is begun
+//! first, by a process of its own, and entered when it is there.
+//!
 //! ```text
 //!  agent ── connect 203.0.113.9:443 ──▶ lo (local 0.0.0.0/0: every address is this host) ──▶ listener 0.0.0.0:443
 //!                                                                                                ║ descriptor
 //!                                                                   gateway, in the host's namespace: accepts
 //! ```
-//! Where a policy names destinations, every address there is belongs to `lo`. Sockets that were made inside and handed out
-//! are the only way on; what nobody listens on, the kernel refuses at once.
+//! Where a policy names destinations, every address there belongs to `lo`. Sockets that were made inside are the only way
+//! on; what nobody listens on, the kernel refuses at once.
 
 mod monitor;
 mod routes;
 
+use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 
@@ -27,14 +32,22 @@ pub const DNS: u16 = 53;
 /// As many as may wait for a gateway that has just died (the kernel's own limit is net.core.somaxconn).
 const BACKLOG: i32 = 4096;
 
-/// Brings `lo` up in the network namespace that this process is in.
-pub fn enable_loopback() -> io::Result<()> {
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    sys::net::bring_loopback_up(socket.as_fd())
+/// Does something in another process's network namespace, and comes back whatever comes of it.
+pub fn within<T>(pidfd: BorrowedFd<'_>, deed: impl FnOnce() -> T) -> io::Result<T> {
+    let own = File::open("/proc/self/ns/net")?;
+    sys::net::enter(pidfd)?;
+    let done = deed();
+    sys::net::enter(own.as_fd())?;
+    Ok(done)
+}
+
+/// In this process's network namespace, ports below 1024 are anybody's (ip(7)): inside, nobody has a capability over it.
+pub fn open_low_ports() -> io::Result<()> {
+    std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
 }
 
 /// What a gateway needs of this namespace, in this order: the datagrams to port 53, the view of what is refused, then a
-/// listener for each of `ports`. Needs CAP_NET_RAW and CAP_NET_BIND_SERVICE inside.
+/// listener for each of `ports`. Needs the rights of the namespace's owner.
 pub fn open_doors(ports: &[u16]) -> io::Result<Vec<OwnedFd>> {
     let mut doors = vec![datagrams()?, monitor::open(ports)?];
     for port in ports {

@@ -39,8 +39,6 @@ pub use resolve::{CANARY, Given, resolve};
 pub struct Plan {
     /// The policy it comes from.
     pub policy: PolicyName,
-    /// SHA-256 over the effective policy.
-    pub policy_hash: String,
     /// Where the request widened the policy (only root at the command line can).
     pub widened: Vec<String>,
     /// Host name inside.
@@ -243,7 +241,7 @@ pub struct Landlock {
     pub deny_bind: bool,
     /// Whether connecting by TCP is refused altogether: where there is a gateway, it decides.
     pub deny_connect: bool,
-    /// Whether the kernel's audit tells what is refused; if not, why.
+    /// Whether what is refused is told to the kernel's audit; if not, why.
     pub audit: Result<(), String>,
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::host::survey::Survey;
 use crate::host::{Host, Wanted};
-use crate::policy::{self, Policy, Shortfall};
+use crate::policy::{Policy, Shortfall};
 
 /// Readable for everybody, granted by no Landlock rule: if it opens, Landlock is not in force.
 pub const CANARY: &str = "/.stockade";
@@ -51,7 +51,6 @@ pub fn resolve(given: &Given<'_>, request: &Request) -> Result<Plan, PlanError> 
     let network = network::resolve(policy, &request.published)?;
     Ok(Plan {
         policy: policy.name.clone(),
-        policy_hash: policy::hash(policy),
         widened: request.widened.clone(),
         landlock: landlock(given, &mounts, &user, network.is_some()),
         seccomp: seccomp::filter(&policy.syscalls, given.host.seccomp.notify)?,

@@ -6,11 +6,14 @@ use std::io;
 
 use serde::Serialize;
 
+use super::Ground;
 use crate::cgroup::EnforcedLimit;
-use crate::host::Host;
 use crate::id::{AgentId, PolicyName};
 use crate::plan::Plan;
-use crate::policy::Shortfall;
+use crate::policy::{self, Shortfall};
+
+/// Each by its name, as the inode number that stands for it.
+pub type Namespaces = BTreeMap<&'static str, u64>;
 
 /// The namespaces that every sandbox has to itself (namespaces(7)).
 const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
@@ -122,22 +125,22 @@ pub enum AttestationError {
 }
 
 impl Attestation {
-    /// Reads back what pid 1 of the sandbox is, and refuses it if a wall is missing. `detailed` adds the lists that
-    /// only a report shows: mounts, resource limits and the cgroup's files.
+    /// Reads back what pid 1 of the sandbox is, and refuses it if a wall is missing: `own` are the namespaces of the host.
+    /// Mounts, resource limits and the policy's hash are only for a report, and empty without one.
     pub fn read(
         pid: u32,
         agent: &AgentId,
-        plan: &Plan,
-        host: &Host,
+        ground: &Ground<'_>,
+        own: &Namespaces,
         first_uid: u32,
         limits: Vec<EnforcedLimit>,
-        detailed: bool,
     ) -> Result<Self, AttestationError> {
+        let Ground { plan, policy, host, detailed, .. } = *ground;
         let status = Status::read(pid)?;
         let attestation = Self {
             agent: agent.clone(),
             policy: plan.policy.clone(),
-            policy_hash: plan.policy_hash.clone(),
+            policy_hash: if detailed { policy::hash(policy) } else { String::new() },
             widened: plan.widened.clone(),
             kernel: host.kernel.clone(),
             namespaces: namespaces(pid)?,
@@ -164,14 +167,19 @@ impl Attestation {
             limits,
             shortfalls: plan.shortfalls.clone(),
         };
-        attestation.verify(&status, plan, first_uid)?;
+        attestation.verify(&status, plan, own, first_uid)?;
         Ok(attestation)
     }
 
-    fn verify(&self, status: &Status, plan: &Plan, first_uid: u32) -> Result<(), AttestationError> {
-        let host = namespaces(std::process::id())?;
+    fn verify(
+        &self,
+        status: &Status,
+        plan: &Plan,
+        own: &Namespaces,
+        first_uid: u32,
+    ) -> Result<(), AttestationError> {
         for (name, inode) in &self.namespaces {
-            differs(format!("namespace {name}"), host[name] != *inode, "the host's", "its own")?;
+            differs(format!("namespace {name}"), own[name] != *inode, "the host's", "its own")?;
         }
         let map = [0, first_uid, super::ids::SIZE];
         differs("uid_map".into(), self.uid_map == map, format!("{:?}", self.uid_map), format!("{map:?}"))?;
@@ -242,7 +250,8 @@ fn missing(what: &str) -> AttestationError {
     AttestationError::Unreadable { what: what.into(), source: io::ErrorKind::InvalidData.into() }
 }
 
-fn namespaces(pid: u32) -> Result<BTreeMap<&'static str, u64>, AttestationError> {
+/// Which namespaces a process is in.
+pub fn namespaces(pid: u32) -> Result<Namespaces, AttestationError> {
     let inode = |name: &'static str| {
         let path = format!("/proc/{pid}/ns/{name}");
         let link = fs::read_link(&path)

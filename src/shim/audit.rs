@@ -73,17 +73,27 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Starts to listen, before the sandbox is made: its domain is named in the first record and never again.
+    /// Starts to listen, before the sandbox restricts itself: its domain is named in the first record and never again.
     pub fn listen(plan: &Landlock) -> Self {
-        let listener = match &plan.audit {
-            Ok(()) => audit::listen().map_err(|error| format!("audit cannot be read: {error}")),
-            Err(why) => Err(why.clone()),
-        };
+        let listener = plan
+            .audit
+            .clone()
+            .and_then(|()| audit::listen().map_err(|error| format!("audit cannot be read: {error}")));
         let (listener, unavailable) = match listener {
             Ok(listener) => (Some(listener), None),
             Err(why) => (None, Some(why)),
         };
         Self { listener, unavailable, ledger: Ledger::default() }
+    }
+
+    /// Stops listening where nothing is ever said. Asked once there is time for it: the kernel starts a thread to answer.
+    pub fn confirm(&mut self) {
+        if self.listener.is_some()
+            && let Err(why) = crate::host::audit_is_on()
+        {
+            self.listener = None;
+            self.unavailable = Some(why);
+        }
     }
 
     /// Says whose records are ours: init, which restricted itself, by its pid on the host, and the sandbox's host uids.

@@ -87,6 +87,11 @@ impl UidRange {
     }
 }
 
+/// Whether this lock still holds the range, or can: its owner may have given it back, and somebody else have taken it.
+pub fn still_holds(lock: &File, index: u32) -> bool {
+    lock_byte(lock, index)
+}
+
 /// The name of the agent that has this range.
 pub fn agent(index: u32) -> AgentId {
     format!("run-{index}").parse().expect("letters, a dash and digits are a name")

@@ -18,7 +18,7 @@ pub mod error;
 mod idmap;
 pub mod ids;
 mod inherited;
-mod keeper;
+pub mod keeper;
 pub mod modes;
 pub mod placeholders;
 mod privileges;
@@ -36,10 +36,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::cgroup::{Cgroup, Device, Layout, Usage};
 use crate::host::Host;
 use crate::id::AgentId;
-use crate::jail::{self, Materials, Stream};
-use crate::plan::{Mount, Plan};
+use crate::jail::{self, Birthright, Materials, Stream};
+use crate::netns;
+use crate::plan::{Capability, Mount, Plan};
 use crate::policy::Policy;
-use crate::sys::process::{End, Side, clone3, wait};
+use crate::sys::process::{End, Side, begin_elsewhere, clone3, wait};
 use crate::wire::{self, FromInit, ToInit};
 use attestation::Attestation;
 use audit::{Audit, Coverage};
@@ -55,13 +56,10 @@ use session::{Session, Signals};
 use streams::StreamKind;
 use terminal::HostTerminal;
 
-/// What every sandbox has to itself.
-const NAMESPACES: u64 = (libc::CLONE_NEWUSER
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS) as u64;
+/// What every sandbox has to itself, besides its network, which the keeper makes, and its view of the cgroups.
+const NAMESPACES: u64 =
+    (libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
+        as u64;
 
 /// How one agent fared.
 #[derive(Debug)]
@@ -99,21 +97,17 @@ pub struct Ground<'a> {
 }
 
 /// Runs one agent in the foreground, on the caller's own streams. When it returns, nothing of the sandbox is left.
-pub fn run(ground: &Ground<'_>) -> Result<Outcome, ShimError> {
+pub fn run(ground: &Ground<'_>, keeper: &Keeper) -> Result<Outcome, ShimError> {
     let streams = Streams::survey(ground.plan)?;
     inherited::make_room_for_core_limit()?;
     let signals = Signals::take()?;
-    let keeper = Keeper::start().map_err(ShimError::Keeper)?;
-    let result = UidRange::acquire().map_err(ShimError::Ids).and_then(|range| {
-        let result = keeper
-            .watch(&range)
-            .map_err(ShimError::Keeper)
-            .and_then(|()| run_watched(ground, streams, &signals, &range, &keeper));
-        placeholders::settle_abandoned();
-        range.release();
-        result
-    });
-    keeper.dismiss();
+    let range = UidRange::acquire().map_err(ShimError::Ids)?;
+    let result = keeper
+        .watch(&range)
+        .map_err(ShimError::Keeper)
+        .and_then(|()| run_watched(ground, streams, &signals, &range, keeper));
+    placeholders::settle_abandoned();
+    range.release();
     result
 }
 
@@ -126,15 +120,11 @@ fn run_watched(
     keeper: &Keeper,
 ) -> Result<Outcome, ShimError> {
     let id = ids::agent(range.index());
-    let cgroup = Cgroup::create(ground.layout, &id, &ground.plan.limits, ground.disks)?;
-    let held = Placeholders::hold(&ground.plan.mounts, |path| keeper.announce(path));
-    let (placeholders, result) = match held {
-        Ok(placeholders) => {
-            let launch = Launch { ground, id: &id, range, cgroup: &cgroup, signals };
-            (placeholders, launch.run_with_gateway(streams))
-        }
-        Err(error) => (Placeholders::default(), Err(error.into())),
-    };
+    let cgroup = Cgroup::begin(ground.layout, &id, &ground.plan.limits, ground.disks)?;
+    let placeholders = Placeholders::default();
+    let mut launch = Launch { ground, id: &id, range, keeper, cgroup, placeholders, signals };
+    let result = launch.run_with_gateway(streams);
+    let Launch { cgroup, placeholders, .. } = launch;
     let cleared = clear(cgroup);
     placeholders.remove();
     result.and_then(|outcome| cleared.map(|()| outcome))
@@ -171,7 +161,9 @@ struct Launch<'a> {
     ground: &'a Ground<'a>,
     id: &'a AgentId,
     range: &'a UidRange,
-    cgroup: &'a Cgroup,
+    keeper: &'a Keeper,
+    cgroup: Cgroup,
+    placeholders: Placeholders,
     signals: &'a Signals,
 }
 
@@ -185,14 +177,13 @@ struct Child {
 /// What init hands over while it is being confined.
 #[derive(Default)]
 struct Handed {
-    gateway: Option<Gateway>,
     master: Option<OwnedFd>,
     listener: Option<OwnedFd>,
 }
 
 impl Launch<'_> {
     /// With a cgroup for the gateway, if the plan has one; it is gone when this returns.
-    fn run_with_gateway(&self, streams: Streams) -> Result<Outcome, ShimError> {
+    fn run_with_gateway(&mut self, streams: Streams) -> Result<Outcome, ShimError> {
         let Some(ways) = Ways::open(self.ground.plan, self.id, self.range)? else {
             return self.run(streams, None);
         };
@@ -203,20 +194,29 @@ impl Launch<'_> {
         result.and_then(|outcome| cleared.map(|()| outcome))
     }
 
-    fn run(&self, streams: Streams, mut ways: Option<(Ways, &Cgroup)>) -> Result<Outcome, ShimError> {
+    fn run(&mut self, streams: Streams, mut ways: Option<(Ways, &Cgroup)>) -> Result<Outcome, ShimError> {
+        let child = self.spawn(&streams, ways.as_mut().map(|(ways, _)| ways))?;
+        // Before the child is equipped, and so before its Landlock refuses anything.
         let mut audit = Audit::listen(&self.ground.plan.landlock);
-        let dialer = ways.as_mut().map(|(ways, _)| ways.dialer()).transpose()?.flatten();
-        let child = self.build(&streams, dialer)?;
-        let outcome = self.accompany(&child, streams, &mut audit, ways);
+        // It gets ready while the rest of the sandbox is built.
+        let gateway = ways.map(|(ways, cgroup)| ways.start(cgroup)).transpose().map_err(ShimError::from);
+        let equipped = gateway.and_then(|gateway| self.equip(&child).map(|()| gateway));
+        let outcome = match equipped {
+            Ok(gateway) => self.accompany(&child, streams, &mut audit, gateway),
+            Err(error) => Err(self.rather_its_own_word(&child, error)),
+        };
         if outcome.is_err() {
             // Whatever it was doing, it does not go on unattended.
             let _ = self.cgroup.kill();
             let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
         }
+        // What no report shows need not wait for the very end, which init is on its way to.
+        let early = outcome.as_ref().is_ok_and(|outcome| outcome.end.is_some() && !self.ground.detailed);
+        let usage = early.then(|| self.cgroup.usage());
         let reaped = wait(child.pidfd.as_fd());
         let mut outcome = outcome?;
         let of_init = reaped?;
-        outcome.usage = self.cgroup.usage();
+        outcome.usage = usage.unwrap_or_else(|| self.cgroup.usage());
         // An init that could not report the agent's end was killed with it: by the memory limit, or from outside.
         let end = outcome.end.unwrap_or(of_init);
         match end {
@@ -236,42 +236,69 @@ impl Launch<'_> {
         })
     }
 
-    /// Opens what the host has to give, makes the process, and gives it its ids.
-    fn build(&self, streams: &Streams, dialer: Option<OwnedFd>) -> Result<Child, ShimError> {
+    /// Makes the process. It is at work on what it needs nothing for, while this one goes on.
+    fn spawn(&self, streams: &Streams, ways: Option<&mut Ways>) -> Result<Child, ShimError> {
+        let (ours, theirs) = wire::pair()?;
+        let plan = self.ground.plan;
+        let terminal = streams.host.as_ref().map(HostTerminal::size);
+        let dialer = match ways {
+            Some(ways) => {
+                self.keeper.in_network(|| ways.open_doors())??;
+                ways.dialer()?
+            }
+            None => None,
+        };
+        let cloned = self.keeper.in_network(|| {
+            if plan.capabilities.contains(&Capability::NetBindService) {
+                netns::open_low_ports()?;
+            }
+            match clone3(NAMESPACES, self.cgroup.directory())? {
+                // For good: it never comes back from here. It keeps no copy of our end, whose end it must see.
+                Side::Child => {
+                    drop(ours);
+                    jail::enter(plan, Birthright { socket: theirs, dialer, streams: streams.lead, terminal })
+                }
+                Side::Parent { pid, pidfd } => Ok(Child { pid, pidfd, socket: ours }),
+            }
+        });
+        let child = cloned.and_then(|child| child).map_err(ShimError::Clone)?;
+        begin_elsewhere(child.pid);
+        Ok(child)
+    }
+
+    /// Gives it its ids, what the host has to give, and its limits.
+    fn equip(&mut self, child: &Child) -> Result<(), ShimError> {
+        let Ground { plan, layout, disks, .. } = *self.ground;
+        self.map_ids(child.pid).map_err(ShimError::Map)?;
+        ToInit::Mapped.send(child.socket.as_fd())?;
+        self.placeholders = Placeholders::hold(&plan.mounts, |path| self.keeper.announce(path))?;
+        self.open_materials()?.send(child.socket.as_fd())?;
+        self.cgroup.complete(layout, self.id, &plan.limits, disks)?;
+        let entrances = self.cgroup.entrances()?;
+        let entrances: Vec<_> = entrances.iter().map(AsFd::as_fd).collect();
+        Ok(wire::send_descriptors(child.socket.as_fd(), &entrances)?)
+    }
+
+    fn open_materials(&self) -> Result<Materials, ShimError> {
         let plan = self.ground.plan;
         let mut idmaps = Idmaps::new(self.range.first() + plan.user.uid);
         let trees = sources::open(&plan.mounts, &mut idmaps)?;
         let dev = devices::make().map_err(ShimError::Devices)?;
         let covers = plan.mounts.iter().any(Mount::needs_cover).then(devices::make_covers);
-        let covers = covers.transpose().map_err(ShimError::Devices)?;
-        let entrances = self.cgroup.entrances()?;
-        let (ours, theirs) = wire::pair()?;
-        match clone3(NAMESPACES, self.cgroup.directory()).map_err(ShimError::Clone)? {
-            Side::Child => {
-                drop(ours);
-                let terminal = streams.host.as_ref().map(HostTerminal::size);
-                let streams = streams.lead;
-                jail::enter(
-                    plan,
-                    Materials { socket: theirs, dialer, entrances, trees, dev, covers, streams, terminal },
-                )
-            }
-            Side::Parent { pid, pidfd } => {
-                let child = Child { pid, pidfd, socket: ours };
-                drop((theirs, dialer));
-                let mapped = self.map_ids(pid).and_then(|()| ToInit::Mapped.send(child.socket.as_fd()));
-                if let Err(error) = mapped.map_err(ShimError::Map) {
-                    let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
-                    let _ = wait(child.pidfd.as_fd());
-                    // If it had failed before, its own word says more than our broken pipe.
-                    let said = self.until_confined(&child, None).err();
-                    return Err(match said {
-                        Some(said @ ShimError::Jail { .. }) => said,
-                        _ => error,
-                    });
-                }
-                Ok(child)
-            }
+        Ok(Materials { dev, covers: covers.transpose().map_err(ShimError::Devices)?, trees })
+    }
+
+    /// A child that failed says more than our broken pipe.
+    fn rather_its_own_word(&self, child: &Child, error: ShimError) -> ShimError {
+        let broken = matches!(&error, ShimError::System(error) | ShimError::Map(error)
+            if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET | libc::ESRCH | libc::ENOENT)));
+        if !broken {
+            return error;
+        }
+        let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+        match self.until_confined(child).err() {
+            Some(said @ (ShimError::Jail { .. } | ShimError::Vanished { out_of_memory: true })) => said,
+            _ => error,
         }
     }
 
@@ -287,16 +314,19 @@ impl Launch<'_> {
         child: &Child,
         streams: Streams,
         audit: &mut Audit,
-        ways: Option<(Ways, &Cgroup)>,
+        mut gateway: Option<Gateway>,
     ) -> Result<Accompanied, ShimError> {
-        let mut handed = self.until_confined(child, ways)?;
-        let Ground { plan, host, policy, detailed, .. } = *self.ground;
+        // While the child builds its walls.
+        let own = attestation::namespaces(std::process::id())?;
+        audit.confirm();
+        let handed = self.until_confined(child)?;
+        let Ground { policy, detailed, .. } = *self.ground;
         // Each was read back when it was written; a report shows what the kernel says now.
         let limits = if detailed { self.cgroup.enforced()?.limits } else { Vec::new() };
         let attestation =
-            Attestation::read(child.pid, self.id, plan, host, self.range.first(), limits, detailed)?;
+            Attestation::read(child.pid, self.id, self.ground, &own, self.range.first(), limits)?;
         let terminal = handed.master.map(|master| open_relay(master, streams)).transpose()?;
-        if let Some(gateway) = &mut handed.gateway {
+        if let Some(gateway) = &mut gateway {
             gateway.await_ready()?;
         }
         privileges::give_up()?;
@@ -304,12 +334,12 @@ impl Launch<'_> {
         audit.follow(child.pid, self.range.uids());
         let mut session = Session {
             socket: &child.socket,
-            cgroup: self.cgroup,
+            cgroup: &self.cgroup,
             signals: self.signals,
             denials: Denials::new(handed.listener),
             audit,
             terminal,
-            gateway: handed.gateway,
+            gateway,
             out_of_memory: self.cgroup.oom_watch()?,
             deadline: None,
             patience: None,
@@ -328,22 +358,14 @@ impl Launch<'_> {
         Ok(Accompanied { end, denials, traffic, attestation, was_out_of_memory, usage: Usage::default() })
     }
 
-    fn until_confined(&self, child: &Child, mut ways: Option<(Ways, &Cgroup)>) -> Result<Handed, ShimError> {
+    fn until_confined(&self, child: &Child) -> Result<Handed, ShimError> {
         let mut handed = Handed::default();
         loop {
-            let Some((bytes, mut fds)) = wire::receive_all(&child.socket)? else {
+            let Some((bytes, mut fds)) = wire::receive(&child.socket)? else {
                 return Err(ShimError::Vanished { out_of_memory: self.cgroup.usage().ran_out_of_memory() });
             };
             match FromInit::decode(&bytes) {
-                // Started here, it gets ready while the rest of the sandbox is built.
-                Some(FromInit::Doors) if ways.is_some() => {
-                    let started = ways.take().map(|(ways, cgroup)| ways.start(fds, cgroup));
-                    handed.gateway = started.transpose()?;
-                }
                 Some(FromInit::Terminal) => handed.master = fds.pop(),
-                Some(FromInit::Confined) if ways.is_some() => {
-                    return Err(ShimError::Protocol { what: "without the sockets for the gateway".into() });
-                }
                 Some(FromInit::Confined) => {
                     handed.listener = fds.pop();
                     return Ok(handed);

@@ -7,6 +7,11 @@ use caps::{CapSet, Capability, CapsHashSet};
 /// `KILL`: the agent has another uid. `DAC_OVERRIDE`: placeholders lie in somebody else's workspace.
 const KEPT: [Capability; 2] = [Capability::CAP_KILL, Capability::CAP_DAC_OVERRIDE];
 
+/// The same as a set of bits.
+pub fn kept() -> u64 {
+    KEPT.iter().map(Capability::bitmask).sum()
+}
+
 /// Gives up every other capability, and every way to get one back by executing something. From here on this process
 /// carries bytes that an agent wrote.
 pub fn give_up() -> io::Result<()> {

@@ -66,7 +66,7 @@ pub fn has_close_range() -> io::Result<()> {
 
 /// The calls that every start makes and that an old kernel, or an outer sandbox, may not have; with the Linux that
 /// brought each.
-const CALLS: [(&str, &str, libc::c_long); 11] = [
+const CALLS: [(&str, &str, libc::c_long); 12] = [
     ("openat2", "5.6", libc::SYS_openat2),
     ("clone3", "5.3", libc::SYS_clone3),
     ("fsopen", "5.2", libc::SYS_fsopen),
@@ -78,6 +78,7 @@ const CALLS: [(&str, &str, libc::c_long); 11] = [
     ("pidfd_send_signal", "5.1", libc::SYS_pidfd_send_signal),
     ("close_range", "5.9", libc::SYS_close_range),
     ("pivot_root", "2.3", libc::SYS_pivot_root),
+    ("setns", "5.8", libc::SYS_setns),
 ];
 
 /// Which of the calls that every start needs do not exist here: name and the Linux that has it.

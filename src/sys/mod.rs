@@ -3,6 +3,7 @@
 //! What rustix or nix already wraps safely is called there; this module holds the rest.
 
 pub mod audit;
+pub mod beside;
 pub mod exec;
 pub mod fd;
 pub mod kernel;

@@ -65,6 +65,31 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     Ok(Side::Parent { pid: pid as u32, pidfd })
 }
 
+/// Lets a child that was just made begin on another CPU than this one, if there is one; which it may use is not changed.
+///
+/// A child begins on its parent's CPU unless another is known to be idle. A virtual machine's halted CPU is not (kernel:
+/// `vcpu_is_preempted`), and then the child waits until the parent does: a millisecond or more, for nothing.
+pub fn begin_elsewhere(child: u32) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+    let child = rustix::process::Pid::from_raw(child.cast_signed());
+    let Ok(allowed) = sched_getaffinity(child) else { return };
+    let here = sched_getcpu();
+    let Some(other) = (0..CpuSet::MAX_CPU).find(|cpu| *cpu != here && allowed.is_set(*cpu)) else { return };
+    let mut only = CpuSet::new();
+    only.set(other);
+    // Where it is not allowed (seccomp, an offline CPU), the child begins here.
+    if sched_setaffinity(child, &only).is_ok() {
+        let _ = sched_setaffinity(child, &allowed);
+    }
+}
+
+/// Lets a child that sleeps wake up on this CPU, which is about to wait for its end.
+pub fn end_here(child: u32) {
+    let mut here = rustix::thread::CpuSet::new();
+    here.set(rustix::thread::sched_getcpu());
+    let _ = rustix::thread::sched_setaffinity(rustix::process::Pid::from_raw(child.cast_signed()), &here);
+}
+
 /// Ends this process now: no destructors, no buffers flushed, nothing run twice after a fork.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit has no preconditions and does not return.
@@ -123,24 +148,6 @@ pub fn unshare_cgroup_namespace() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }.into()).map(drop)
 }
 
-/// Which side of a fork this is.
-pub enum Fork {
-    /// The new process.
-    Child,
-    /// The caller, with the child's pid.
-    Parent(i32),
-}
-
-/// fork(2). The caller must be single-threaded. (Inside the sandbox clone3 is refused, and glibc's fork uses clone.)
-pub fn fork() -> io::Result<Fork> {
-    // SAFETY: in a single-threaded process the child may go on as the parent would.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent(pid)),
-    }
-}
-
 /// One child that has ended or stopped, with waitpid(2)'s raw status; `None` if there is none now.
 ///
 /// Raw, because nix refuses the status of a process that a real-time signal killed.
@@ -155,15 +162,6 @@ pub fn wait_any() -> io::Result<Option<(i32, i32)>> {
         },
         pid => Ok(Some((pid, status))),
     }
-}
-
-/// Waits for one forked child and reaps it; what it returned is of no interest.
-pub fn reap(pid: i32) {
-    let mut status = 0;
-    // SAFETY: the kernel writes one int to `status`; EINTR is retried, any other error means there is no such child.
-    while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0
-        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-    {}
 }
 
 impl End {
@@ -225,25 +223,22 @@ pub fn schedule_ordinarily() -> io::Result<()> {
 /// Gives this process another name: in `comm`, and in place of its arguments, which everybody in its PID namespace can
 /// read (/proc/PID/cmdline).
 pub fn rename(name: &str) -> io::Result<()> {
+    unsafe extern "C" {
+        /// Where the first argument lies (program_invocation_name(3)); the others follow it (execve(2)).
+        static program_invocation_name: *mut libc::c_char;
+    }
     rustix::thread::set_name(&std::ffi::CString::new(name).map_err(io::Error::other)?)?;
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // Fields 48 and 49 (proc_pid_stat(5)); the name, field 2, may itself hold blanks and parentheses.
-    let fields: Vec<&str> =
-        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
-    let address = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<usize>().ok());
-    let (Some(start), Some(end)) = (address(48), address(49)) else {
-        return Err(io::Error::other("/proc/self/stat has no argument addresses"));
-    };
-    let length = end.saturating_sub(start);
+    let length: usize = std::env::args_os().map(|argument| argument.len() + 1).sum();
     let kept = name.len().min(length.saturating_sub(1));
-    if start == 0 || length == 0 {
+    if length == 0 {
         return Ok(()); // started without arguments
     }
-    // SAFETY: the kernel says that the argument strings lie here, on this process's own writable stack; it is
-    // single-threaded and reads its arguments no more.
+    // SAFETY: glibc has set the pointer before `main`, and nobody changes it. The arguments lie there one after another,
+    // each with its final zero, on this process's own writable stack; it is single-threaded and reads them no more.
     unsafe {
-        std::ptr::write_bytes(start as *mut u8, 0, length);
-        std::ptr::copy_nonoverlapping(name.as_ptr(), start as *mut u8, kept);
+        let start = program_invocation_name.cast::<u8>();
+        std::ptr::write_bytes(start, 0, length);
+        std::ptr::copy_nonoverlapping(name.as_ptr(), start, kept);
     }
     Ok(())
 }

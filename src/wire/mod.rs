@@ -3,7 +3,7 @@
 //! ```text
 //!  shim                                init (pid 1 of the sandbox)
 //!   │ ── Mapped ───────────────────────▶ │  its user namespace has ids
-//!   │ ◀─ Doors + fds ─────────────────── │  sockets of its network namespace, where there is a gateway
+//!   │ ── Descriptors(rest) + fds ──────▶ │  what the host gives; then, in another such message, the doors of its cgroups
 //!   │ ◀─ Terminal + fd ───────────────── │  PTY master
 //!   │ ◀─ Confined [+ fd] ─────────────── │  every wall stands; seccomp listener
 //!   │ ── Go ───────────────────────────▶ │  what the kernel says of it was read and accepted
@@ -30,8 +30,8 @@ use rustix::net::{
 /// Longest message: a tag, two numbers and a line of detail.
 pub const LONGEST: usize = 512;
 
-/// Most descriptors that come with one message; the kernel's own limit is 253 (SCM_MAX_FD).
-pub const MOST_DESCRIPTORS: usize = 128;
+/// Most descriptors in one message (SCM_MAX_FD, unix(7)).
+pub const MOST_DESCRIPTORS: usize = 253;
 
 /// From the shim to init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +44,13 @@ pub enum ToInit {
     Signal(i32),
     /// Continue the agent after a stop.
     Resume,
+    /// Descriptors come with this message, and so many more with the next ones.
+    Descriptors(i32),
 }
 
 /// From init to the shim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromInit {
-    /// The sockets of its network namespace come with this message (`netns::open_doors`).
-    Doors,
     /// The PTY master comes with this message.
     Terminal,
     /// Every wall stands. The seccomp listener comes with it, where notification is on.
@@ -77,6 +77,7 @@ impl ToInit {
             Self::Go => (2, 0),
             Self::Signal(n) => (3, n),
             Self::Resume => (4, 0),
+            Self::Descriptors(rest) => (5, rest),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [tag, a, b, c, d]
@@ -90,13 +91,14 @@ impl ToInit {
             (2, 0) => Self::Go,
             (3, n @ 1..=64) => Self::Signal(n),
             (4, 0) => Self::Resume,
+            (5, rest @ 0..) => Self::Descriptors(rest),
             _ => return None,
         })
     }
 
     /// Sends it.
     pub fn send(self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        send(socket, &self.encode(), None)
+        send(socket, &self.encode(), &[])
     }
 }
 
@@ -104,7 +106,6 @@ impl FromInit {
     fn encode(&self) -> Vec<u8> {
         let plain = |tag: u8, n: i32| [&[tag, 0], n.to_le_bytes().as_slice()].concat();
         match self {
-            Self::Doors => plain(6, 0),
             Self::Terminal => plain(1, 0),
             Self::Confined => plain(2, 0),
             Self::Stopped(signal) => plain(3, *signal),
@@ -121,7 +122,6 @@ impl FromInit {
         let (head, detail) = bytes.split_at_checked(6)?;
         let number = i32::from_le_bytes(head[2..6].try_into().ok()?);
         Some(match (head[0], head[1], number) {
-            (6, 0, 0) if detail.is_empty() => Self::Doors,
             (1, 0, 0) if detail.is_empty() => Self::Terminal,
             (2, 0, 0) if detail.is_empty() => Self::Confined,
             (3, 0, signal @ 1..=64) if detail.is_empty() => Self::Stopped(signal),
@@ -135,12 +135,7 @@ impl FromInit {
 
     /// Sends it, with a descriptor where one belongs to it.
     pub fn send(&self, socket: BorrowedFd<'_>, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        send(socket, &self.encode(), fd)
-    }
-
-    /// Sends it with several descriptors.
-    pub fn send_with(&self, socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        send_all(socket, &self.encode(), fds)
+        send(socket, &self.encode(), fd.as_slice())
     }
 }
 
@@ -149,13 +144,36 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Sends one raw message, with a descriptor where one belongs to it.
-pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    send_all(socket, bytes, fd.as_slice())
+/// Sends any number of descriptors, in as many messages as it takes.
+pub fn send_descriptors(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut left = fds;
+    loop {
+        let (now, later) = left.split_at(left.len().min(MOST_DESCRIPTORS));
+        let rest = i32::try_from(later.len()).map_err(io::Error::other)?;
+        send(socket, &ToInit::Descriptors(rest).encode(), now)?;
+        if later.is_empty() {
+            return Ok(());
+        }
+        left = later;
+    }
 }
 
-/// Sends one raw message with all of these descriptors, in this order.
-pub fn send_all(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// Takes what [`send_descriptors`] sends.
+pub fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
+    let mut all = Vec::new();
+    loop {
+        let (bytes, fds) = receive(socket)?.ok_or_else(|| io::Error::other("the shim is gone"))?;
+        all.extend(fds);
+        match ToInit::decode(&bytes) {
+            Some(ToInit::Descriptors(0)) => return Ok(all),
+            Some(ToInit::Descriptors(_)) => {}
+            other => return Err(io::Error::other(format!("{other:?} instead of descriptors"))),
+        }
+    }
+}
+
+/// Sends one raw message, with the descriptors that belong to it.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -170,13 +188,8 @@ pub fn send_all(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) ->
     }
 }
 
-/// One raw message and the descriptor that came with it; `None` once the peer is gone.
-pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
-    Ok(receive_all(socket)?.map(|(bytes, fds)| (bytes, fds.into_iter().last())))
-}
-
 /// One raw message and the descriptors that came with it; `None` once the peer is gone.
-pub fn receive_all(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; LONGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -221,17 +234,14 @@ mod tests {
     #[test]
     fn every_message_survives_the_wire() {
         let failed = FromInit::Failed { step: 7, errno: 13, detail: "mount /usr".into() };
-        for message in [
-            FromInit::Doors,
-            FromInit::Terminal,
-            FromInit::Confined,
-            FromInit::Stopped(20),
-            FromInit::Ended(0x8b),
-            failed,
-        ] {
+        for message in
+            [FromInit::Terminal, FromInit::Confined, FromInit::Stopped(20), FromInit::Ended(0x8b), failed]
+        {
             assert_eq!(FromInit::decode(&message.encode()), Some(message));
         }
-        for message in [ToInit::Mapped, ToInit::Go, ToInit::Signal(15), ToInit::Resume] {
+        for message in
+            [ToInit::Mapped, ToInit::Go, ToInit::Signal(15), ToInit::Resume, ToInit::Descriptors(7)]
+        {
             assert_eq!(ToInit::decode(&message.encode()), Some(message));
         }
     }
@@ -240,24 +250,25 @@ mod tests {
     fn a_descriptor_travels_with_its_message_and_closes_on_exec() {
         let (here, there) = pair().expect("a socket pair");
         FromInit::Terminal.send(here.as_fd(), Some(here.as_fd())).expect("sent");
-        let (bytes, fd) = receive(&there).expect("received").expect("not the end");
+        let (bytes, fds) = receive(&there).expect("received").expect("not the end");
         assert_eq!(FromInit::decode(&bytes), Some(FromInit::Terminal));
-        let flags = rustix::io::fcntl_getfd(fd.expect("a descriptor")).expect("its flags");
+        let [fd] = fds.as_slice() else { panic!("{fds:?}") };
+        let flags = rustix::io::fcntl_getfd(fd).expect("its flags");
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     }
 
     #[test]
-    fn many_descriptors_travel_in_their_order() {
+    fn more_descriptors_than_a_message_holds_arrive_in_order() {
         let (here, there) = pair().expect("a socket pair");
-        let names: Vec<String> = (0..MOST_DESCRIPTORS).map(|n| format!("stockade-{n}")).collect();
-        let made =
-            |name: &String| rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd");
-        let fds: Vec<OwnedFd> = names.iter().map(made).collect();
-        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        FromInit::Doors.send_with(here.as_fd(), &borrowed).expect("sent");
-        let (_, received) = receive_all(&there).expect("received").expect("not the end");
-        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("its status").st_ino;
-        assert_eq!(received.iter().map(inode).collect::<Vec<_>>(), fds.iter().map(inode).collect::<Vec<_>>());
+        for count in [0, 1, MOST_DESCRIPTORS, MOST_DESCRIPTORS + 1, 2 * MOST_DESCRIPTORS + 3] {
+            let fds: Vec<BorrowedFd<'_>> =
+                (0..count).map(|n| if n % 3 == 0 { here.as_fd() } else { there.as_fd() }).collect();
+            send_descriptors(here.as_fd(), &fds).expect("sent");
+            let received = receive_descriptors(there.as_fd()).expect("received");
+            let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).expect("its inode").st_ino;
+            let inodes: Vec<u64> = received.iter().map(|fd| inode(fd.as_fd())).collect();
+            assert_eq!(inodes, fds.iter().map(|fd| inode(*fd)).collect::<Vec<_>>());
+        }
     }
 
     proptest! {

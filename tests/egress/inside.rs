@@ -95,6 +95,6 @@ fn dial(socket: &OwnedFd) {
             Err(error) => (error.raw_os_error().expect("an errno"), None),
         };
         let fd = stream.as_ref().map(AsFd::as_fd);
-        wire::send(socket.as_fd(), &i32::to_le_bytes(errno), fd).expect("answered");
+        wire::send(socket.as_fd(), &i32::to_le_bytes(errno), fd.as_slice()).expect("answered");
     }
 }

@@ -44,6 +44,9 @@ pub enum GatewayError {
         /// Why not.
         source: io::Error,
     },
+    /// The sockets inside.
+    #[error("cannot make the sockets that lead to the gateway: {0}")]
+    Doors(#[source] io::Error),
     /// Its cgroup.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
@@ -69,7 +72,11 @@ impl GatewayError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Missing { .. } | Self::Untrusted { .. } | Self::Secret { .. } | Self::Failed { .. } => true,
-            Self::Publish { .. } | Self::Cgroup(_) | Self::Silent { .. } | Self::System(_) => false,
+            Self::Publish { .. }
+            | Self::Doors(_)
+            | Self::Cgroup(_)
+            | Self::Silent { .. }
+            | Self::System(_) => false,
         }
     }
 }

@@ -86,7 +86,7 @@ impl Warden {
 
     /// Lets it start a gateway with this end of a control socket, and this configuration.
     pub fn order(&self, control: BorrowedFd<'_>, config: BorrowedFd<'_>) -> io::Result<()> {
-        wire::send_all(self.socket.as_fd(), b"S", &[control, config])
+        wire::send(self.socket.as_fd(), b"S", &[control, config])
     }
 
     /// Readable when it has something to say.
@@ -223,10 +223,10 @@ fn attend(places: &Places) -> io::Result<()> {
                 End::Exited(code) => (code & 0xff) << 8,
                 End::Signaled(signal) => signal & 0x7f,
             };
-            wire::send(places.shim, &[&[ENDED], status.to_le_bytes().as_slice()].concat(), None)?;
+            wire::send(places.shim, &[&[ENDED], status.to_le_bytes().as_slice()].concat(), &[])?;
         }
         if told {
-            let Some((_, fds)) = wire::receive_all(places.shim)? else { return Ok(()) };
+            let Some((_, fds)) = wire::receive(places.shim)? else { return Ok(()) };
             let [control, config]: [OwnedFd; 2] =
                 fds.try_into().map_err(|_| io::Error::other("an order without its two descriptors"))?;
             match clone3(0, None)? {
@@ -237,7 +237,7 @@ fn attend(places: &Places) -> io::Result<()> {
                 }
                 Side::Parent { pid, pidfd } => {
                     gateway = Some(pidfd);
-                    wire::send(places.shim, &[&[STARTED], pid.to_le_bytes().as_slice()].concat(), None)?;
+                    wire::send(places.shim, &[&[STARTED], pid.to_le_bytes().as_slice()].concat(), &[])?;
                 }
             }
         }
@@ -257,5 +257,5 @@ fn tell_failure(shim: BorrowedFd<'_>, error: &io::Error) {
     let mut message = vec![FAILED];
     let _ = write!(message, "{error}");
     message.truncate(wire::LONGEST);
-    let _ = wire::send(shim, &message, None);
+    let _ = wire::send(shim, &message, &[]);
 }

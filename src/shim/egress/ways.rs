@@ -14,7 +14,8 @@ use crate::plan::{Network, Plan};
 use crate::policy::{Bytes, Limits, Published, Shortfall};
 use crate::shim::ids::UidRange;
 use crate::shim::inherited;
-use crate::wire;
+use crate::wire::egress::GATEWAY_ADDRESS;
+use crate::{netns, wire};
 
 /// Enough for 4096 connections, which is what a gateway takes if it is not told less.
 const OPEN_FILES: u64 = 65_536;
@@ -33,6 +34,7 @@ pub struct Ways {
     program: OwnedFd,
     secrets: Secrets,
     listeners: Vec<OwnedFd>,
+    doors: Vec<OwnedFd>,
     dialer: Option<OwnedFd>,
 }
 
@@ -49,6 +51,7 @@ impl Ways {
             program: program::open()?,
             secrets: Secrets::read(&network.inject)?,
             listeners: network.published.iter().map(listen).collect::<Result<_, _>>()?,
+            doors: Vec::new(),
             dialer: None,
             id: id.clone(),
             shortfalls: plan.shortfalls.clone(),
@@ -76,12 +79,20 @@ impl Ways {
         Ok(Some(theirs))
     }
 
+    /// Makes every address of the network namespace that this process is in lead to sockets for the gateway.
+    pub fn open_doors(&mut self) -> Result<(), GatewayError> {
+        let ports: Vec<u16> = self.network.ports.iter().copied().collect();
+        let opened = netns::own_every_address(GATEWAY_ADDRESS).and_then(|()| netns::open_doors(&ports));
+        self.doors = opened.map_err(GatewayError::Doors)?;
+        Ok(())
+    }
+
     /// Starts the gateway on the sockets that were made inside. It need not be ready yet.
-    pub fn start(self, doors: Vec<OwnedFd>, cgroup: &Cgroup) -> Result<Gateway, GatewayError> {
+    pub fn start(self, cgroup: &Cgroup) -> Result<Gateway, GatewayError> {
         let mut config = config::config(&self.network, &self.id, &self.shortfalls);
         let open_files = inherited::make_room_for_open_files(OPEN_FILES)?;
         config.connections = config.connections.min(connections(open_files));
-        let mut sockets = doors;
+        let mut sockets = self.doors;
         sockets.extend(self.listeners);
         sockets.extend(self.dialer);
         if sockets.len() != config.sockets.len() {
