@@ -36,6 +36,12 @@ fn every_right_that_is_added_is_named() {
         ("filesystem.tmp-exec", "[filesystem]\ntmp-exec = true"),
         ("filesystem.shm-size", "[filesystem]\nshm-size = '1B'"),
         ("network.loopback", "[network]\nloopback = true"),
+        ("network.allow", "[network]\nallow = ['a.example:443']"),
+        ("network.resolve", "[network.resolve]\n'a.example' = ['127.0.0.1']"),
+        (
+            "network.inject",
+            "[[network.inject]]\nname = 'a.internal'\nupstream = 'https://a.example'\nheader = 'x'\nsecret = '/x'",
+        ),
         ("limits.memory", "[limits]\nmemory = '1B'"),
         ("limits.cpus", "[limits]\ncpus = 0.01"),
         ("limits.processes", "[limits]\nprocesses = 1"),
@@ -95,6 +101,33 @@ fn a_protected_parent_and_a_wider_pattern_cover_what_lies_below() {
 }
 
 #[test]
+fn a_destination_is_covered_port_by_port_and_as_strictly() {
+    let within = |ceiling: &str, wanted: &str| {
+        let network = |list: &str| format!("[network]\nallow = [{list}]");
+        beyond(&network(ceiling), &network(wanted)).is_empty()
+    };
+    assert!(within("'*.example.org:443,8443'", "'a.example.org:443', 'b.c.example.org:8443'"));
+    assert!(within("'a.example.org:443', 'a.example.org:22'", "'a.example.org:22,443'"));
+    assert!(within("{ to = 'a.example.org:443', sni = 'any' }", "'a.example.org:443'"));
+    assert!(!within("'a.example.org:443'", "{ to = 'a.example.org:443', sni = 'any' }"));
+    assert!(!within("'*.example.org:443'", "'example.org:443'"));
+    assert!(!within("'a.example.org:443'", "'a.example.org:443,80'"));
+    assert!(!within("'10.2.0.0/16:80'", "'10.0.0.0/8:80'"));
+}
+
+#[test]
+fn where_a_name_leads_is_decided_once() {
+    let policy =
+        |resolve: &str| format!("[network]\nallow = ['a.example:443']\n[network.resolve]\n{resolve}");
+    let (decided, elsewhere) = (policy("'a.example' = ['10.0.0.1']"), policy("'a.example' = ['10.0.0.2']"));
+    assert!(beyond(&decided, &decided).is_empty());
+    for (ceiling, wanted) in [(&decided, &elsewhere), (&decided, &policy("")), (&policy(""), &decided)] {
+        assert_eq!(beyond(ceiling, wanted), BTreeSet::from(["network.resolve"]), "{wanted}");
+    }
+    assert!(beyond(&decided, "").is_empty(), "a name that cannot be reached leads nowhere");
+}
+
+#[test]
 fn a_request_is_told_what_it_widens() {
     let policy = read("[limits]\nmemory = '1GiB'\ncpus = 1\nprocesses = 10");
     let (asked, excess) =
@@ -123,6 +156,7 @@ prop_compose! {
         deny in some(&["ptrace", "bpf", "mount"]),
         pass in some(&["A*", "AB", "AB*", "C"]),
         shortfalls in some(&["landlock", "swap-limit"]),
+        hosts in some(&["a.b.org:443", "*.b.org:443", "a.b.org:443,80", "10.0.0.0/8:80", "10.1.0.0/16:80"]),
     ) -> Policy {
         let [loopback, exec, nested, terminal] = flags;
         let [memory, cpus, processes, home] = sizes;
@@ -132,7 +166,7 @@ prop_compose! {
         read(&format!(
             "[filesystem]\nsystem = {system:?}\nread-write = {read_write:?}\nworkspace = {workspace:?}\n\
              protected = {protected:?}\nprotected-if-present = {if_present:?}\nhome-exec = {exec}\nhome-size = '{home}K'\n\
-             [network]\nloopback = {loopback}\n[limits]\nmemory = '{memory}K'\ncpus = {cpus}\nprocesses = {processes}\n{file_size}\n\
+             [network]\nloopback = {loopback}\nallow = {hosts:?}\n[limits]\nmemory = '{memory}K'\ncpus = {cpus}\nprocesses = {processes}\n{file_size}\n\
              [syscalls]\nallow = {allow:?}\ndeny = {deny:?}\nnested-namespaces = {nested}\n\
              [environment]\npass = {pass:?}\n[terminal]\nallocate = {terminal}\n[tolerate]\nshortfalls = {shortfalls:?}\n",
         ))
