@@ -3,6 +3,7 @@
 //! They are too large for every run of the tests (1.4 GB), so `cargo test` does not start this suite of its own accord:
 //! `make test-agents` installs them and names the installation in STOCKADE_AGENTS.
 
+mod common;
 #[path = "common/pty.rs"]
 #[allow(dead_code, reason = "each suite uses its part")]
 mod pty;
@@ -11,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::site::{SITE, Site};
 use pty::Session;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -81,7 +83,10 @@ impl Run {
         let report: Value =
             serde_json::from_slice(&fs::read(self.directory.path().join("report.json")).expect("a report"))
                 .expect("JSON");
-        assert_eq!(report["denials"], serde_json::json!([]), "no call was refused");
+        // What they fetch besides their work, from hosts that their policies leave out, is not.
+        let denials = report["denials"].as_array().cloned().unwrap_or_default();
+        let calls: Vec<_> = denials.iter().filter(|denial| denial["wall"] != "egress").collect();
+        assert!(calls.is_empty(), "a call was refused: {calls:?}");
         assert_eq!(report["exit"]["code"], code);
         let namespace = report["attestation"]["namespaces"]["pid"].as_u64().expect("a PID namespace");
         let namespace = PathBuf::from(format!("pid:[{namespace}]"));
@@ -124,9 +129,47 @@ fn claude_is_ready_in_a_home_that_knows_it() {
 
 #[test]
 fn claude_without_a_network_and_a_known_home_says_so_and_ends() {
-    let mut run = Run::start("claude", "claude", "");
+    let policies = TempDir::new().expect("a directory");
+    let policy = policies.path().join("offline.toml");
+    let text = "extends = \"claude\"\n[remove.network]\n\
+                allow = [\"api.anthropic.com:443\", \"platform.claude.com:443\"]\n";
+    fs::write(&policy, text).expect("written");
+    let mut run = Run::start(policy.to_str().expect("UTF-8"), "claude", "");
     run.session.sees("Unable to connect to Anthropic services");
     run.ends(1);
+}
+
+/// A policy like `agent`, in which these hosts are a site of the test's, and the options that make the agent believe it.
+fn stand_in(agent: &str, hosts: &[&str]) -> (Site, String, String) {
+    let site = Site::named(hosts);
+    // What Claude Code asks for to see whether its hosts are there.
+    for hello in ["api/hello", "v1/oauth/hello"] {
+        let path = site.around.path().join("site").join(hello);
+        fs::create_dir_all(path.parent().expect("below the site")).expect("made");
+        fs::write(path, "{\"message\":\"hello\"}").expect("written");
+    }
+    let policy = site.around.path().join("stand-in.toml");
+    let resolve: String = hosts.iter().map(|host| format!("'{host}' = ['{SITE}']\n")).collect();
+    fs::write(&policy, format!("extends = '{agent}'\n[network.resolve]\n{resolve}")).expect("written");
+    let authority = site.workspace.path().join("ca.pem");
+    (site, policy.to_str().expect("UTF-8").to_owned(), authority.to_str().expect("UTF-8").to_owned())
+}
+
+#[test]
+fn claude_reaches_its_hosts_and_offers_to_log_in() {
+    let (site, policy, authority) = stand_in("claude", &["api.anthropic.com", "platform.claude.com"]);
+    let directory = TempDir::new().expect("a directory");
+    let work = directory.path().join("work");
+    fs::create_dir(&work).expect("made");
+    fs::copy(&authority, work.join("ca.pem")).expect("copied");
+    let options = format!("--env NODE_EXTRA_CA_CERTS={}/ca.pem", work.display());
+    let mut run = Run::start_in(directory, &policy, "claude", &options);
+    run.session.sees("Choose the text style");
+    run.session.insists("Select login method", |session, _| session.send("\r"));
+    let heard = site.web.heard();
+    assert!(!heard.is_empty(), "the preflight came through the gateway");
+    // It would wait for answers that this site does not have: the terminal is closed instead.
+    run.session.hang_up();
 }
 
 #[test]
