@@ -36,8 +36,9 @@ pub async fn serve(gateway: Rc<Gateway>, stream: TcpStream, permit: OwnedSemapho
     let wanted = SocketAddr::new(guard::unmask(wanted.ip()), wanted.port());
     upstream::tend(&stream);
     match Wish::read(&gateway, wanted) {
-        Wish::Denials => denials::serve(&gateway, stream).await,
-        Wish::Injected(rule) => inject::serve(&gateway, stream, rule).await,
+        // In boxes: what only some connections need, or only for a moment, is no part of what an idle one costs.
+        Wish::Denials => Box::pin(denials::serve(&gateway, stream)).await,
+        Wish::Injected(rule) => Box::pin(inject::serve(&gateway, stream, rule)).await,
         Wish::OwnLoopback => carry::reset(stream),
         Wish::Elsewhere(target) => {
             let connection = Connection::new(&gateway, target, wanted);
@@ -123,10 +124,10 @@ impl<'a> Connection<'a> {
     async fn attempt(&self, stream: &TcpStream) -> Result<(), Stop> {
         let checked = self.judge().map_err(Stop::Refused)?;
         let first = match checked {
-            Some(name) if self.port == HTTPS => self.read_hello(stream, name).await?,
+            Some(name) if self.port == HTTPS => Box::pin(self.read_hello(stream, name)).await?,
             _ => Vec::new(),
         };
-        let outer = self.gateway.upstream.connect(&self.target, self.port).await?;
+        let outer = Box::pin(self.gateway.upstream.connect(&self.target, self.port)).await?;
         if let Ok(address) = outer.peer_addr() {
             self.account.to(address.ip());
         }
@@ -189,7 +190,7 @@ impl<'a> Connection<'a> {
         match stream.peek(&mut first).await.map_err(broken)? {
             0 => Ok(Vec::new()),
             _ if hello::read(&first) == Progress::NotTls => Ok(Vec::new()),
-            _ => self.read_hello(stream, name).await,
+            _ => Box::pin(self.read_hello(stream, name)).await,
         }
     }
 

@@ -40,7 +40,7 @@ pub mod upstream;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -94,7 +94,10 @@ pub fn main() -> ExitCode {
             let said = said.and_then(|bytes| control::transmit(inherited::control(), &bytes));
             // A shim that has gone wants to hear nothing; a person who starts this by hand does.
             if said.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
-                eprintln!("stockade-egress is started by stockade run, with its sockets: {error}");
+                let _ = writeln!(
+                    io::stderr(),
+                    "stockade-egress is started by stockade run, with its sockets: {error}"
+                );
             }
             ExitCode::FAILURE
         }
