@@ -20,7 +20,7 @@ use super::gateway::Gateway;
 use super::hello::{self, Progress};
 use super::names::Names;
 use super::rules::{Refusal, Rules};
-use super::upstream::{self, NoUpstream, Target};
+use super::upstream::{NoUpstream, Target};
 use super::{denials, guard, inject};
 use crate::policy::Hostname;
 use crate::wire::egress::{GATEWAY_ADDRESS, Protocol, Reason};
@@ -34,7 +34,6 @@ const HTTP: u16 = 80;
 pub async fn serve(gateway: Rc<Gateway>, stream: TcpStream, permit: OwnedSemaphorePermit) {
     let Ok(wanted) = stream.local_addr() else { return };
     let wanted = SocketAddr::new(guard::unmask(wanted.ip()), wanted.port());
-    upstream::tend(&stream);
     match Wish::read(&gateway, wanted) {
         // In boxes: what only some connections need, or only for a moment, is no part of what an idle one costs.
         Wish::Denials => Box::pin(denials::serve(&gateway, stream)).await,

@@ -207,6 +207,7 @@ fn run_beside(
 }
 
 fn adopt(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    upstream::tend(&listener);
     listener.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(listener)
 }
