@@ -18,11 +18,11 @@ use super::account::Account;
 use super::carry::{self, Carriage};
 use super::gateway::Gateway;
 use super::hello::{self, Progress};
-use super::names::Names;
 use super::rules::{Refusal, Rules};
 use super::upstream::{NoUpstream, Target};
 use super::{denials, guard, inject};
 use crate::policy::Hostname;
+use crate::policy::synthetic::is_synthetic;
 use crate::wire::egress::{GATEWAY_ADDRESS, Protocol, Reason};
 
 /// The port on which nothing but TLS is let through.
@@ -144,7 +144,7 @@ impl<'a> Connection<'a> {
         let rules = &self.gateway.rules;
         let (rule, name) = match &self.target {
             Target::Name(name) => (rules.for_name(name, self.port)?, Some(name)),
-            Target::Address(address) if Names::is_synthetic(*address) => {
+            Target::Address(address) if is_synthetic(*address) => {
                 let detail = format!("{address} stands for no name (any more): ask DNS again");
                 return Err(Refusal::final_one(Reason::Address, detail));
             }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -37,8 +38,8 @@ pub struct Gateway {
     pub pipes: Pipes,
     /// The names that the gateway serves itself.
     pub injector: Injector,
-    /// The ports that have a listener inside.
-    pub listening: BTreeSet<u16>,
+    /// Where its listeners inside are bound: to every address, or to one.
+    pub listening: BTreeSet<SocketAddr>,
     /// How long it waits.
     pub patience: Patience,
     /// Most connections at one time.
@@ -58,6 +59,13 @@ impl Gateway {
     /// How long a connection may say nothing.
     pub fn idle_patience(&self) -> Duration {
         Duration::from_millis(self.patience.idle)
+    }
+
+    /// Whether a connection to this address reaches one of its listeners.
+    pub fn listens(&self, address: IpAddr, port: u16) -> bool {
+        let every = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        self.listening.contains(&SocketAddr::new(address, port))
+            || address.is_ipv4() && self.listening.contains(&every)
     }
 
     /// Runs `task` beside the others; it ends when the gateway finishes, if not before.

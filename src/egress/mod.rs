@@ -133,8 +133,7 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         }
     }
     let listening = sockets.iter().filter_map(|socket| match socket {
-        Taken::Listener(port, _) => Some(*port),
-        Taken::DnsTcp(_) => Some(DNS),
+        Taken::Listener(_, listener) | Taken::DnsTcp(listener) => listener.local_addr().ok(),
         _ => None,
     });
     Ok(Rc::new(Gateway {

@@ -21,6 +21,7 @@ pub mod path;
 pub mod request;
 pub mod shortfall;
 pub mod size;
+pub mod synthetic;
 pub mod text;
 pub mod trust;
 pub mod value;
