@@ -153,7 +153,8 @@ impl World {
     pub fn next(&mut self) -> FromEgress {
         let control = &self.gateway.as_ref().expect("a gateway").control;
         let mut buffer = vec![0; stockade::wire::egress::LONGEST];
-        let received = rustix::net::recv(control, &mut *buffer, rustix::net::RecvFlags::empty());
+        let flags = rustix::net::RecvFlags::empty();
+        let received = rustix::io::retry_on_intr(|| rustix::net::recv(control, &mut *buffer, flags));
         let (_, length) = received.expect("the gateway says something in time");
         FromEgress::decode(&buffer[..length]).unwrap_or_else(|error| panic!("{length} bytes: {error}"))
     }
