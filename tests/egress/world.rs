@@ -211,7 +211,12 @@ impl World {
             question.add_query(Query::query(Name::from_ascii(&name).expect("a name"), kind));
             socket.send(&question.to_vec().expect("a packet")).expect("sent");
             let mut buffer = [0; 1500];
-            let length = socket.recv(&mut buffer).expect("an answer");
+            let length = loop {
+                match socket.recv(&mut buffer) {
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    received => break received.expect("an answer"),
+                }
+            };
             let answer = Message::from_vec(&buffer[..length]).expect("a message");
             assert_eq!(answer.metadata.id, question.metadata.id);
             answer
