@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::account::Account;
@@ -48,6 +48,29 @@ pub struct Gateway {
     pub permits: std::sync::Arc<Semaphore>,
     /// Everything that runs.
     pub tasks: RefCell<JoinSet<()>>,
+    /// What cannot go on.
+    pub failure: Rc<Failure>,
+}
+
+/// The first thing that could not go on.
+#[derive(Debug, Default)]
+pub struct Failure {
+    what: RefCell<Option<String>>,
+    wake: Notify,
+}
+
+impl Failure {
+    /// Says what it is.
+    pub fn announce(&self, what: String) {
+        self.what.borrow_mut().get_or_insert(what);
+        self.wake.notify_one();
+    }
+
+    /// Waits until there is one.
+    pub async fn happened(&self) -> io::Error {
+        self.wake.notified().await;
+        io::Error::other(self.what.take().unwrap_or_default())
+    }
 }
 
 impl Gateway {

@@ -148,6 +148,7 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         limit: config.connections,
         permits: Arc::new(Semaphore::new(config.connections as usize)),
         tasks: RefCell::new(JoinSet::new()),
+        failure: Rc::default(),
     }))
 }
 
@@ -191,16 +192,16 @@ fn open(gateway: &Rc<Gateway>, sockets: Vec<Taken>) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs what only ends if it fails; the gateway goes on without it, and says so.
+/// Runs what only ends if it fails. The gateway then ends as well: the next one has the same sockets, and a fresh start.
 fn run_beside(
     gateway: &Rc<Gateway>,
     what: &'static str,
     task: impl Future<Output = io::Result<()>> + 'static,
 ) {
-    let ledger = Rc::clone(&gateway.ledger);
+    let failure = Rc::clone(&gateway.failure);
     gateway.spawn(async move {
         if let Err(error) = task.await {
-            ledger.announce(FromEgress::Failed { what: format!("{what}: {error}") });
+            failure.announce(format!("{what}: {error}"));
         }
     });
 }
