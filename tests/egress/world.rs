@@ -362,10 +362,12 @@ fn kind(address: IpAddr) -> RecordType {
 
 /// Whether the other side has reset the connection, or ended it without a byte.
 pub fn is_cut_off(stream: &mut TcpStream) -> bool {
-    let mut byte = [0];
-    match stream.read(&mut byte) {
-        Ok(0) => true,
-        Ok(_) => false,
-        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    loop {
+        match stream.read(&mut [0]) {
+            Ok(length) => break length == 0,
+            // A machine that was stopped for a moment interrupts every read that has a time-out.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => break error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
     }
 }
