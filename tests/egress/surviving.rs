@@ -188,7 +188,7 @@ fn an_upstream_that_never_accepts_frees_its_place() {
 #[test]
 fn a_connection_that_says_nothing_for_too_long_is_ended() {
     let mut world = world(&["db.example.org:5432"]);
-    world.config.patience.idle = 200;
+    world.config.patience.idle = 1000;
     world.start();
     let mut stream = world.connect("db.example.org", 5432);
     greet(&mut stream).expect("carried");
