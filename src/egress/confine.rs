@@ -67,7 +67,8 @@ fn check_privileges() -> Result<(), ConfineError> {
     if uid.is_root() || rustix::process::getuid().is_root() {
         return Err(ConfineError::Privileged("uid 0".into()));
     }
-    for set in [CapSet::Permitted, CapSet::Effective, CapSet::Inheritable, CapSet::Ambient] {
+    // The ambient set lies within these.
+    for set in [CapSet::Permitted, CapSet::Effective, CapSet::Inheritable] {
         let held = caps::read(None, set).map_err(io::Error::other).at("capabilities")?;
         if let Some(capability) = held.iter().next() {
             return Err(ConfineError::Privileged(capability.to_string()));
@@ -80,11 +81,8 @@ fn limits() -> io::Result<()> {
     // Each connection needs two descriptors, and two more while bytes move.
     let files = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum })?;
-    // Neither its memory, with secrets in it, nor any other file comes out of it.
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    setrlimit(Resource::Core, none)?;
-    setrlimit(Resource::Fsize, none)?;
-    Ok(())
+    // Its memory has secrets in it.
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
 }
 
 fn landlock(needs: &Needs) -> Result<(), ConfineError> {

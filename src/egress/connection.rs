@@ -18,11 +18,11 @@ use super::account::Account;
 use super::carry::{self, Carriage};
 use super::gateway::Gateway;
 use super::hello::{self, Progress};
-use super::names::Names;
 use super::rules::{Refusal, Rules};
-use super::upstream::{self, NoUpstream, Target};
+use super::upstream::{NoUpstream, Target};
 use super::{denials, guard, inject};
 use crate::policy::Hostname;
+use crate::policy::synthetic::is_synthetic;
 use crate::wire::egress::{GATEWAY_ADDRESS, Protocol, Reason};
 
 /// The port on which nothing but TLS is let through.
@@ -34,10 +34,10 @@ const HTTP: u16 = 80;
 pub async fn serve(gateway: Rc<Gateway>, stream: TcpStream, permit: OwnedSemaphorePermit) {
     let Ok(wanted) = stream.local_addr() else { return };
     let wanted = SocketAddr::new(guard::unmask(wanted.ip()), wanted.port());
-    upstream::tend(&stream);
     match Wish::read(&gateway, wanted) {
-        Wish::Denials => denials::serve(&gateway, stream).await,
-        Wish::Injected(rule) => inject::serve(&gateway, stream, rule).await,
+        // In boxes: what only some connections need, or only for a moment, is no part of what an idle one costs.
+        Wish::Denials => Box::pin(denials::serve(&gateway, stream)).await,
+        Wish::Injected(rule) => Box::pin(inject::serve(&gateway, stream, rule)).await,
         Wish::OwnLoopback => carry::reset(stream),
         Wish::Elsewhere(target) => {
             let connection = Connection::new(&gateway, target, wanted);
@@ -123,10 +123,10 @@ impl<'a> Connection<'a> {
     async fn attempt(&self, stream: &TcpStream) -> Result<(), Stop> {
         let checked = self.judge().map_err(Stop::Refused)?;
         let first = match checked {
-            Some(name) if self.port == HTTPS => self.read_hello(stream, name).await?,
+            Some(name) if self.port == HTTPS => Box::pin(self.read_hello(stream, name)).await?,
             _ => Vec::new(),
         };
-        let outer = self.gateway.upstream.connect(&self.target, self.port).await?;
+        let outer = Box::pin(self.gateway.upstream.connect(&self.target, self.port)).await?;
         if let Ok(address) = outer.peer_addr() {
             self.account.to(address.ip());
         }
@@ -144,7 +144,7 @@ impl<'a> Connection<'a> {
         let rules = &self.gateway.rules;
         let (rule, name) = match &self.target {
             Target::Name(name) => (rules.for_name(name, self.port)?, Some(name)),
-            Target::Address(address) if Names::is_synthetic(*address) => {
+            Target::Address(address) if is_synthetic(*address) => {
                 let detail = format!("{address} stands for no name (any more): ask DNS again");
                 return Err(Refusal::final_one(Reason::Address, detail));
             }
@@ -189,7 +189,7 @@ impl<'a> Connection<'a> {
         match stream.peek(&mut first).await.map_err(broken)? {
             0 => Ok(Vec::new()),
             _ if hello::read(&first) == Progress::NotTls => Ok(Vec::new()),
-            _ => self.read_hello(stream, name).await,
+            _ => Box::pin(self.read_hello(stream, name)).await,
         }
     }
 

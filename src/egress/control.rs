@@ -32,6 +32,7 @@ impl Control {
         tokio::select! {
             result = self.obey(gateway) => result?,
             result = self.report(gateway) => result?,
+            error = gateway.failure.happened() => return Err(error),
         }
         let mut tasks = std::mem::take(&mut *gateway.tasks.borrow_mut());
         // Each connection's account is entered when its task is dropped.

@@ -10,6 +10,7 @@ use super::dns::{Answer, TTL, answer};
 use super::names::Names;
 use super::rules::Rules;
 use crate::policy::Hostname;
+use crate::policy::synthetic::is_synthetic;
 use crate::wire::egress::{Config, Reason};
 
 fn gateway() -> (Rules, Names) {
@@ -40,7 +41,7 @@ fn an_allowed_name_has_one_synthetic_address() {
         assert_eq!(message.metadata.response_code, ResponseCode::NoError);
         let [record] = message.answers.as_slice() else { panic!("{name}: {:?}", message.answers) };
         let RData::A(A(address)) = record.data else { panic!("{record}") };
-        assert!(Names::is_synthetic(address.into()), "{address}");
+        assert!(is_synthetic(address.into()), "{address}");
         assert_eq!(record.ttl, TTL);
         assert_eq!(record.name.to_ascii(), name, "the case of the question is kept");
     }

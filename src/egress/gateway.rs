@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::account::Account;
@@ -37,8 +38,8 @@ pub struct Gateway {
     pub pipes: Pipes,
     /// The names that the gateway serves itself.
     pub injector: Injector,
-    /// The ports that have a listener inside.
-    pub listening: BTreeSet<u16>,
+    /// Where its listeners inside are bound: to every address, or to one.
+    pub listening: BTreeSet<SocketAddr>,
     /// How long it waits.
     pub patience: Patience,
     /// Most connections at one time.
@@ -47,6 +48,29 @@ pub struct Gateway {
     pub permits: std::sync::Arc<Semaphore>,
     /// Everything that runs.
     pub tasks: RefCell<JoinSet<()>>,
+    /// What cannot go on.
+    pub failure: Rc<Failure>,
+}
+
+/// The first thing that could not go on.
+#[derive(Debug, Default)]
+pub struct Failure {
+    what: RefCell<Option<String>>,
+    wake: Notify,
+}
+
+impl Failure {
+    /// Says what it is.
+    pub fn announce(&self, what: String) {
+        self.what.borrow_mut().get_or_insert(what);
+        self.wake.notify_one();
+    }
+
+    /// Waits until there is one.
+    pub async fn happened(&self) -> io::Error {
+        self.wake.notified().await;
+        io::Error::other(self.what.take().unwrap_or_default())
+    }
 }
 
 impl Gateway {
@@ -58,6 +82,13 @@ impl Gateway {
     /// How long a connection may say nothing.
     pub fn idle_patience(&self) -> Duration {
         Duration::from_millis(self.patience.idle)
+    }
+
+    /// Whether a connection to this address reaches one of its listeners.
+    pub fn listens(&self, address: IpAddr, port: u16) -> bool {
+        let every = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        self.listening.contains(&SocketAddr::new(address, port))
+            || address.is_ipv4() && self.listening.contains(&every)
     }
 
     /// Runs `task` beside the others; it ends when the gateway finishes, if not before.

@@ -40,7 +40,7 @@ pub mod upstream;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -94,7 +94,10 @@ pub fn main() -> ExitCode {
             let said = said.and_then(|bytes| control::transmit(inherited::control(), &bytes));
             // A shim that has gone wants to hear nothing; a person who starts this by hand does.
             if said.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
-                eprintln!("stockade-egress is started by stockade run, with its sockets: {error}");
+                let _ = writeln!(
+                    io::stderr(),
+                    "stockade-egress is started by stockade run, with its sockets: {error}"
+                );
             }
             ExitCode::FAILURE
         }
@@ -130,8 +133,7 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         }
     }
     let listening = sockets.iter().filter_map(|socket| match socket {
-        Taken::Listener(port, _) => Some(*port),
-        Taken::DnsTcp(_) => Some(DNS),
+        Taken::Listener(_, listener) | Taken::DnsTcp(listener) => listener.local_addr().ok(),
         _ => None,
     });
     Ok(Rc::new(Gateway {
@@ -146,6 +148,7 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         limit: config.connections,
         permits: Arc::new(Semaphore::new(config.connections as usize)),
         tasks: RefCell::new(JoinSet::new()),
+        failure: Rc::default(),
     }))
 }
 
@@ -189,21 +192,22 @@ fn open(gateway: &Rc<Gateway>, sockets: Vec<Taken>) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs what only ends if it fails; the gateway goes on without it, and says so.
+/// Runs what only ends if it fails. The gateway then ends as well: the next one has the same sockets, and a fresh start.
 fn run_beside(
     gateway: &Rc<Gateway>,
     what: &'static str,
     task: impl Future<Output = io::Result<()>> + 'static,
 ) {
-    let ledger = Rc::clone(&gateway.ledger);
+    let failure = Rc::clone(&gateway.failure);
     gateway.spawn(async move {
         if let Err(error) = task.await {
-            ledger.announce(FromEgress::Failed { what: format!("{what}: {error}") });
+            failure.announce(format!("{what}: {error}"));
         }
     });
 }
 
 fn adopt(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    upstream::tend(&listener);
     listener.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(listener)
 }

@@ -9,8 +9,8 @@ use nix::sys::socket::{LinkAddr, recvfrom};
 
 use super::account::Account;
 use super::gateway::Gateway;
-use super::names::Names;
 use super::rules::Refusal;
+use crate::policy::synthetic::is_synthetic;
 use crate::sys::ready;
 use crate::wire::egress::{Protocol, Reason};
 
@@ -66,7 +66,7 @@ fn report(gateway: &Gateway, attempt: Attempt) {
     };
     let is_taken = match protocol {
         Protocol::Udp => port == 53 && address.is_ipv4(),
-        _ => gateway.listening.contains(&port) && address.is_ipv4(),
+        _ => gateway.listens(address, port),
     };
     if is_taken || address.is_loopback() {
         return;
@@ -90,7 +90,7 @@ fn report(gateway: &Gateway, attempt: Attempt) {
         },
     };
     let account = Account::open(&gateway.ledger, protocol, named.map(|name| name.to_string()), port);
-    if !Names::is_synthetic(address) {
+    if !is_synthetic(address) {
         account.to(address);
     }
     account.refuse(refusal);

@@ -5,19 +5,12 @@
 //! bound; then the one that was asked for least recently makes room.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
-
-use sha2::{Digest, Sha256};
+use std::net::Ipv4Addr;
 
 use crate::policy::Hostname;
 use crate::policy::hostname::GATEWAY;
+use crate::policy::synthetic;
 use crate::wire::egress::GATEWAY_ADDRESS;
-
-/// 198.18.0.0/15: for benchmarks of isolated networks (RFC 2544), so no host on the internet has such an address.
-const FIRST: u32 = Ipv4Addr::new(198, 18, 0, 0).to_bits();
-const COUNT: u32 = 1 << 17;
-/// The first 256 addresses stand for no name but the gateway's.
-const RESERVED: u32 = 256;
 
 /// Most names that are known only because a `*.suffix` covers them.
 pub const MOST_PASSING: usize = 4096;
@@ -52,10 +45,7 @@ impl Names {
         };
         let gateway: Hostname = GATEWAY.parse().expect("the gateway's own name is one");
         names.settle(gateway, GATEWAY_ADDRESS, None);
-        // Sorted: which of two names that want one place gets it must not depend on the order of the rules.
-        let exact: std::collections::BTreeSet<_> = exact.cloned().collect();
-        for name in exact {
-            let address = names.free_address(&name);
+        for (name, address) in synthetic::place_all(sandbox, exact) {
             names.settle(name, address, None);
         }
         names
@@ -63,7 +53,7 @@ impl Names {
 
     /// Places a passing name where an earlier gateway had it.
     pub fn restore(&mut self, name: Hostname, address: Ipv4Addr) {
-        let in_range = (RESERVED..COUNT).contains(&address.to_bits().wrapping_sub(FIRST));
+        let in_range = !synthetic::is_reserved(address);
         let free = !self.by_name.contains_key(&name) && !self.by_address.contains_key(&address);
         if in_range && free && self.passing.len() < MOST_PASSING {
             let asked = self.tick(&name);
@@ -84,7 +74,7 @@ impl Names {
         if self.passing.len() >= MOST_PASSING {
             self.forget_oldest();
         }
-        let address = self.free_address(name);
+        let address = synthetic::place(&self.sandbox, name, |address| self.by_address.contains_key(&address));
         let asked = self.tick(name);
         self.settle(name.clone(), address, Some(asked));
         (address, true)
@@ -93,11 +83,6 @@ impl Names {
     /// The name that `address` stands for.
     pub fn name(&self, address: Ipv4Addr) -> Option<&Hostname> {
         self.by_address.get(&address)
-    }
-
-    /// Whether `address` could stand for a name.
-    pub fn is_synthetic(address: IpAddr) -> bool {
-        matches!(address, IpAddr::V4(v4) if v4.to_bits().wrapping_sub(FIRST) < COUNT)
     }
 
     fn settle(&mut self, name: Hostname, address: Ipv4Addr, asked: Option<u64>) {
@@ -118,19 +103,6 @@ impl Names {
             self.by_address.remove(&place.address);
         }
     }
-
-    fn free_address(&self, name: &Hostname) -> Ipv4Addr {
-        let mut sha = Sha256::new();
-        sha.update(self.sandbox.as_bytes());
-        sha.update([0]);
-        sha.update(name.as_str().as_bytes());
-        let hash: [u8; 32] = sha.finalize().into();
-        let start = u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]);
-        let room = COUNT - RESERVED;
-        let place = |step: u32| Ipv4Addr::from_bits(FIRST + RESERVED + start.wrapping_add(step) % room);
-        let mut candidates = (0..room).map(place);
-        candidates.find(|address| !self.by_address.contains_key(address)).expect("fewer names than addresses")
-    }
 }
 
 #[cfg(test)]
@@ -144,16 +116,6 @@ mod tests {
     fn names(sandbox: &str, exact: &[&str]) -> Names {
         let exact: Vec<Hostname> = exact.iter().map(|text| name(text)).collect();
         Names::new(sandbox, exact.iter())
-    }
-
-    #[test]
-    fn an_address_is_stable_per_name_and_differs_between_sandboxes() {
-        let address = |sandbox, exact: &[&str]| names(sandbox, exact).address(&name("api.example.org")).0;
-        let one = address("one", &["api.example.org", "b.example.org"]);
-        assert_eq!(one, address("one", &["b.example.org", "api.example.org"]));
-        assert_ne!(one, address("two", &["api.example.org", "b.example.org"]));
-        assert!(Names::is_synthetic(one.into()));
-        assert!(!Names::is_synthetic(Ipv4Addr::new(198, 20, 0, 0).into()));
     }
 
     #[test]

@@ -65,7 +65,6 @@ pub async fn serve(
     let account = Account::open(&gateway.ledger, Protocol::Published, None, port);
     account.to(IpAddr::from([127, 0, 0, 1]));
     account.allow(format!("--publish to port {port}"));
-    upstream::tend(&outer);
     let dialed = timeout(gateway.hello_patience(), dialer.dial(port)).await;
     let inner = match dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(inner) => inner,

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -186,11 +187,11 @@ fn build() -> io::Result<TokioResolver> {
     builder.build().map_err(io::Error::other)
 }
 
-/// Lets the kernel notice what the other side no longer does.
-pub fn tend(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let _ = sockopt::set_socket_keepalive(stream, true);
-    let _ = sockopt::set_tcp_keepidle(stream, KEEP_ALIVE);
-    let _ = sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE / 4);
-    let _ = sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED.as_millis() as u32);
+/// Lets the kernel notice what the other side no longer does. What a listener accepts is tended as the listener is.
+pub fn tend(socket: impl AsFd) {
+    let _ = sockopt::set_tcp_nodelay(&socket, true);
+    let _ = sockopt::set_socket_keepalive(&socket, true);
+    let _ = sockopt::set_tcp_keepidle(&socket, KEEP_ALIVE);
+    let _ = sockopt::set_tcp_keepintvl(&socket, KEEP_ALIVE / 4);
+    let _ = sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED.as_millis() as u32);
 }

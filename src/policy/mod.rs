@@ -24,6 +24,7 @@ pub mod publish;
 pub mod request;
 pub mod shortfall;
 pub mod size;
+pub mod synthetic;
 pub mod text;
 pub mod trust;
 pub mod value;

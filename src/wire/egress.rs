@@ -104,7 +104,7 @@ impl Default for Patience {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Socket {
-    /// TCP, listening inside on every address.
+    /// TCP, listening inside on every address, or on the synthetic address of one name.
     Listener {
         /// Its port.
         port: u16,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
-use stockade::wire::egress::{Protocol, Reason, Verdict};
+use stockade::wire::egress::{Protocol, Reason, Socket, Verdict};
 
 use crate::tls::{Says, Tls};
 use crate::world::World;
@@ -141,7 +141,7 @@ fn a_server_that_speaks_first_is_heard_on_a_port_without_tls() {
 #[test]
 fn the_hosts_dns_hears_of_a_name_only_when_it_is_connected_to() {
     let mut world = World::new(&["api.example.org:5432", "*.wide.example:5432"]);
-    let questions = world.dns(|_, _| Some(Ipv4Addr::new(203, 0, 113, 7)));
+    let questions = world.dns(|_, _| Some(Ipv4Addr::new(203, 0, 113, 7).into()));
     world.echo("203.0.113.7:5432");
     world.start();
     for name in ["c2VjcmV0.api.example.org", "c2VjcmV0.attacker.test", "c2VjcmV0.wide.example.attacker.test"]
@@ -179,7 +179,7 @@ fn the_hosts_own_list_of_names_is_used() {
 fn a_name_that_leads_around_the_host_is_refused_unless_a_rule_opens_the_address() {
     let decoy = |allow: &[&str]| {
         let mut world = World::new(allow);
-        world.dns(|_, _| Some(Ipv4Addr::LOCALHOST));
+        world.dns(|_, _| Some(Ipv4Addr::LOCALHOST.into()));
         world.echo("127.0.0.1:5432");
         world.start();
         let answer = greet(world.connect("inward.example.org", 5432)).ok();
@@ -198,10 +198,64 @@ fn a_name_that_leads_around_the_host_is_refused_unless_a_rule_opens_the_address(
 }
 
 #[test]
+fn the_hosts_own_address_is_opened_by_that_address_only() {
+    let own = Ipv4Addr::new(203, 0, 113, 20);
+    let reach = |allow: &[&str]| {
+        let mut world = World::new(allow);
+        world.dns(move |_, _| Some(own.into()));
+        world.outside.own(own);
+        world.outside.run(move || {
+            let listener = std::net::TcpListener::bind((own, 5432)).expect("a listener");
+            std::thread::spawn(move || listener.accept().map(|(mut stream, _)| stream.write_all(b"hello")))
+        });
+        world.start();
+        greet(world.connect("host.example.org", 5432)).map_err(|_| world.refusal(5432).1)
+    };
+    assert_eq!(
+        reach(&["host.example.org:5432", "203.0.113.20:5432"]).as_deref(),
+        Ok("hello"),
+        "the way is open"
+    );
+
+    let refused = reach(&["host.example.org:5432", "203.0.113.0/24:5432"]).expect_err("refused");
+
+    assert_eq!(refused, "host.example.org leads to 203.0.113.20, an address of this host (203.0.113.20)");
+}
+
+#[test]
+fn a_name_that_has_only_ipv6_outside_is_reached_there() {
+    let mut world = World::new(&["six.example.org:5432"]);
+    world.dns(|_, _| Some("2001:db8::7".parse().expect("an address")));
+    world.echo("[2001:db8::7]:5432");
+    world.start();
+    assert_eq!(greet(world.connect("six.example.org", 5432)).expect("carried"), "hello");
+    let record = world.record(|record| record.port == 5432);
+    assert_eq!(record.address, Some("2001:db8::7".parse().expect("an address")));
+}
+
+#[test]
+fn a_listener_may_stand_on_the_address_of_one_name() {
+    let mut world = World::new(&["api.example.org:9443"]);
+    let name = "api.example.org".parse().expect("a name");
+    let placed = stockade::policy::synthetic::place_all("test", std::iter::once(&name))[&name];
+    let listener = world.inside.run(move || std::net::TcpListener::bind((placed, 9443)).expect("a listener"));
+    world.add_made(Socket::Listener { port: 9443 }, listener.into());
+    world.resolve("api.example.org", "127.0.0.1");
+    world.serve("127.0.0.1:9443", |mut stream| stream.write_all(b"hello").expect("sent"));
+    world.start();
+    assert_eq!(greet(world.connect("api.example.org", 9443)).expect("carried"), "hello");
+
+    let refused = world.connect_to(Ipv4Addr::new(203, 0, 113, 7), 9443).expect_err("nobody listens there");
+
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(world.refusal(9443).0, Reason::Address);
+}
+
+#[test]
 fn a_name_that_is_rebound_to_the_host_leads_nowhere() {
     let mut world = World::new(&["rebound.example.org:5432"]);
     let public = Ipv4Addr::new(203, 0, 113, 7);
-    world.dns(move |_, times| Some(if times == 0 { public } else { Ipv4Addr::LOCALHOST }));
+    world.dns(move |_, times| Some(if times == 0 { public } else { Ipv4Addr::LOCALHOST }.into()));
     world.echo("203.0.113.7:5432");
     world.echo("127.0.0.1:5432");
     world.start();

@@ -50,8 +50,16 @@ impl Room {
     }
 
     /// Servers in here can have this address, as if it were somebody else's.
-    pub fn adopt(&self, address: Ipv4Addr) {
-        self.run(move || add_local_route(address.into(), 32, Some(Ipv4Addr::LOCALHOST)));
+    pub fn adopt(&self, address: IpAddr) {
+        self.run(move || match address {
+            IpAddr::V4(_) => add_local_route(address, 32, Some(Ipv4Addr::LOCALHOST)),
+            IpAddr::V6(_) => add_local_route(address, 128, None),
+        });
+    }
+
+    /// Servers in here have this address as the host's own.
+    pub fn own(&self, address: Ipv4Addr) {
+        self.run(move || add_local_route(address.into(), 32, None));
     }
 }
 

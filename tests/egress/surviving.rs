@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 
-use stockade::wire::egress::{FromEgress, Reason, Verdict};
+use stockade::wire::egress::{FromEgress, GATEWAY_ADDRESS, Reason, Verdict};
 
 use crate::world::{World, is_cut_off};
 
@@ -114,6 +114,38 @@ fn ten_thousand_connections_beyond_its_bound_cost_the_gateway_nothing() {
 }
 
 #[test]
+fn noise_on_every_door_leaves_the_gateway_alive() {
+    let mut world = world(&["db.example.org:5432", "api.example.org:443"]);
+    world.start();
+    let doors = [(world.address("api.example.org"), 443), (GATEWAY_ADDRESS, 80), (GATEWAY_ADDRESS, 53)];
+    // Beginnings that look right let the noise get further in.
+    let beginnings: [&[u8]; 4] =
+        [b"", &[22, 3, 1, 0, 200, 1, 0, 0, 196], b"GET /denials HTTP/1.1\r\n", &[0, 40, 0, 1, 1]];
+    world.inside.run(move || {
+        let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = move || {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            noise.to_le_bytes()
+        };
+        let udp = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+        for round in 0..400 {
+            let bytes: Vec<u8> = (0..1 + round % 40).flat_map(|_| next()).collect();
+            let bytes = [beginnings[round % beginnings.len()], &bytes].concat();
+            for door in doors {
+                let mut stream = TcpStream::connect(door).expect("accepted");
+                // Some are cut off before the end.
+                let _ = stream.write_all(&bytes);
+            }
+            let _ = udp.send_to(&bytes, (GATEWAY_ADDRESS, 53));
+        }
+    });
+    greet(&mut world.connect("db.example.org", 5432)).expect("the next one is served");
+    world.finish();
+}
+
+#[test]
 fn a_hello_that_drips_frees_its_place() {
     let mut world = World::new(&["api.example.org:443"]);
     world.resolve("api.example.org", "127.0.0.1");
@@ -156,7 +188,7 @@ fn an_upstream_that_never_accepts_frees_its_place() {
 #[test]
 fn a_connection_that_says_nothing_for_too_long_is_ended() {
     let mut world = world(&["db.example.org:5432"]);
-    world.config.patience.idle = 200;
+    world.config.patience.idle = 1000;
     world.start();
     let mut stream = world.connect("db.example.org", 5432);
     greet(&mut stream).expect("carried");

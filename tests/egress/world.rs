@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{Name, RData, RecordType};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use stockade::wire::egress::{Config, FromEgress, GATEWAY_ADDRESS, Record, Socket, ToEgress, Verdict};
@@ -153,7 +153,8 @@ impl World {
     pub fn next(&mut self) -> FromEgress {
         let control = &self.gateway.as_ref().expect("a gateway").control;
         let mut buffer = vec![0; stockade::wire::egress::LONGEST];
-        let received = rustix::net::recv(control, &mut *buffer, rustix::net::RecvFlags::empty());
+        let flags = rustix::net::RecvFlags::empty();
+        let received = rustix::io::retry_on_intr(|| rustix::net::recv(control, &mut *buffer, flags));
         let (_, length) = received.expect("the gateway says something in time");
         FromEgress::decode(&buffer[..length]).unwrap_or_else(|error| panic!("{length} bytes: {error}"))
     }
@@ -210,7 +211,12 @@ impl World {
             question.add_query(Query::query(Name::from_ascii(&name).expect("a name"), kind));
             socket.send(&question.to_vec().expect("a packet")).expect("sent");
             let mut buffer = [0; 1500];
-            let length = socket.recv(&mut buffer).expect("an answer");
+            let length = loop {
+                match socket.recv(&mut buffer) {
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    received => break received.expect("an answer"),
+                }
+            };
             let answer = Message::from_vec(&buffer[..length]).expect("a message");
             assert_eq!(answer.metadata.id, question.metadata.id);
             answer
@@ -266,14 +272,15 @@ impl World {
     /// A server outside.
     pub fn serve(&self, address: &'static str, answer: impl Fn(TcpStream) + Send + Sync + 'static) {
         let address: SocketAddr = address.parse().expect("an address");
-        if let IpAddr::V4(v4) = address.ip()
-            && !v4.is_loopback()
-        {
-            self.outside.adopt(v4);
+        if !address.ip().is_loopback() {
+            self.outside.adopt(address.ip());
         }
         let answer = Arc::new(answer);
         self.outside.run(move || {
-            let listener = TcpListener::bind(address).expect("a listener");
+            // A route is enough for bind(2) to take an IPv4 address as one's own, but not for IPv6.
+            let any = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), address.port());
+            let bound = if address.is_ipv6() { any } else { address };
+            let listener = TcpListener::bind(bound).expect("a listener");
             std::thread::spawn(move || {
                 for stream in listener.incoming().map_while(Result::ok) {
                     let answer = Arc::clone(&answer);
@@ -284,7 +291,7 @@ impl World {
     }
 
     /// The host's DNS: answers A questions by `zone`, and remembers all that was asked.
-    pub fn dns(&self, zone: impl Fn(&str, usize) -> Option<Ipv4Addr> + Send + 'static) -> Questions {
+    pub fn dns(&self, zone: impl Fn(&str, usize) -> Option<IpAddr> + Send + 'static) -> Questions {
         let asked = Questions::default();
         let noted = asked.clone();
         self.outside.run(move || {
@@ -299,8 +306,11 @@ impl World {
                     answer.add_query(query.clone());
                     let times = noted.note(&name, query.query_type());
                     match zone(name.trim_end_matches('.'), times) {
-                        Some(address) if query.query_type() == RecordType::A => {
-                            let data = RData::A(A(address));
+                        Some(address) if query.query_type() == kind(address) => {
+                            let data = match address {
+                                IpAddr::V4(v4) => RData::A(A(v4)),
+                                IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
+                            };
                             answer.add_answer(hickory_proto::rr::Record::from_rdata(
                                 query.name().clone(),
                                 0,
@@ -346,12 +356,18 @@ impl Drop for World {
     }
 }
 
+fn kind(address: IpAddr) -> RecordType {
+    if address.is_ipv4() { RecordType::A } else { RecordType::AAAA }
+}
+
 /// Whether the other side has reset the connection, or ended it without a byte.
 pub fn is_cut_off(stream: &mut TcpStream) -> bool {
-    let mut byte = [0];
-    match stream.read(&mut byte) {
-        Ok(0) => true,
-        Ok(_) => false,
-        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    loop {
+        match stream.read(&mut [0]) {
+            Ok(length) => break length == 0,
+            // A machine that was stopped for a moment interrupts every read that has a time-out.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => break error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
     }
 }
