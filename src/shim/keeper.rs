@@ -51,8 +51,9 @@ impl Keeper {
     pub fn start() -> io::Result<Self> {
         let owner = pidfd_open(getpid(), PidfdFlags::empty())?;
         let (ours, theirs) = wire::pair()?;
-        let errand = Errand { socket: theirs, owner, capabilities: privileges::kept(), name: NAME };
-        Ok(Self { process: Beside::start(errand)?, socket: ours, network: Cell::new(false) })
+        let (socket, owner) = (theirs.as_fd(), owner.as_fd());
+        let process = Beside::start(Errand { socket, owner, capabilities: privileges::kept(), name: NAME })?;
+        Ok(Self { process, socket: ours, network: Cell::new(false) })
     }
 
     /// Does something in the network namespace that the keeper makes, once it is there.
@@ -90,10 +91,13 @@ impl Keeper {
 
 /// Whether this program was started to clean up after one that was killed: then it has done so.
 pub fn was_called() -> bool {
-    let called = std::env::args_os().next().is_some_and(|name| name.as_bytes() == NAME.to_bytes());
+    let mut arguments = std::env::args_os();
+    let called = arguments.next().is_some_and(|name| name.as_bytes() == NAME.to_bytes());
     if called {
         let _ = rustix::thread::set_name(NAME);
-        clean_up(fd::standard(0));
+        if let Some(socket) = arguments.next().and_then(|number| number.to_str()?.parse().ok()) {
+            clean_up(fd::fixed(socket));
+        }
     }
     called
 }

@@ -4,7 +4,7 @@
 //! Both share errno, the heap and thread-local storage, so what runs there touches none of them: its calls go straight to
 //! the kernel, and an error is a number in a register. It must not allocate, print or panic.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -17,15 +17,15 @@ use super::check;
 /// Only its top is ever touched.
 const STACK: usize = 64 << 10;
 
-/// What it is to do.
-pub struct Errand {
-    /// Says 0 once its network namespace is there, or the number of the error that prevented it.
-    pub socket: OwnedFd,
+/// What it is to do. It gets copies of the descriptors.
+pub struct Errand<'fd> {
+    /// Where it says 0 once its network namespace is there, or the number of the error that prevented it.
+    pub socket: BorrowedFd<'fd>,
     /// The pidfd of the process whose end it waits for.
-    pub owner: OwnedFd,
+    pub owner: BorrowedFd<'fd>,
     /// The capabilities that it keeps once it has made the namespace, as a set of bits (capabilities(7)).
     pub capabilities: u64,
-    /// Then it executes this very program under this name, with the socket as standard input and no variable.
+    /// Then it executes this very program under this name, without variables. Its argument is the socket's number.
     pub name: &'static CStr,
 }
 
@@ -34,18 +34,41 @@ pub struct Beside {
     pid: u32,
     pidfd: OwnedFd,
     /// It reads this, and stands on the other, as long as it lives.
-    _errand: Box<Errand>,
+    _order: Box<Order>,
     _stack: Vec<u8>,
+}
+
+/// The errand in numbers, ready to be carried out.
+struct Order {
+    socket: RawFd,
+    owner: RawFd,
+    /// All other descriptors: from, to.
+    rest: [(RawFd, RawFd); 3],
+    capabilities: u64,
+    /// What to execute in the end: the name, the number below, and null.
+    pointers: [*const libc::c_char; 3],
+    _number: CString,
+}
+
+impl Order {
+    fn new(errand: Errand<'_>) -> Self {
+        let (socket, owner) = (errand.socket.as_raw_fd(), errand.owner.as_raw_fd());
+        let (lower, upper) = (socket.min(owner), socket.max(owner));
+        let rest = [(0, lower - 1), (lower + 1, upper - 1), (upper + 1, RawFd::MAX)];
+        let number = CString::new(socket.to_string()).expect("digits hold no zero byte");
+        let pointers = [errand.name.as_ptr(), number.as_ptr(), std::ptr::null()];
+        Self { socket, owner, rest, capabilities: errand.capabilities, _number: number, pointers }
+    }
 }
 
 impl Beside {
     /// Starts it, in a session of its own and with every signal blocked.
-    pub fn start(errand: Errand) -> io::Result<Self> {
-        let errand = Box::new(errand);
+    pub fn start(errand: Errand<'_>) -> io::Result<Self> {
+        let order = Box::new(Order::new(errand));
         let mut stack = vec![0; STACK];
         // None of this process's signals are its own, not even at its first instruction.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-        let started = spawn(&mut stack, &errand);
+        let started = spawn(&mut stack, &order);
         mask.thread_set_mask()?;
         let (pid, pidfd) = started?;
         let pid = pid.cast_unsigned();
@@ -53,7 +76,7 @@ impl Beside {
         // A group of its own before anything else happens: whoever kills the caller's whole group leaves it.
         // Refused if it has made itself a session already, which is as good.
         let _ = setpgid(Pid::from_raw(pid.cast_signed()), None);
-        Ok(Self { pid, pidfd, _errand: errand, _stack: stack })
+        Ok(Self { pid, pidfd, _order: order, _stack: stack })
     }
 
     /// Exactly this process.
@@ -66,52 +89,50 @@ impl Drop for Beside {
     fn drop(&mut self) {
         // On the CPU that is about to wait for it, and need not be woken.
         super::process::end_here(self.pid);
-        // Its memory is freed next. By its number, which is its own until it is reaped: not every kernel
-        // has the call for its pidfd. One that somebody else has killed is reaped all the same.
+        // Its memory is freed next. By its number, which is its own until it is reaped: not every kernel has the call for
+        // its pidfd. One that somebody else has killed is reaped all the same.
         let _ = Pid::from_raw(self.pid.cast_signed()).map(|pid| kill_process(pid, Signal::KILL));
         let _ = super::process::wait(self.pidfd.as_fd());
     }
 }
 
-fn spawn(stack: &mut [u8], errand: &Errand) -> io::Result<(i32, OwnedFd)> {
+fn spawn(stack: &mut [u8], order: &Order) -> io::Result<(i32, OwnedFd)> {
     let mut pidfd: libc::c_int = -1;
     let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD;
     let top = stack.as_mut_ptr_range().end;
-    let argument = std::ptr::from_ref(errand).cast_mut().cast();
-    // SAFETY: stack and errand are freed by `Beside` only, after the process has ended; clone(3) aligns the stack, and
+    let argument = std::ptr::from_ref(order).cast_mut().cast();
+    // SAFETY: stack and order are freed by `Beside` only, after the process has ended; clone(3) aligns the stack, and
     // the kernel writes one int to `pidfd`. What runs there keeps to the rules at the top of this file.
     let pid = check(unsafe { libc::clone(run, top.cast(), flags, argument, &raw mut pidfd) }.into())?;
     // SAFETY: CLONE_PIDFD succeeded, so the kernel has stored a new descriptor that nobody else owns.
     Ok((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
-extern "C" fn run(errand: *mut libc::c_void) -> libc::c_int {
+extern "C" fn run(order: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the pointer is the one given to clone above, and nobody changes what it points to.
-    let errand = unsafe { &*errand.cast::<Errand>() };
-    // The numbers of copies: its table of descriptors is its own.
-    let (socket, owner) = (errand.socket.as_raw_fd(), errand.owner.as_raw_fd());
+    let order = unsafe { &*order.cast::<Order>() };
     // SAFETY: no memory is involved. It fails only for who leads a group already, which is as good.
     let _ = unsafe { syscall!(Sysno::setsid) };
     // What it inherited stays open only as long as its owner lives.
-    let ready = close_all_except(socket.min(owner), socket.max(owner)).and_then(|()| enter_new_network());
-    let ready = ready.and_then(|()| keep_only(errand.capabilities));
+    let ready = close(&order.rest).and_then(|()| enter_new_network());
+    let ready = ready.and_then(|()| keep_only(order.capabilities));
     let answer = ready.err().map_or(0, |error| error.into_raw()).to_le_bytes();
     // SAFETY: the kernel reads as many bytes as there are. The owner may have ended meanwhile.
-    let _ =
-        unsafe { syscall!(Sysno::sendto, socket, answer.as_ptr(), answer.len(), libc::MSG_NOSIGNAL, 0, 0) };
-    await_readable(owner);
-    if stand_in_for_stdin(socket).is_ok() {
-        execute_self(errand.name);
+    let _ = unsafe {
+        syscall!(Sysno::sendto, order.socket, answer.as_ptr(), answer.len(), libc::MSG_NOSIGNAL, 0, 0)
+    };
+    await_readable(order.owner);
+    if keep_open(order.socket).is_ok() {
+        execute_self(&order.pointers);
     }
     1
 }
 
-/// Closes every descriptor but two, given in ascending order (close_range(2)).
-fn close_all_except(lower: RawFd, upper: RawFd) -> Result<(), Errno> {
-    let ranges = [(0, lower - 1), (lower + 1, upper - 1), (upper + 1, RawFd::MAX)];
-    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
+/// close_range(2)
+fn close(ranges: &[(RawFd, RawFd)]) -> Result<(), Errno> {
+    for (first, last) in ranges.iter().filter(|(first, last)| first <= last) {
         // SAFETY: only this process's own table of descriptors changes; it was copied, not shared (no CLONE_FILES).
-        unsafe { syscall!(Sysno::close_range, first, last, 0) }?;
+        unsafe { syscall!(Sysno::close_range, *first, *last, 0) }?;
     }
     Ok(())
 }
@@ -158,21 +179,17 @@ fn await_readable(fd: RawFd) {
     while unsafe { syscall!(Sysno::poll, &raw mut poll, 1, -1_isize) } == Err(Errno::EINTR) {}
 }
 
-fn stand_in_for_stdin(socket: RawFd) -> Result<(), Errno> {
-    if socket == 0 {
-        // dup2 onto itself would leave close-on-exec set.
-        // SAFETY: the call takes three numbers.
-        return unsafe { syscall!(Sysno::fcntl, socket, libc::F_SETFD, 0) }.map(drop);
-    }
-    // SAFETY: the call takes two numbers, and descriptor 0 was closed above.
-    unsafe { syscall!(Sysno::dup2, socket, 0) }.map(drop)
+/// Lets a descriptor survive exec.
+fn keep_open(fd: RawFd) -> Result<(), Errno> {
+    // SAFETY: the call takes three numbers.
+    unsafe { syscall!(Sysno::fcntl, fd, libc::F_SETFD, 0) }.map(drop)
 }
 
 /// Returns only if it failed.
-fn execute_self(name: &CStr) {
-    let argv = [name.as_ptr(), std::ptr::null()];
+fn execute_self(arguments: &[*const libc::c_char]) {
     let environment = [std::ptr::null::<libc::c_char>()];
     // SAFETY: the strings and the lists, which end with a null pointer, outlive the call.
-    let _ =
-        unsafe { syscall!(Sysno::execve, c"/proc/self/exe".as_ptr(), argv.as_ptr(), environment.as_ptr()) };
+    let _ = unsafe {
+        syscall!(Sysno::execve, c"/proc/self/exe".as_ptr(), arguments.as_ptr(), environment.as_ptr())
+    };
 }
