@@ -223,6 +223,64 @@ fn a_gateway_that_is_killed_is_replaced_and_the_agent_goes_on() {
 }
 
 #[test]
+fn gateways_that_end_as_fast_as_they_come_are_the_end_of_the_network_and_not_of_the_agent() {
+    apart("gateways_that_end_as_fast_as_they_come_are_the_end_of_the_network_and_not_of_the_agent", || {
+        let before = Census::take(&[]);
+        let site = Site::named(&[NAME]);
+        let policy = site.policy(ALLOW, &[NAME]);
+        let report = site.around.path().join("report.json");
+        let script = format!("echo up; read go; {}", attempt("tcp", "198.18.0.1", 80));
+        let mut command = site.command(&policy, &["--report", text(&report)], &script);
+        let mut running = Running::start(command.stdin(Stdio::piped()));
+        eventually("no gateway is started any more", || {
+            let all = gateways();
+            all.iter()
+                .filter(|(_, name)| name == "stockade-egress")
+                .for_each(|(pid, _)| kill(*pid, libc::SIGKILL));
+            all.is_empty()
+        });
+        drop(running.child.stdin.take());
+        running.expect("ECONNREFUSED\n");
+        assert!(running.wait().success());
+        let report: Value = serde_json::from_slice(&fs::read(report).expect("a report")).expect("JSON");
+        assert!(report["network"]["incomplete"].is_string(), "{}", report["network"]);
+        drop((site, running));
+        before.assert_restored("a run that lost its network");
+    });
+}
+
+#[test]
+fn a_server_that_speaks_first_is_heard() {
+    apart("a_server_that_speaks_first_is_heard", || {
+        let site = Site::named(&[NAME]);
+        let listener = TcpListener::bind((SITE, 22)).expect("a port");
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let _ = stream.write_all(b"SSH-2.0-test\r\n");
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            }
+        });
+        let policy = site.policy("'api.example.test:22'", &[NAME]);
+        let greet =
+            format!("python3 -c 'import socket; print(socket.create_connection((\"{NAME}\", 22)).recv(99))'");
+        let (output, _) = site.run(&policy, &[], &greet);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "b'SSH-2.0-test\\r\\n'\n", "{}", told(&output));
+    });
+}
+
+#[test]
+fn a_port_of_this_host_that_is_taken_is_named_and_nothing_starts() {
+    apart("a_port_of_this_host_that_is_taken_is_named_and_nothing_starts", || {
+        let before = Census::take(&[]);
+        let _taken = TcpListener::bind("127.0.0.1:18081").expect("a port");
+        let output = output(&mut shell(&["--publish", "127.0.0.1:18081:3000"], "echo started"));
+        assert_eq!((output.status.code(), &*output.stdout), (Some(125), &b""[..]), "{}", shown(&output));
+        assert!(told(&output).contains("127.0.0.1:18081"), "{}", told(&output));
+        before.assert_restored("a start on a port that is taken");
+    });
+}
+
+#[test]
 fn nothing_is_left_of_a_gateway_however_its_sandbox_ends() {
     apart("nothing_is_left_of_a_gateway_however_its_sandbox_ends", || {
         let before = Census::take(&[]);

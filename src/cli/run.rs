@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Voice;
 use super::report::Report;
 use super::request::{self, Home, RequestError, Words};
-use super::summary::summary;
+use super::summary::{summary, troubles};
 use crate::cgroup::{CgroupError, Layout};
 use crate::host::Host;
 use crate::host::survey::Survey;
@@ -218,6 +218,7 @@ fn tell(outcome: &Outcome, policy: &Policy, named: &str, report: Option<&Path>, 
     }
     if outcome.end.code() != 0 {
         summary(&outcome.denials, named, report).iter().for_each(|line| note(line));
+        outcome.traffic.iter().flat_map(troubles).for_each(|line| note(&line));
     }
 }
 

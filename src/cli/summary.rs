@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::policy;
 use crate::shim::denials::{Denial, Protocol, Reason, Refused};
+use crate::shim::egress::{Connection, Kind, Traffic};
 
 /// More lines than this would hide what the agent itself said last.
 const MOST: usize = 4;
@@ -24,6 +25,21 @@ pub fn summary(denials: &[Denial], policy: &str, report: Option<&Path>) -> Vec<S
     if let Some(subject) = subject(&first.refused) {
         lines.push(format!("to learn why: stockade policy explain {policy} {subject}"));
     }
+    lines
+}
+
+/// What a failed agent was let through to, and did not get: a name that leads nowhere, a host that does not answer.
+pub fn troubles(traffic: &Traffic) -> Vec<String> {
+    let troubled = |connection: &Connection| {
+        let Kind { name, address, port, trouble, .. } = &connection.kind;
+        let host = name.clone().or_else(|| address.map(|address| address.to_string()))?;
+        let times = if connection.count > 1 { format!(" ({}x)", connection.count) } else { String::new() };
+        Some(format!("connection to {host}:{port}{times}: {}", trouble.as_ref()?))
+    };
+    let mut lines: Vec<String> = traffic.connections.iter().filter_map(troubled).take(MOST).collect();
+    lines.extend(
+        traffic.incomplete.iter().map(|what| format!("of the network not everything is known: {what}")),
+    );
     lines
 }
 
@@ -157,6 +173,39 @@ mod tests {
                 "refused connection to 192.0.2.1:5432 (2x); to allow it: --allow 192.0.2.1:5432",
                 "refused connection to [2001:db8::1]:443 (2x): not on the allow-list",
                 "to learn why: stockade policy explain claude evil.example:8443",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_allowed_host_that_is_not_there_is_named_with_what_came_of_it() {
+        let connection = |name: &str, trouble: Option<&str>| Connection {
+            kind: Kind {
+                protocol: Protocol::Tcp,
+                name: Some(name.into()),
+                address: None,
+                port: 443,
+                rule: "*.example.org:443".into(),
+                trouble: trouble.map(Into::into),
+            },
+            count: 2,
+            sent: 0,
+            received: 0,
+            duration_millis: 1,
+        };
+        let traffic = Traffic {
+            connections: vec![
+                connection("a.example.org", None),
+                connection("b.example.org", Some("no such name")),
+            ],
+            incomplete: Some("a gateway ended (signal 9)".into()),
+            ..Traffic::default()
+        };
+        assert_eq!(
+            troubles(&traffic),
+            [
+                "connection to b.example.org:443 (2x): no such name",
+                "of the network not everything is known: a gateway ended (signal 9)",
             ]
         );
     }

@@ -105,6 +105,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), EgressError> {
+    // A program that is executed by a descriptor is named after that until Linux 6.14.
+    rustix::thread::set_name(c"stockade-egress").map_err(|errno| EgressError::Inherited(errno.into()))?;
     let config = inherited::config().map_err(EgressError::Inherited)?;
     let sockets = inherited::sockets(&config).map_err(EgressError::Inherited)?;
     let gateway = prepare(&config, &sockets)?;

@@ -27,7 +27,7 @@ use super::denials::Denial;
 use crate::sys::process::End;
 use crate::wire;
 use crate::wire::egress::{Config, FromEgress, LONGEST, ToEgress};
-pub use account::{Account, Connection, Traffic};
+pub use account::{Account, Connection, Kind, Traffic};
 pub use error::GatewayError;
 use secrets::Secrets;
 use warden::{Said, Warden};
@@ -66,8 +66,9 @@ pub struct Gateway {
     restarts: Vec<Instant>,
 }
 
-/// Names of a `*.suffix` rule that keep their address when a gateway is replaced; the agent chooses how many there are.
-const MOST_NAMED: usize = 4096;
+/// Names of a `*.suffix` rule that keep their address when a gateway is replaced; the agent chooses how many there are, and
+/// all have to fit into a configuration (`LONGEST_CONFIG`).
+const MOST_NAMED: usize = 3072;
 
 /// What woke a wait.
 enum Woken {
@@ -270,8 +271,9 @@ impl Gateway {
                 Heard::Failed(what)
             }
             FromEgress::Named { name, address } => {
-                if self.config.named.len() < MOST_NAMED {
-                    self.config.named.insert(address, name);
+                let named = &mut self.config.named;
+                if named.len() < MOST_NAMED || named.contains_key(&address) {
+                    named.insert(address, name);
                 }
                 Heard::Nothing
             }
