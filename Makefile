@@ -18,7 +18,7 @@ help: ## this list
 root:
 	@packaging/prerequisites.sh root
 
-build: ## the release binary, target/release/stockade
+build: ## the release binaries, target/release/stockade and stockade-egress
 	@packaging/prerequisites.sh build
 	@echo "== building Stockade (release)"
 	cargo build --release --locked

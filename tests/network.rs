@@ -51,6 +51,10 @@ fn tools_reach_an_allowed_name_without_any_setting() {
             "GIT_SSL_CAINFO=$PWD/ca.pem git clone -q https://api.example.test/repository.git clone && cat clone/file \
              | sed 's/one/hello from outside/'",
         ] {
+            if script.contains("node -e") && Command::new("node").arg("-v").output().is_err() {
+                println!("left out: this host has no node");
+                continue;
+            }
             let (output, report) = site.run(&policy, &[], script);
             assert!(output.status.success(), "{script}: {}", shown(&output));
             assert_eq!(String::from_utf8_lossy(&output.stdout), "hello from outside\n", "{script}");
