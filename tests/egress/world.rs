@@ -43,10 +43,14 @@ struct Gateway {
 impl World {
     /// A sandbox with these destinations, and no gateway yet. The host's DNS is on 127.0.0.1.
     pub fn new(allow: &[&str]) -> Self {
+        Self::on(allow, "nameserver 127.0.0.1\n")
+    }
+
+    /// The same, on a host with another resolv.conf.
+    pub fn on(allow: &[&str], resolv_conf: &str) -> Self {
         let inside = Room::open(&format!("nameserver {GATEWAY_ADDRESS}\n"), "127.0.0.1 localhost\n");
         inside.catch_everything();
-        let outside =
-            Room::open("nameserver 127.0.0.1\n", "127.0.0.1 localhost\n203.0.113.9 in-hosts.test\n");
+        let outside = Room::open(resolv_conf, "127.0.0.1 localhost\n203.0.113.9 in-hosts.test\n");
         let allow: Vec<String> = allow.iter().map(|text| (*text).to_owned()).collect();
         let config = Config { sandbox: "test".into(), allow, ..Config::default() };
         let mut world =
