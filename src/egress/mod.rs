@@ -136,6 +136,7 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         Taken::Listener(_, listener) | Taken::DnsTcp(listener) => listener.local_addr().ok(),
         _ => None,
     });
+    let limit = config.connections.min(confine::room_for_connections());
     Ok(Rc::new(Gateway {
         upstream: Upstream::new(Rc::clone(&rules), Duration::from_millis(config.patience.connect)),
         rules,
@@ -145,8 +146,8 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         injector: Injector::new(config)?,
         listening: listening.collect(),
         patience: config.patience,
-        limit: config.connections,
-        permits: Arc::new(Semaphore::new(config.connections as usize)),
+        limit,
+        permits: Arc::new(Semaphore::new(limit as usize)),
         tasks: RefCell::new(JoinSet::new()),
         failure: Rc::default(),
     }))
