@@ -41,11 +41,12 @@ test: root ## formatting, lints and every test, the escape attempts included
 	@echo "== 4/4 tests"
 	cargo test --workspace --locked
 
-bench: root ## start-up against peers, then steady state against the host
+bench: root ## start-up against peers, steady state against the host, the gateway against plain loopback
 	@packaging/prerequisites.sh build bench
 	cargo build --release --locked
 	@benches/startup $(STOCKADE)
 	@benches/steady $(STOCKADE)
+	@benches/egress $(STOCKADE)-egress
 
 test-vm: root ## the tests on Debian 12 with Linux 6.1 and 6.12 and a pure cgroup v2 tree, in emulated machines
 	@packaging/prerequisites.sh build

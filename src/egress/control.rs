@@ -1,5 +1,7 @@
 //! The conversation with the shim.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -17,13 +19,17 @@ use crate::wire::egress::{FromEgress, LONGEST, ToEgress};
 const GATHERING: Duration = Duration::from_millis(50);
 
 /// The shim's end of the socket is at the other side.
-pub struct Control(AsyncFd<OwnedFd>);
+pub struct Control {
+    socket: AsyncFd<OwnedFd>,
+    /// What the shim has not taken yet.
+    outbox: RefCell<VecDeque<FromEgress>>,
+}
 
 impl Control {
     /// Over this socket.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self(watch(socket)?))
+        Ok(Self { socket: watch(socket)?, outbox: RefCell::default() })
     }
 
     /// Tells the shim what happens and does what it says, until it says `Finish` or is gone.
@@ -37,9 +43,8 @@ impl Control {
         let mut tasks = std::mem::take(&mut *gateway.tasks.borrow_mut());
         // Each connection's account is entered when its task is dropped.
         tasks.shutdown().await;
-        for message in gateway.ledger.take() {
-            self.send(&message).await?;
-        }
+        self.outbox.borrow_mut().extend(gateway.ledger.take());
+        self.empty_outbox().await?;
         self.send(&FromEgress::Done).await
     }
 
@@ -48,7 +53,7 @@ impl Control {
         loop {
             let receive =
                 |socket: &OwnedFd| Ok(rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT)?.0);
-            let length = self.0.async_io(Interest::READABLE, receive).await?;
+            let length = self.socket.async_io(Interest::READABLE, receive).await?;
             if length == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the shim is gone"));
             }
@@ -63,17 +68,25 @@ impl Control {
     async fn report(&self, gateway: &Gateway) -> io::Result<()> {
         loop {
             gateway.ledger.filled().await;
-            for message in gateway.ledger.take() {
-                self.send(&message).await?;
-            }
+            self.outbox.borrow_mut().extend(gateway.ledger.take());
+            self.empty_outbox().await?;
             tokio::time::sleep(GATHERING).await;
+        }
+    }
+
+    /// Interrupted in here nothing is lost: a message leaves the box once it is sent.
+    async fn empty_outbox(&self) -> io::Result<()> {
+        loop {
+            let Some(message) = self.outbox.borrow().front().cloned() else { return Ok(()) };
+            self.send(&message).await?;
+            self.outbox.borrow_mut().pop_front();
         }
     }
 
     async fn send(&self, message: &FromEgress) -> io::Result<()> {
         let bytes = message.encode().map_err(io::Error::other)?;
         let send = |socket: &OwnedFd| transmit(socket, &bytes);
-        self.0.async_io(Interest::WRITABLE, send).await
+        self.socket.async_io(Interest::WRITABLE, send).await
     }
 }
 

@@ -59,13 +59,22 @@ pub struct Failure {
     wake: Notify,
 }
 
-impl Failure {
-    /// Says what it is.
-    pub fn announce(&self, what: String) {
-        self.what.borrow_mut().get_or_insert(what);
-        self.wake.notify_one();
-    }
+/// Announces the end of a task when it is dropped, so that a panic is noticed too.
+struct Ending {
+    what: &'static str,
+    error: Option<io::Error>,
+    failure: Rc<Failure>,
+}
 
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let why = self.error.as_ref().map_or_else(|| "it ended".into(), io::Error::to_string);
+        self.failure.what.borrow_mut().get_or_insert(format!("{}: {why}", self.what));
+        self.failure.wake.notify_one();
+    }
+}
+
+impl Failure {
     /// Waits until there is one.
     pub async fn happened(&self) -> io::Error {
         self.wake.notified().await;
@@ -99,6 +108,16 @@ impl Gateway {
         while tasks.try_join_next().is_some() {}
     }
 
+    /// Runs what has to run for as long as the gateway does. Should it end, by an error or a panic, the gateway ends as
+    /// well: the next one has the same sockets, and a fresh start.
+    pub fn keep_running(&self, what: &'static str, task: impl Future<Output = io::Result<()>> + 'static) {
+        let ending = Ending { what, error: None, failure: Rc::clone(&self.failure) };
+        self.spawn(async move {
+            let mut ending = ending;
+            ending.error = task.await.err();
+        });
+    }
+
     /// Accepts for as long as the gateway lives; `serve` holds the permit for as long as it is busy.
     pub async fn accept<F>(
         self: Rc<Self>,
@@ -106,7 +125,8 @@ impl Gateway {
         protocol: Protocol,
         port: u16,
         serve: impl Fn(Rc<Self>, TcpStream, OwnedSemaphorePermit) -> F,
-    ) where
+    ) -> io::Result<()>
+    where
         F: Future<Output = ()> + 'static,
     {
         loop {

@@ -138,6 +138,7 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         Taken::Listener(_, listener) | Taken::DnsTcp(listener) => listener.local_addr().ok(),
         _ => None,
     });
+    let limit = config.connections.min(confine::room_for_connections());
     Ok(Rc::new(Gateway {
         upstream: Upstream::new(Rc::clone(&rules), Duration::from_millis(config.patience.connect)),
         rules,
@@ -147,8 +148,8 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         injector: Injector::new(config)?,
         listening: listening.collect(),
         patience: config.patience,
-        limit: config.connections,
-        permits: Arc::new(Semaphore::new(config.connections as usize)),
+        limit,
+        permits: Arc::new(Semaphore::new(limit as usize)),
         tasks: RefCell::new(JoinSet::new()),
         failure: Rc::default(),
     }))
@@ -158,28 +159,22 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
 fn open(gateway: &Rc<Gateway>, sockets: Vec<Taken>) -> io::Result<()> {
     let (mut published, mut dialer) = (Vec::new(), None);
     for socket in sockets {
+        let ours = Rc::clone(gateway);
         match socket {
             Taken::Listener(port, listener) => {
-                let accept =
-                    Rc::clone(gateway).accept(adopt(listener)?, Protocol::Tcp, port, connection::serve);
-                gateway.spawn(accept);
+                let accept = ours.accept(adopt(listener)?, Protocol::Tcp, port, connection::serve);
+                gateway.keep_running("a listener", accept);
             }
             Taken::DnsTcp(listener) => {
-                let accept =
-                    Rc::clone(gateway).accept(adopt(listener)?, Protocol::Dns, DNS, dns_server::serve_tcp);
-                gateway.spawn(accept);
+                let accept = ours.accept(adopt(listener)?, Protocol::Dns, DNS, dns_server::serve_tcp);
+                gateway.keep_running("DNS over TCP", accept);
             }
             Taken::Denials(listener) => {
-                let accept =
-                    Rc::clone(gateway).accept(adopt(listener)?, Protocol::Http, 0, denials::serve_local);
-                gateway.spawn(accept);
+                let accept = ours.accept(adopt(listener)?, Protocol::Http, 0, denials::serve_local);
+                gateway.keep_running("the list of refusals", accept);
             }
-            Taken::DnsUdp(socket) => {
-                run_beside(gateway, "DNS", dns_server::serve_udp(Rc::clone(gateway), socket))
-            }
-            Taken::Monitor(socket) => {
-                run_beside(gateway, "the monitor", monitor::watch(Rc::clone(gateway), socket))
-            }
+            Taken::DnsUdp(socket) => gateway.keep_running("DNS", dns_server::serve_udp(ours, socket)),
+            Taken::Monitor(socket) => gateway.keep_running("the monitor", monitor::watch(ours, socket)),
             Taken::Published(inside, listener) => published.push((inside, adopt(listener)?)),
             Taken::Dialer(socket) => dialer = Some(Rc::new(Dialer::new(socket)?)),
         }
@@ -189,23 +184,10 @@ fn open(gateway: &Rc<Gateway>, sockets: Vec<Taken>) -> io::Result<()> {
         let serve = move |gateway, stream, permit| {
             published::serve(gateway, Rc::clone(&dialer), inside, stream, permit)
         };
-        gateway.spawn(Rc::clone(gateway).accept(listener, Protocol::Published, inside, serve));
+        let accept = Rc::clone(gateway).accept(listener, Protocol::Published, inside, serve);
+        gateway.keep_running("a published port", accept);
     }
     Ok(())
-}
-
-/// Runs what only ends if it fails. The gateway then ends as well: the next one has the same sockets, and a fresh start.
-fn run_beside(
-    gateway: &Rc<Gateway>,
-    what: &'static str,
-    task: impl Future<Output = io::Result<()>> + 'static,
-) {
-    let failure = Rc::clone(&gateway.failure);
-    gateway.spawn(async move {
-        if let Err(error) = task.await {
-            failure.announce(format!("{what}: {error}"));
-        }
-    });
 }
 
 fn adopt(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {

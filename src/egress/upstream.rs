@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use hickory_proto::rr::RecordType;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::ResolveHosts;
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -168,7 +169,7 @@ impl Upstream {
         {
             return Ok(Rc::clone(resolver));
         }
-        let resolver = build().map(Rc::new);
+        let resolver = build(held.is_none()).map(Rc::new);
         match (resolver, &*held) {
             (Ok(resolver), _) => {
                 *held = Some((now, Rc::clone(&resolver)));
@@ -181,8 +182,17 @@ impl Upstream {
     }
 }
 
-fn build() -> io::Result<TokioResolver> {
-    let mut builder = TokioResolver::builder_tokio().map_err(io::Error::other)?;
+/// A resolver by the host's files, or by what resolv.conf(5) says holds where it names no server.
+fn build(may_guess: bool) -> io::Result<TokioResolver> {
+    let mut builder = match TokioResolver::builder_tokio() {
+        Ok(builder) => builder,
+        Err(_) if may_guess => {
+            let local = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
+            let config = ResolverConfig::from_parts(None, Vec::new(), vec![local]);
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        }
+        Err(error) => return Err(io::Error::other(error)),
+    };
     builder.options_mut().use_hosts_file = ResolveHosts::Always;
     builder.build().map_err(io::Error::other)
 }

@@ -1,10 +1,12 @@
 //! A secret that is used and never seen.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
-use stockade::wire::egress::{Inject, Protocol, Reason, Secret, ToEgress, Verdict};
+use rustls::{ServerConnection, StreamOwned};
+use stockade::wire::egress::{Config, Inject, Protocol, Reason, Secret, ToEgress, Verdict};
 
 use crate::inside::http;
 use crate::tls::Tls;
@@ -12,41 +14,67 @@ use crate::world::World;
 
 const SECRET: &str = "sk-live-0123456789";
 
-/// A sandbox with `raven.internal`, and an upstream that answers every request by `answer` and remembers it.
-fn world(answer: fn(&str) -> String) -> (World, Arc<Mutex<Vec<String>>>, tempfile::NamedTempFile) {
-    let tls = Tls::new(&["api.example.org"]);
-    let mut world = World::new(&[]);
-    world.resolve("api.example.org", "127.0.0.1");
-    world.config.inject.push(Inject {
-        name: "raven.internal".into(),
-        upstream: "https://api.example.org:8443".into(),
-        header: "x-api-key".into(),
-        methods: vec!["GET".into(), "POST".into()],
-        paths: vec!["/v1/".into()],
-    });
-    let bundle = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(bundle.path(), &tls.pem).expect("written");
-    std::fs::set_permissions(bundle.path(), std::fs::Permissions::from_mode(0o644)).expect("readable");
-    world.config.ca_bundle = Some(bundle.path().into());
+type Conversation = BufReader<StreamOwned<ServerConnection, TcpStream>>;
+
+/// A sandbox with `raven.internal`, and a server that it leads to.
+pub struct Upstream {
+    /// The sandbox.
+    pub world: World,
+    _bundle: tempfile::NamedTempFile,
+}
+
+impl Upstream {
+    /// `answer` reads one request and answers it; `None` ends the connection.
+    pub fn new(answer: impl Fn(&mut Conversation) -> Option<()> + Send + Sync + 'static) -> Self {
+        Self::with(|_| {}, answer)
+    }
+
+    /// The same, with a configuration of its own.
+    pub fn with(
+        configure: impl FnOnce(&mut Config),
+        answer: impl Fn(&mut Conversation) -> Option<()> + Send + Sync + 'static,
+    ) -> Self {
+        let tls = Tls::new(&["api.example.org"]);
+        let mut world = World::new(&[]);
+        world.resolve("api.example.org", "127.0.0.1");
+        world.config.inject.push(Inject {
+            name: "raven.internal".into(),
+            upstream: "https://api.example.org:8443".into(),
+            header: "x-api-key".into(),
+            methods: vec!["GET".into(), "POST".into()],
+            paths: vec!["/v1/".into()],
+        });
+        let bundle = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(bundle.path(), &tls.pem).expect("written");
+        std::fs::set_permissions(bundle.path(), std::fs::Permissions::from_mode(0o644)).expect("readable");
+        world.config.ca_bundle = Some(bundle.path().into());
+        configure(&mut world.config);
+        let accept = tls.server();
+        world.serve("127.0.0.1:8443", move |stream| {
+            let mut stream = BufReader::new(accept(stream));
+            while answer(&mut stream).is_some() {}
+        });
+        world.start();
+        world.tell(&ToEgress::Secret { name: "raven.internal".into(), value: Secret(SECRET.into()) });
+        Self { world, _bundle: bundle }
+    }
+}
+
+/// An upstream that answers every request by `answer` and remembers it.
+fn world(answer: fn(&str) -> String) -> (Upstream, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let (noted, accept) = (Arc::clone(&seen), tls.server());
-    world.serve("127.0.0.1:8443", move |stream| {
-        let mut stream = BufReader::new(accept(stream));
-        while let Some(request) = request(&mut stream) {
-            let response = answer(&request);
-            noted.lock().expect("nobody panicked").push(request);
-            if stream.get_mut().write_all(response.as_bytes()).is_err() {
-                break;
-            }
-        }
+    let noted = Arc::clone(&seen);
+    let upstream = Upstream::new(move |stream| {
+        let request = request(stream)?;
+        let response = answer(&request);
+        noted.lock().expect("nobody panicked").push(request);
+        stream.get_mut().write_all(response.as_bytes()).ok()
     });
-    world.start();
-    world.tell(&ToEgress::Secret { name: "raven.internal".into(), value: Secret(SECRET.into()) });
-    (world, seen, bundle)
+    (upstream, seen)
 }
 
 /// Reads a request with a body of known length.
-fn request(stream: &mut impl BufRead) -> Option<String> {
+pub fn request(stream: &mut impl BufRead) -> Option<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).ok()? == 0 {
@@ -60,18 +88,18 @@ fn request(stream: &mut impl BufRead) -> Option<String> {
     Some(head + &String::from_utf8_lossy(&body))
 }
 
-fn response(status: &str, headers: &str, body: &str) -> String {
+pub fn response(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
-fn get(path: &str, more: &str) -> String {
+pub fn get(path: &str, more: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: raven.internal\r\nConnection: close\r\n{more}\r\n")
 }
 
 #[test]
 fn a_request_goes_out_with_the_secret_and_comes_back_without_it() {
     // An upstream that echoes everything, in its body and in a header.
-    let (mut world, seen, _bundle) =
+    let (Upstream { mut world, _bundle }, seen) =
         world(|request| response("200 OK", &format!("x-echo: key {SECRET}\r\n"), request));
 
     let post = "POST /v1/messages HTTP/1.1\r\nHost: raven.internal\r\nx-api-key: dummy\r\nConnection: close\r\n\
@@ -99,7 +127,7 @@ fn a_request_goes_out_with_the_secret_and_comes_back_without_it() {
 
 #[test]
 fn an_echo_is_masked_across_chunks() {
-    let (mut world, _seen, _bundle) = world(|_| {
+    let (Upstream { mut world, _bundle }, _seen) = world(|_| {
         let chunks = SECRET
             .as_bytes()
             .chunks(5)
@@ -118,7 +146,7 @@ fn an_echo_is_masked_across_chunks() {
 
 #[test]
 fn a_request_beyond_the_rule_never_reaches_the_upstream() {
-    let (mut world, seen, _bundle) = world(|_| response("200 OK", "", "reached"));
+    let (Upstream { mut world, _bundle }, seen) = world(|_| response("200 OK", "", "reached"));
     assert!(
         http(world.connect("raven.internal", 80), &get("/v1/ok", "")).ends_with("reached"),
         "the way is open"
@@ -163,7 +191,7 @@ fn a_request_beyond_the_rule_never_reaches_the_upstream() {
 
 #[test]
 fn a_request_with_two_lengths_is_one_request_and_the_last_of_its_connection() {
-    let (world, seen, _bundle) = world(|_| response("200 OK", "", "reached"));
+    let (Upstream { world, _bundle }, seen) = world(|_| response("200 OK", "", "reached"));
     let smuggled = "GET /v1/second HTTP/1.1\r\nHost: raven.internal\r\n\r\n";
     for lengths in
         ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 5"]
@@ -181,7 +209,8 @@ fn a_request_with_two_lengths_is_one_request_and_the_last_of_its_connection() {
 
 #[test]
 fn a_redirect_is_left_to_the_agent() {
-    let (world, seen, _bundle) = world(|_| response("302 Found", "location: https://evil.test/\r\n", ""));
+    let (Upstream { world, _bundle }, seen) =
+        world(|_| response("302 Found", "location: https://evil.test/\r\n", ""));
     let answer = http(world.connect("raven.internal", 80), &get("/v1/x", ""));
     assert!(answer.starts_with("HTTP/1.1 302"), "{answer}");
     assert!(answer.contains("location: https://evil.test/"), "{answer}");
@@ -190,7 +219,7 @@ fn a_redirect_is_left_to_the_agent() {
 
 #[test]
 fn a_new_secret_holds_from_the_next_request_on_over_one_connection() {
-    let (world, seen, _bundle) = world(|_| response("200 OK", "", "ok"));
+    let (Upstream { world, _bundle }, seen) = world(|_| response("200 OK", "", "ok"));
     let mut stream = world.connect("raven.internal", 80);
     let mut exchange = |count: usize| {
         stream.write_all(b"GET /v1/x HTTP/1.1\r\nHost: raven.internal\r\n\r\n").expect("sent");
@@ -211,7 +240,7 @@ fn a_new_secret_holds_from_the_next_request_on_over_one_connection() {
 
 #[test]
 fn an_upstream_that_cannot_prove_its_name_gets_nothing() {
-    let (mut world, seen, _bundle) = world(|_| response("200 OK", "", "reached"));
+    let (Upstream { mut world, _bundle }, seen) = world(|_| response("200 OK", "", "reached"));
     // The same gateway, but the name now leads to a server with somebody else's certificate.
     world.kill();
     let other = Tls::new(&["api.example.org"]);

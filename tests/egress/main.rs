@@ -7,6 +7,7 @@ mod inside;
 mod netlink;
 mod refusing;
 mod room;
+mod streaming;
 mod surviving;
 mod tls;
 mod world;

@@ -176,6 +176,14 @@ fn the_hosts_own_list_of_names_is_used() {
 }
 
 #[test]
+fn a_host_without_a_nameserver_still_knows_its_own_list() {
+    let mut world = World::on(&["in-hosts.test:5432"], "# no server\n");
+    world.echo("203.0.113.9:5432");
+    world.start();
+    assert_eq!(greet(world.connect("in-hosts.test", 5432)).expect("carried"), "hello");
+}
+
+#[test]
 fn a_name_that_leads_around_the_host_is_refused_unless_a_rule_opens_the_address() {
     let decoy = |allow: &[&str]| {
         let mut world = World::new(allow);
