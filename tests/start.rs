@@ -199,3 +199,19 @@ fn an_agent_may_use_exactly_the_cpus_that_its_caller_may() {
     let pinned = output(Command::new("taskset").args(["-c", "0", STOCKADE, "run", "--", "sh", "-c", script]));
     assert_eq!(String::from_utf8_lossy(&pinned.stdout), "Cpus_allowed_list:\t0\n", "{}", told(&pinned));
 }
+
+#[test]
+fn low_ports_can_be_bound_only_where_the_policy_keeps_net_bind_service() {
+    let directory = directory();
+    let policy = directory.path().join("low.toml");
+    let text = "extends = 'shell'\ndescription = 'low ports'\n[capabilities]\nkeep = ['net-bind-service']\n";
+    fs::write(&policy, text).expect("written");
+    let script =
+        "import socket as s; a = s.create_server(('127.0.0.1', 80)); s.create_connection(a.getsockname())";
+    for (policy, code) in [(policy.as_os_str(), 0), ("shell".as_ref(), 1)] {
+        let mut command = Command::new(STOCKADE);
+        command.args(["run", "--policy"]).arg(policy).args(["--", "/usr/bin/python3", "-c", script]);
+        let ended = output(&mut command);
+        assert_eq!(ended.status.code(), Some(code), "{policy:?}: {}", told(&ended));
+    }
+}

@@ -174,6 +174,27 @@ fn an_agent_commits_in_the_callers_name_unless_the_repository_has_another() {
 }
 
 #[test]
+fn git_takes_no_file_for_changed_because_the_sandbox_shows_another_owner() {
+    for owner in OWNERS {
+        let workspace = Workspace::of(owner);
+        // Older than the index, or git reads them in any case.
+        let old = "seq 9 >file; touch -d '1 hour ago' file; git init -q; git add file; git status";
+        workspace.prepare(old);
+        let index = || fs::read(workspace.path().join(".git/index")).expect("an index");
+        let before = index();
+        // What git has found unchanged by reading it, it writes down in the index.
+        workspace.run("shell", "git -c core.checkStat=default status");
+        assert_ne!(index(), before, "git knows the owner, and would have read the file");
+
+        workspace.prepare("git status");
+        let before = index();
+        assert_eq!(workspace.run("shell", "git status --porcelain"), "A  file\n");
+        assert_eq!(index(), before);
+        assert_eq!(workspace.run("shell", "seq 8 >>file; git status --porcelain"), "AM file\n");
+    }
+}
+
+#[test]
 fn python_runs_and_makes_a_virtual_environment_that_runs() {
     for owner in OWNERS {
         let workspace = Workspace::of(owner);

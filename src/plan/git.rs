@@ -1,4 +1,5 @@
-//! What git inside is told by the configuration of its system: who commits, and what is no file to add.
+//! What git inside is told by the configuration of its system: who commits, what is no file to add, and what of a file
+//! says that it has changed.
 
 use std::fmt::Write;
 
@@ -17,10 +18,14 @@ pub fn files(identity: Option<&Identity>, mounts: &[Mount]) -> Vec<Mount> {
     // Without an identity git refuses to commit, and aider, which writes one to .git/config, to start.
     let (name, email) = identity.map_or(("agent", "agent@stockade.invalid"), |i| (&i.name, &i.email));
     let _ = write!(config, "[user]\n\tname = {}\n\temail = {}\n", quoted(name), quoted(email));
+    // The index remembers each file's owner, and a workspace's owner is another inside (idmapped mount): git would read
+    // every file again after each change of sides, to find all of them unchanged. What is left to compare are size and
+    // time; a file that is as young as the index is read in any case (racy-git.txt of git).
+    config.push_str("[core]\n\tcheckStat = minimal\n");
     if ignored.is_empty() {
         return vec![file(CONFIG, config)];
     }
-    let _ = write!(config, "[core]\n\texcludesFile = {IGNORE}\n");
+    let _ = writeln!(config, "\texcludesFile = {IGNORE}");
     vec![file(CONFIG, config), file(IGNORE, ignored)]
 }
 
