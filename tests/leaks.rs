@@ -76,13 +76,13 @@ fn groups() -> usize {
 
 #[test]
 fn sigkill_at_any_moment_leaves_nothing() {
-    alone("sigkill_at_any_moment_leaves_nothing", || sweep(|pid| kill(pid, libc::SIGKILL)));
+    alone("sigkill_at_any_moment_leaves_nothing", || sweep(&[], |pid| kill(pid, libc::SIGKILL)));
 }
 
 #[test]
 fn sigkill_of_the_whole_process_group_at_any_moment_leaves_nothing() {
     alone("sigkill_of_the_whole_process_group_at_any_moment_leaves_nothing", || {
-        sweep(|pid| {
+        sweep(&[], |pid| {
             let group = nix::unistd::Pid::from_raw(pid.cast_signed());
             let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
         });
@@ -91,15 +91,24 @@ fn sigkill_of_the_whole_process_group_at_any_moment_leaves_nothing() {
 
 #[test]
 fn sigterm_at_any_moment_leaves_nothing() {
-    alone("sigterm_at_any_moment_leaves_nothing", || sweep(|pid| kill(pid, libc::SIGTERM)));
+    alone("sigterm_at_any_moment_leaves_nothing", || sweep(&[], |pid| kill(pid, libc::SIGTERM)));
+}
+
+#[test]
+fn a_run_with_a_gateway_that_is_killed_at_any_moment_leaves_nothing() {
+    let options = ["--allow", "nobody.example.test", "--publish", "127.0.0.1:18082:3000"];
+    alone("a_run_with_a_gateway_that_is_killed_at_any_moment_leaves_nothing", || {
+        sweep(&options, |pid| kill(pid, libc::SIGKILL));
+    });
 }
 
 /// Ends a run after each of many delays, from the moment of its start to the time when the agent has been up.
-fn sweep(end: impl Fn(u32)) {
+fn sweep(options: &[&str], end: impl Fn(u32)) {
     use std::os::unix::process::CommandExt;
     let workspace = directory();
     let before = Census::take(&[workspace.path()]);
-    let mut command = shell(&["--workspace", text(workspace.path())], AGENT);
+    let options = [&["--workspace", text(workspace.path())], options].concat();
+    let mut command = shell(&options, AGENT);
     command.process_group(0).stderr(Stdio::null());
 
     let started = Instant::now();

@@ -254,6 +254,26 @@ fn gateways_that_end_as_fast_as_they_come_are_the_end_of_the_network_and_not_of_
 }
 
 #[test]
+fn without_a_loopback_of_its_own_an_agent_connects_and_listens_to_nobody() {
+    apart("without_a_loopback_of_its_own_an_agent_connects_and_listens_to_nobody", || {
+        let site = Site::named(&[NAME]);
+        let policy = site.policy(ALLOW, &[NAME]);
+        let own = fs::read_to_string(&policy).expect("read");
+        fs::write(&policy, own.replace("[network]", "[network]\nloopback = false")).expect("written");
+        let listen =
+            "python3 -c 'import socket; socket.create_server((\"127.0.0.1\", 3000))' 2>&1 | grep -o Errno.13";
+        let script = format!("curl -sS --fail http://{NAME}/hello; {listen}");
+        let (output, _) = site.run(&policy, &[], &script);
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "hello from outside\nErrno 13\n",
+            "{}",
+            told(&output)
+        );
+    });
+}
+
+#[test]
 fn a_server_that_speaks_first_is_heard() {
     apart("a_server_that_speaks_first_is_heard", || {
         let site = Site::named(&[NAME]);
