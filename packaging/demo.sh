@@ -40,7 +40,8 @@ run() {
     local shown=${*: -1}
     printf '%s    inside  $ %s%s\n' "$dim" "${shown%%$'\n'*}" "$plain"
     status=0
-    out=$("$stockade" run --policy shell --workspace "$workspace" "${options[@]}" -- "$@" 2>&1 </dev/null) || status=$?
+    [[ " ${options[*]-} " == *" --policy "* ]] || options=(--policy shell "${options[@]}")
+    out=$("$stockade" run --workspace "$workspace" "${options[@]}" -- "$@" 2>&1 </dev/null) || status=$?
     show "$out"
 }
 
@@ -103,9 +104,23 @@ evidence "inside nothing answers" eval 'failed && ! says "^connected"'
 run -- sh -c 'tail -n +3 /proc/net/dev | cut -d: -f1'
 evidence "lo is the only interface" eval '[ "$(tr -d " \n" <<<"$out")" = lo ]'
 
+claim "With a policy that says so, the agent reaches a host by its name, and nothing else"
+cat >"$scratch/site.toml" <<POLICY
+extends = "shell"
+[network]
+allow = ["api.demo.test:$port"]
+[network.resolve]
+"api.demo.test" = ["127.0.0.1"]
+POLICY
+run --policy "$scratch/site.toml" -- bash -c "echo > /dev/tcp/api.demo.test/$port && echo connected"
+evidence "the service of the last claim answers, by the name that the policy gives it" says '^connected'
+run --policy "$scratch/site.toml" -- bash -c "echo > /dev/tcp/192.0.2.1/$port && cat </dev/tcp/192.0.2.1/$port; getent hosts secrets.evil.test"
+evidence "another name does not exist" failed
+evidence "and is said to be refused, with the option that would allow it" says 'allow secrets.evil.test:443'
+
 claim "Other processes do not exist"
 outside 'cat /proc/[0-9]*/comm | grep -c python3'
-evidence "the service of the last claim runs on the host" says '^[1-9]'
+evidence "the service of the claims above runs on the host" says '^[1-9]'
 run -- sh -c 'cat /proc/[0-9]*/comm'
 evidence "inside there are init and what the agent itself started" eval 'ended 0 && ! says python3 && [ "$(wc -l <<<"$out")" -le 3 ]'
 
