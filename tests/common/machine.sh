@@ -23,9 +23,28 @@ outside() {
                 echo "+$controller" >"$root/cgroup.subtree_control"
         done
         mkdir "$root/$group"
-        echo $$ >"$root/$group/cgroup.procs"
     done
-    unshare --mount --pid --cgroup --fork --kill-child bash "$0" inside "$@"
+    (
+        for root in $(hierarchies); do echo "$BASHPID" >"$root/$group/cgroup.procs"; done
+        exec unshare --mount --pid --cgroup --fork --kill-child bash "$0" inside "$@"
+    ) &
+    for root in $(hierarchies); do
+        if is_strict "$root"; then make_room "$root/$group" $!; fi
+    done
+    wait $!
+}
+
+# v2 has no processes beside groups with controllers.
+is_strict() { [ -n "$(cat "$1/cgroup.controllers" 2>/dev/null)" ]; }
+
+# Moves the parent of the machine out of the group that the machine takes for the root, once its namespace is made.
+make_room() {
+    until [ -d "$1/tests" ]; do
+        kill -0 "$2" 2>/dev/null || return 0
+        sleep 0.01
+    done
+    mkdir "$1/outside"
+    echo "$2" >"$1/outside/cgroup.procs"
 }
 
 leave() {
@@ -54,10 +73,12 @@ inside() {
         ;;
     esac
     for root in $(hierarchies); do
-        # In a group below the one that this machine takes for the root: v2 has no processes beside groups with
-        # controllers.
+        # In a group below the one that this machine takes for the root.
         mkdir "$root/$STOCKADE_TEST_GROUP/tests"
         echo 0 >"$root/$STOCKADE_TEST_GROUP/tests/cgroup.procs"
+        if is_strict "$root"; then
+            until [ -z "$(cat "$root/$STOCKADE_TEST_GROUP/cgroup.procs")" ]; do sleep 0.01; done
+        fi
         mount --bind "$root/$STOCKADE_TEST_GROUP" "$root"
     done
     cd /

@@ -116,6 +116,8 @@ pub fn field(pid: u32, name: &str) -> String {
 
 /// A fresh directory on the disk: not every kernel can idmap a tmpfs.
 pub fn directory() -> tempfile::TempDir {
+    // Cargo has made it where it was built, which need not be here.
+    fs::create_dir_all(env!("CARGO_TARGET_TMPDIR")).expect("made");
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }
 
