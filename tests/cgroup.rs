@@ -150,6 +150,44 @@ fn an_agent_that_uses_too_much_memory_dies_and_its_usage_says_why() {
     cgroup.remove().expect("the group can be removed");
 }
 
+/// Fills the sockets of a hundred connections that nobody reads from, up to 64 MB; prints how many there are in them.
+const UNREAD: &str = "import socket
+held, sent = [], 0
+listener = socket.create_server((\"127.0.0.1\", 0))
+for _ in range(100):
+    to = socket.socket()
+    to.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+    to.connect(listener.getsockname())
+    held += [to, listener.accept()[0]]
+    to.setblocking(False)
+    try:
+        while sent < 64 << 20:
+            sent += to.send(bytes(65536))
+    except BlockingIOError:
+        pass
+print(sent)";
+
+#[test]
+fn what_waits_unread_in_sockets_is_bounded_with_the_memory() {
+    let fill = |cgroup: &Cgroup| {
+        let mut child = start(cgroup, &format!("python3 -c '{UNREAD}'"));
+        let mut said = String::new();
+        child.stdout.take().expect("it was piped").read_to_string(&mut said).expect("read");
+        child.wait().expect("reaped");
+        said.trim().parse::<u64>().unwrap_or_else(|_| panic!("no number: {said:?}"))
+    };
+    let (wide, narrow) = (id("sockets-wide"), id("sockets-narrow"));
+    let cgroup = create(&wide, &limits(1024, "1", 10));
+    assert!(fill(&cgroup) >= 64 << 20, "the way is open");
+    cgroup.remove().expect("removed");
+
+    let cgroup = create(&narrow, &limits(64, "1", 10));
+    let waiting = fill(&cgroup);
+    cgroup.remove().expect("removed");
+
+    assert!(waiting < 60 << 20, "{waiting}");
+}
+
 #[test]
 fn a_fork_bomb_is_held_by_its_limit_and_killed_to_the_last_process() {
     let id = id("bomb");

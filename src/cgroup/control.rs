@@ -17,6 +17,8 @@ pub enum Limit {
     Memory,
     /// v2: bytes of swap. v1: bytes of memory and swap together.
     Swap,
+    /// v1: bytes that wait in TCP sockets. v2 counts them as memory.
+    SocketMemory,
     /// Whether running out of memory ends every process of the agent, and not just the largest (v2).
     KillAllWhenOutOfMemory,
     /// Microseconds of CPU time in each period.
@@ -59,7 +61,7 @@ pub(super) struct Control {
     pub(super) write: String,
     pub(super) expect: String,
     pub(super) reads: Reads,
-    /// Left out where the kernel does not have the file: the shortfalls have told.
+    /// Left out where the kernel does not have the file: the shortfalls have told, or will have to do without.
     pub(super) optional: bool,
 }
 

@@ -26,6 +26,17 @@ pub(super) fn controls(amounts: Amounts, io: Option<Io>, devices: &[Device]) -> 
             optional: true,
             ..plain(Limit::Swap, Controller::Memory, "memory.memsw.limit_in_bytes", memory.to_string())
         },
+        // Unread bytes in sockets are no memory to v1, unless this is written: all agents would share the kernel's own bound
+        // (net.ipv4.tcp_mem), and the first to reach it would leave nothing for the host.
+        Control {
+            optional: true,
+            ..plain(
+                Limit::SocketMemory,
+                Controller::Memory,
+                "memory.kmem.tcp.limit_in_bytes",
+                socket_memory(memory).to_string(),
+            )
+        },
         plain(Limit::CpuPeriod, Controller::Cpu, "cpu.cfs_period_us", PERIOD.to_string()),
         plain(Limit::Cpu, Controller::Cpu, "cpu.cfs_quota_us", quota.to_string()),
         plain(Limit::Processes, Controller::Pids, "pids.max", processes.to_string()),
@@ -42,6 +53,12 @@ pub(super) fn controls(amounts: Amounts, io: Option<Io>, devices: &[Device]) -> 
         }
     }
     controls
+}
+
+/// A quarter of the memory, on top of it, in whole pages.
+fn socket_memory(memory: u64) -> u64 {
+    let page = rustix::param::page_size() as u64;
+    (memory / 4 / page).max(1) * page
 }
 
 /// Moves a process, as this process numbers it, into the group.
@@ -147,6 +164,7 @@ mod tests {
         let wanted = [
             ("memory.limit_in_bytes", "8192"),
             ("memory.memsw.limit_in_bytes", "8192"),
+            ("memory.kmem.tcp.limit_in_bytes", "4096"),
             ("cpu.cfs_period_us", "100000"),
             ("cpu.cfs_quota_us", "1000"),
             ("pids.max", "9"),

@@ -163,7 +163,8 @@ impl Cgroup {
                 }
             }
             for control in controls {
-                if control.optional && layout.may_lack_swap_limit() && !group.has(control.file) {
+                let may_lack = control.limit != Limit::Swap || layout.may_lack_swap_limit();
+                if control.optional && may_lack && !group.has(control.file) {
                     continue;
                 }
                 control.impose(group)?;

@@ -213,7 +213,8 @@ fn tcp(layers: &[Layer], landlock_abi: u32) -> Finding {
 }
 
 fn call(name: &str, layers: &[Layer]) -> Result<Finding, ExplainError> {
-    let syscalls = &last(layers).policy.syscalls;
+    let policy = &last(layers).policy;
+    let syscalls = &policy.syscalls;
     let calls = table::calls();
     let Some((number, _)) = calls.iter().find(|(_, known)| *known == name) else {
         let nearest = nearest(name, calls.iter().map(|(_, known)| *known));
@@ -221,15 +222,17 @@ fn call(name: &str, layers: &[Layer]) -> Result<Finding, ExplainError> {
             nearest.and_then(|near| calls.iter().find(|(_, known)| *known == near)).map(|(_, n)| *n);
         return Err(ExplainError::Subject { subject: name.into(), nearest });
     };
-    let explained = seccomp::explain(*number, syscalls);
+    let explained = seccomp::explain_under(policy, *number);
     let (verdict, says) = match explained.cause {
         Cause::NotTheFilter => ("allowed", "allowed"),
         Cause::Arguments(_) => ("arguments", "allowed with some arguments, refused with others (EPERM)"),
-        Cause::Denied | Cause::NotAllowed(_) | Cause::Unknown => ("refused", "refused"),
+        Cause::Denied | Cause::NoLoopback | Cause::NotAllowed(_) | Cause::Unknown => ("refused", "refused"),
     };
     let entry = |key, value: &str| Some(Entry { key, value: value.to_owned() });
     let decided_by = if syscalls.deny.contains(name) {
         entry("syscalls.deny", name)
+    } else if explained.cause == Cause::NoLoopback {
+        entry("network.loopback", "false")
     } else if syscalls.allow.contains(name) {
         entry("syscalls.allow", name)
     } else if explained.remedy.as_deref().is_some_and(|remedy| remedy.contains("nested-namespaces")) {

@@ -16,6 +16,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpabl
 use super::filter;
 use super::upstream::{HOSTS, RESOLV_CONF};
 use crate::sys;
+use crate::wire::egress::{FILES_OF_A_CONNECTION, FILES_OF_A_GATEWAY};
 
 /// Why the gateway does not run.
 #[derive(Debug, thiserror::Error)]
@@ -77,15 +78,10 @@ fn check_privileges() -> Result<(), ConfineError> {
     Ok(())
 }
 
-/// Descriptors that a connection needs: two sockets, and a pipe while bytes wait in it.
-const OF_A_CONNECTION: u64 = 4;
-/// Descriptors for everything else.
-const OF_THE_GATEWAY: u64 = 100;
-
 /// How many connections there are descriptors for: one too many is then refused in words, instead of left to wait.
 pub fn room_for_connections() -> u32 {
     let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    u32::try_from(files.saturating_sub(OF_THE_GATEWAY) / OF_A_CONNECTION).unwrap_or(u32::MAX)
+    u32::try_from(files.saturating_sub(FILES_OF_A_GATEWAY) / FILES_OF_A_CONNECTION).unwrap_or(u32::MAX)
 }
 
 fn limits() -> io::Result<()> {

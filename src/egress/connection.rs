@@ -83,6 +83,13 @@ struct Connection<'a> {
     account: Account,
 }
 
+/// What becomes of that which is no TLS.
+#[derive(PartialEq, Eq)]
+enum Else {
+    Refused,
+    Carried,
+}
+
 /// Why a connection is not carried (any further).
 enum Stop {
     Refused(Refusal),
@@ -123,7 +130,7 @@ impl<'a> Connection<'a> {
     async fn attempt(&self, stream: &TcpStream) -> Result<(), Stop> {
         let checked = self.judge().map_err(Stop::Refused)?;
         let first = match checked {
-            Some(name) if self.port == HTTPS => Box::pin(self.read_hello(stream, name)).await?,
+            Some(name) if self.port == HTTPS => Box::pin(self.read_hello(stream, name, Else::Refused)).await?,
             _ => Vec::new(),
         };
         let outer = Box::pin(self.gateway.upstream.connect(&self.target, self.port)).await?;
@@ -167,8 +174,8 @@ impl<'a> Connection<'a> {
         carry::replay(outer, first, account).await.map_err(broken)?;
         let outward = async {
             if let Some(name) = checked {
-                let hello = self.check_if_tls(inner, name).await?;
-                carry::replay(outer, &hello, account).await.map_err(broken)?;
+                let first = self.check_if_tls(inner, name).await?;
+                carry::replay(outer, &first, account).await.map_err(broken)?;
             }
             carriage.outward().await.map_err(broken)
         };
@@ -182,19 +189,24 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Waits for the first byte, and reads the hello if it is one of TLS.
+    /// Waits for the first byte; what begins as TLS does must be a hello. Returns what was read for that.
     async fn check_if_tls(&self, stream: &TcpStream, name: &Hostname) -> Result<Vec<u8>, Stop> {
         let mut first = [0];
         let broken = |error: std::io::Error| Stop::Trouble(format!("broken off: {error}"));
         match stream.peek(&mut first).await.map_err(broken)? {
             0 => Ok(Vec::new()),
             _ if hello::read(&first) == Progress::NotTls => Ok(Vec::new()),
-            _ => Box::pin(self.read_hello(stream, name)).await,
+            _ => Box::pin(self.read_hello(stream, name, Else::Carried)).await,
         }
     }
 
     /// Takes the hello from the stream, and returns it if it names `name`.
-    async fn read_hello(&self, stream: &TcpStream, name: &Hostname) -> Result<Vec<u8>, Stop> {
+    async fn read_hello(
+        &self,
+        stream: &TcpStream,
+        name: &Hostname,
+        otherwise: Else,
+    ) -> Result<Vec<u8>, Stop> {
         let patience = self.gateway.hello_patience();
         let mut bytes = Vec::new();
         let read = timeout(patience, self.until_hello(stream, &mut bytes)).await;
@@ -209,6 +221,7 @@ impl<'a> Connection<'a> {
             Ok(Ok(Progress::Broken(what))) => {
                 refuse(Reason::NotTls, format!("TLS to {name} begins with {what}"))
             }
+            Ok(Ok(Progress::NotTls)) if otherwise == Else::Carried => Ok(bytes),
             Ok(Ok(Progress::NotTls | Progress::More)) => {
                 refuse(Reason::NotTls, format!("what was sent to {name} on port {} is not TLS", self.port))
             }

@@ -3,6 +3,7 @@
 //! `GET http://stockade.internal/denials`, and the same on the sandbox's loopback. Nothing can be changed here.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::rc::Rc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -10,14 +11,20 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
 
+use super::carry;
 use super::gateway::Gateway;
 use super::inject::{LONGEST_HEAD, Reply, own_words};
 
 const ADVICE: &str = "This sandbox reaches only what its policy lists. Each refusal says why, and, as remedy, which line of the \
 policy would have allowed it. The policy cannot be changed from inside: ask the user.";
+
+/// Answers that are in memory at one time.
+pub const MOST_READERS: usize = 16;
 
 /// Serves one connection to the listener on the loopback.
 pub async fn serve_local(gateway: Rc<Gateway>, stream: TcpStream, permit: OwnedSemaphorePermit) {
@@ -25,19 +32,36 @@ pub async fn serve_local(gateway: Rc<Gateway>, stream: TcpStream, permit: OwnedS
     drop(permit);
 }
 
-/// Serves one connection.
+/// Answers one request, all of it within the time that a request may take: an answer has a quarter of a megabyte, and is no
+/// place to keep the gateway's memory, or the kernel's, for as long as one likes.
 pub async fn serve(gateway: &Rc<Gateway>, stream: TcpStream) {
     let answering = Rc::clone(gateway);
     let service = service_fn(move |request| {
-        let response = answer(&answering, &request);
-        async move { Ok::<_, Infallible>(response) }
+        std::future::ready(Ok::<_, Infallible>(answer(&answering, &request)))
     });
-    let connection = hyper::server::conn::http1::Builder::new()
+    let patience = gateway.hello_patience();
+    let deadline = Instant::now() + patience;
+    let reader = timeout_at(deadline, gateway.readers.acquire()).await;
+    let Ok(Ok(_reader)) = reader else { return carry::reset(stream) };
+    let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(gateway.hello_patience())
+        .header_read_timeout(patience)
+        .keep_alive(false)
         .max_buf_size(LONGEST_HEAD)
         .serve_connection(TokioIo::new(stream), service);
-    let _ = connection.await;
+    let answered = poll_fn(|context| connection.poll_without_shutdown(context));
+    let answered = timeout_at(deadline, answered).await;
+    let mut stream = connection.into_parts().io.into_inner();
+    // Closed with its answer unread, the kernel would keep it, and count it as nobody's.
+    if answered.is_err() || timeout_at(deadline, farewell(&mut stream)).await.is_err() {
+        carry::reset(stream);
+    }
+}
+
+/// Ends it, and waits until the other side has read that and does the same.
+async fn farewell(stream: &mut TcpStream) {
+    let _ = stream.shutdown().await;
+    while matches!(stream.read(&mut [0; 512]).await, Ok(1..)) {}
 }
 
 fn answer(gateway: &Gateway, request: &Request<Incoming>) -> Response<Reply> {

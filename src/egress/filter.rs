@@ -8,6 +8,7 @@ const LOAD: u16 = 0x20;
 const EQUAL: u16 = 0x15;
 const AT_LEAST: u16 = 0x35;
 const ANY_OF: u16 = 0x45;
+const AND: u16 = 0x54;
 const RETURN: u16 = 0x06;
 
 const ALLOW: u32 = 0x7fff_0000;
@@ -71,8 +72,6 @@ const PLAIN: &[Sysno] = &[
     Sysno::rt_sigreturn,
     Sysno::sched_getaffinity,
     Sysno::sched_yield,
-    Sysno::sendmsg,
-    Sysno::sendto,
     Sysno::setsockopt,
     Sysno::shutdown,
     Sysno::sigaltstack,
@@ -83,15 +82,29 @@ const PLAIN: &[Sysno] = &[
     Sysno::writev,
 ];
 
-/// Calls with one argument that must be one of these.
-const ONE_OF: &[(Sysno, u32, &[u32])] = &[
-    (Sysno::socket, 0, &[libc::AF_INET as u32, libc::AF_INET6 as u32]),
-    (Sysno::ioctl, 1, &[libc::FIONBIO as u32]),
+/// Calls with arguments that must each be one of these, looking only at the bits of a mask. TCP and UDP, and no other protocol
+/// that a socket of such a type may be made for: Landlock's rules about ports know nothing of MPTCP.
+const ONE_OF: &[(Sysno, &[(u32, u32, &[u32])])] = &[
+    (
+        Sysno::socket,
+        &[
+            (0, u32::MAX, &[libc::AF_INET as u32, libc::AF_INET6 as u32]),
+            (1, !FLAGS, &[libc::SOCK_STREAM as u32, libc::SOCK_DGRAM as u32]),
+            (2, u32::MAX, &[0, libc::IPPROTO_TCP as u32, libc::IPPROTO_UDP as u32]),
+        ],
+    ),
+    (Sysno::ioctl, &[(1, u32::MAX, &[libc::FIONBIO as u32])]),
 ];
+const FLAGS: u32 = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32;
 
-/// Calls with one argument that must not have these bits: no memory becomes a program.
-const WITHOUT: &[(Sysno, u32, u32)] =
-    &[(Sysno::mmap, 2, libc::PROT_EXEC as u32), (Sysno::mprotect, 2, libc::PROT_EXEC as u32)];
+/// Calls with one argument that must not have these bits: no memory becomes a program, and nothing is connected by sending,
+/// which Landlock is not asked about.
+const WITHOUT: &[(Sysno, u32, u32)] = &[
+    (Sysno::mmap, 2, libc::PROT_EXEC as u32),
+    (Sysno::mprotect, 2, libc::PROT_EXEC as u32),
+    (Sysno::sendto, 3, libc::MSG_FASTOPEN as u32),
+    (Sysno::sendmsg, 2, libc::MSG_FASTOPEN as u32),
+];
 
 /// The program.
 pub fn program() -> Vec<Instruction> {
@@ -106,13 +119,12 @@ pub fn program() -> Vec<Instruction> {
     for call in PLAIN {
         code.extend([(EQUAL, 0, 1, call.id() as u32), (RETURN, 0, 0, ALLOW)]);
     }
-    for (call, argument, values) in ONE_OF {
-        let skip = u8::try_from(2 + 2 * values.len()).expect("a handful of values");
-        code.extend([(EQUAL, 0, skip, call.id() as u32), (LOAD, 0, 0, argument_at(*argument))]);
-        for value in *values {
-            code.extend([(EQUAL, 0, 1, *value), (RETURN, 0, 0, ALLOW)]);
-        }
-        code.push((RETURN, 0, 0, REFUSE));
+    for (call, arguments) in ONE_OF {
+        let checks: Vec<Instruction> = arguments.iter().flat_map(one_of).collect();
+        let skip = short(checks.len() + 1);
+        code.push((EQUAL, 0, skip, call.id() as u32));
+        code.extend(checks);
+        code.push((RETURN, 0, 0, ALLOW));
     }
     for (call, argument, bits) in WITHOUT {
         code.extend([
@@ -125,6 +137,20 @@ pub fn program() -> Vec<Instruction> {
     }
     code.push((RETURN, 0, 0, REFUSE));
     code
+}
+
+/// Refuses, or goes on behind itself.
+fn one_of((argument, mask, values): &(u32, u32, &[u32])) -> Vec<Instruction> {
+    let mut code = vec![(LOAD, 0, 0, argument_at(*argument)), (AND, 0, 0, *mask)];
+    for (at, value) in values.iter().enumerate() {
+        code.push((EQUAL, short(values.len() - at), 0, *value));
+    }
+    code.push((RETURN, 0, 0, REFUSE));
+    code
+}
+
+fn short(jump: usize) -> u8 {
+    u8::try_from(jump).expect("a handful of values")
 }
 
 #[cfg(test)]
@@ -143,6 +169,7 @@ mod tests {
                 LOAD if operand == NUMBER_AT => accumulator = number,
                 LOAD if operand == ARCHITECTURE_AT => accumulator = architecture,
                 LOAD => accumulator = arguments[(operand as usize - 16) / 8],
+                AND => accumulator &= operand,
                 EQUAL => at += jump(accumulator == operand),
                 AT_LEAST => at += jump(accumulator >= operand),
                 ANY_OF => at += jump(accumulator & operand != 0),
@@ -194,15 +221,45 @@ mod tests {
             arguments[at] = value.cast_unsigned();
             arguments
         };
-        assert_eq!(call(Sysno::socket, argument(0, libc::AF_INET6)), ALLOW);
-        for family in [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK, libc::AF_ALG] {
-            assert_eq!(call(Sysno::socket, argument(0, family)), REFUSE);
-        }
         assert_eq!(call(Sysno::mmap, argument(2, libc::PROT_READ | libc::PROT_WRITE)), ALLOW);
         assert_eq!(call(Sysno::mmap, argument(2, libc::PROT_READ | libc::PROT_EXEC)), REFUSE);
         assert_eq!(call(Sysno::mprotect, argument(2, libc::PROT_EXEC)), REFUSE);
+        assert_eq!(call(Sysno::sendto, argument(3, libc::MSG_NOSIGNAL)), ALLOW);
+        assert_eq!(call(Sysno::sendto, argument(3, libc::MSG_NOSIGNAL | libc::MSG_FASTOPEN)), REFUSE);
+        assert_eq!(call(Sysno::sendmsg, argument(2, libc::MSG_FASTOPEN)), REFUSE);
         assert_eq!(call(Sysno::ioctl, argument(1, libc::FIONBIO as i32)), ALLOW);
         assert_eq!(call(Sysno::ioctl, argument(1, libc::TIOCSTI as i32)), REFUSE);
+    }
+
+    #[test]
+    fn a_socket_is_one_of_tcp_or_udp() {
+        let socket = |family: i32, kind: i32, protocol: i32| {
+            let [family, kind, protocol] = [family, kind, protocol].map(i32::cast_unsigned);
+            call(Sysno::socket, [family, kind, protocol, 0, 0, 0])
+        };
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            assert_eq!(socket(family, libc::SOCK_STREAM | flags, 0), ALLOW);
+            assert_eq!(socket(family, libc::SOCK_STREAM, libc::IPPROTO_TCP), ALLOW);
+            assert_eq!(socket(family, libc::SOCK_DGRAM | flags, libc::IPPROTO_UDP), ALLOW);
+            for kind in [libc::SOCK_RAW, libc::SOCK_SEQPACKET, libc::SOCK_PACKET, libc::SOCK_STREAM | 0x10] {
+                assert_eq!(socket(family, kind, 0), REFUSE, "{kind}");
+            }
+            for protocol in [
+                libc::IPPROTO_MPTCP,
+                libc::IPPROTO_SCTP,
+                libc::IPPROTO_DCCP,
+                libc::IPPROTO_UDPLITE,
+                libc::IPPROTO_ICMP,
+                256 + libc::IPPROTO_TCP,
+            ] {
+                assert_eq!(socket(family, libc::SOCK_STREAM, protocol), REFUSE, "{protocol}");
+                assert_eq!(socket(family, libc::SOCK_DGRAM, protocol), REFUSE, "{protocol}");
+            }
+        }
+        for family in [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK, libc::AF_ALG] {
+            assert_eq!(socket(family, libc::SOCK_STREAM, 0), REFUSE);
+        }
     }
 
     #[test]

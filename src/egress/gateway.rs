@@ -46,6 +46,8 @@ pub struct Gateway {
     pub limit: u32,
     /// What is left of them.
     pub permits: std::sync::Arc<Semaphore>,
+    /// Most that read the list of refusals at one time; the others wait their turn.
+    pub readers: Semaphore,
     /// Everything that runs.
     pub tasks: RefCell<JoinSet<()>>,
     /// What cannot go on.

@@ -3,6 +3,7 @@
 //!
 //! Without this, whoever owns an allowed name (or the DNS on the way to it) points it at the host's own services.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::policy::Cidr;
@@ -88,30 +89,66 @@ fn around(address: IpAddr) -> Option<Guarded> {
     match narrowest {
         // Loopback as a whole is the host's own already, and a rule may open it as a whole.
         Some((range, what)) if address.is_loopback() => Some(Guarded { range: *range, what }),
-        _ if is_of_this_host(address) => {
-            Some(Guarded { range: Cidr::single(address), what: "an address of this host" })
-        }
-        found => found.map(|(range, what)| Guarded { range: *range, what }),
+        found => match whose(source_for(address), address) {
+            Whose::Own => Some(Guarded { range: Cidr::single(address), what: "an address of this host" }),
+            Whose::Untold => {
+                let untold = "an address that could not be told from this host's own just now";
+                let what = found.map_or(untold, |(_, what)| what);
+                Some(Guarded { range: Cidr::single(address), what })
+            }
+            Whose::Others => found.map(|(range, what)| Guarded { range: *range, what }),
+        },
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Whose {
+    Own,
+    Others,
+    Untold,
+}
+
+/// Only where nothing leads to an address it is certainly not this host's: a socket that could not be made says nothing.
+fn whose(source: io::Result<IpAddr>, address: IpAddr) -> Whose {
+    match source {
+        Ok(source) if source == address => Whose::Own,
+        Ok(_) => Whose::Others,
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT) => {
+                Whose::Others
+            }
+            _ => Whose::Untold,
+        },
     }
 }
 
 /// Asks the routing table, which is never out of date: a packet to an address of one's own comes from that address.
 /// Connecting UDP sends nothing.
-fn is_of_this_host(address: IpAddr) -> bool {
+fn source_for(address: IpAddr) -> io::Result<IpAddr> {
     let any: SocketAddr = match address {
         IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let source = UdpSocket::bind(any).and_then(|socket| {
-        socket.connect((address, 9))?;
-        socket.local_addr()
-    });
-    source.is_ok_and(|source| source.ip() == address)
+    let socket = UdpSocket::bind(any)?;
+    socket.connect((address, 9))?;
+    socket.local_addr().map(|source| source.ip())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_anothers_only_if_the_kernel_says_so() {
+        let [address, other] = ["203.0.113.7", "203.0.113.8"].map(|text| text.parse::<IpAddr>().expect(text));
+        let error = |errno| Err(io::Error::from_raw_os_error(errno));
+        assert_eq!(whose(Ok(address), address), Whose::Own);
+        assert_eq!(whose(Ok(other), address), Whose::Others);
+        assert_eq!(whose(error(libc::ENETUNREACH), address), Whose::Others);
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EACCES, libc::EPERM] {
+            assert_eq!(whose(error(errno), address), Whose::Untold);
+        }
+    }
 
     fn is_open(address: &str, rules: &[&str]) -> bool {
         let rules: Vec<Cidr> = rules.iter().map(|text| text.parse().expect("a range")).collect();

@@ -9,6 +9,11 @@ use crate::policy::Hostname;
 pub const LONGEST: usize = 16 * 1024;
 
 const HANDSHAKE: u8 = 22;
+/// Every kind of record: a change of ciphers, an alert, a handshake, data, a heartbeat. Servers read on after some of them,
+/// so that what begins with any is TLS.
+const RECORDS: std::ops::RangeInclusive<u8> = 20..=24;
+/// The hello of SSL 2, which servers take to this day: two bytes of length with this bit, then its kind. It names no host.
+const SSL2: u8 = 0x80;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 /// encrypted_client_hello, and its predecessor encrypted_server_name.
@@ -57,6 +62,19 @@ impl Hello {
 
 /// Reads what a client has sent so far.
 pub fn read(bytes: &[u8]) -> Progress {
+    match bytes {
+        [] => Progress::More,
+        [first, ..] if RECORDS.contains(first) => records(bytes),
+        // Other protocols begin with such a byte as well (a length, in MySQL); their third is another.
+        [first, _, kind, ..] if first & SSL2 != 0 && *kind == CLIENT_HELLO => {
+            Progress::Broken("a hello of SSL 2, which names no host")
+        }
+        [first] | [first, _] if first & SSL2 != 0 => Progress::More,
+        _ => Progress::NotTls,
+    }
+}
+
+fn records(bytes: &[u8]) -> Progress {
     let mut message = Vec::new();
     let mut rest = bytes;
     loop {
@@ -66,19 +84,11 @@ pub fn read(bytes: &[u8]) -> Progress {
         // A record: type, version, length, content. A hello may be spread over several.
         let [kind, tail @ ..] = rest else { return Progress::More };
         if *kind != HANDSHAKE {
-            return if message.is_empty() {
-                Progress::NotTls
-            } else {
-                Progress::Broken("no handshake record")
-            };
+            return Progress::Broken("a record that is no handshake");
         }
         let [major, tail @ ..] = tail else { return Progress::More };
         if *major != 3 {
-            return if message.is_empty() {
-                Progress::NotTls
-            } else {
-                Progress::Broken("an unknown version")
-            };
+            return Progress::Broken("an unknown version");
         }
         let [_minor, high, low, tail @ ..] = tail else { return Progress::More };
         let length = usize::from(u16::from_be_bytes([*high, *low]));

@@ -150,6 +150,7 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         patience: config.patience,
         limit,
         permits: Arc::new(Semaphore::new(limit as usize)),
+        readers: Semaphore::new(denials::MOST_READERS),
         tasks: RefCell::new(JoinSet::new()),
         failure: Rc::default(),
     }))
@@ -192,6 +193,7 @@ fn open(gateway: &Rc<Gateway>, sockets: Vec<Taken>) -> io::Result<()> {
 
 fn adopt(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
     upstream::tend(&listener);
+    upstream::keep_short(&listener);
     listener.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(listener)
 }

@@ -1,9 +1,10 @@
 //! The other way in: a connection to a published port of the host is carried to a port inside.
 
 use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -19,30 +20,50 @@ use super::gateway::Gateway;
 use super::upstream;
 use crate::sys::ready::watch;
 use crate::wire;
-use crate::wire::egress::{DialAnswer, DialRequest, Protocol};
+use crate::wire::egress::{DIAL_NUMBER, DialAnswer, DialRequest, Protocol};
 
 /// The process inside that connects on request. It answers in order, so one asks at a time.
-pub struct Dialer(Mutex<AsyncFd<OwnedFd>>);
+pub struct Dialer {
+    socket: Mutex<AsyncFd<OwnedFd>>,
+    /// Of the request before. It starts anywhere: answers that an earlier gateway did not take are still in the socket.
+    number: Cell<u64>,
+}
 
 impl Dialer {
     /// Over this socket.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self(Mutex::new(watch(socket)?)))
+        Ok(Self { socket: Mutex::new(watch(socket)?), number: Cell::new(RandomState::new().hash_one(())) })
+    }
+
+    /// Dials, and takes the answer even if the one who asked has stopped waiting: the next one's comes behind it.
+    async fn dial_to_the_end(self: Rc<Self>, port: u16) -> io::Result<TcpStream> {
+        let dialing = tokio::task::spawn_local(async move { self.dial(port).await });
+        dialing.await.map_err(io::Error::other)?
     }
 
     async fn dial(&self, port: u16) -> io::Result<TcpStream> {
-        let socket = self.0.lock().await;
-        let request: DialRequest = port.to_be_bytes();
-        let send = |socket: &OwnedFd| {
-            use std::os::fd::AsFd;
-            wire::send(socket.as_fd(), &request, &[])
-        };
+        let socket = self.socket.lock().await;
+        let number = self.number.get().wrapping_add(1);
+        self.number.set(number);
+        let mut request = DialRequest::default();
+        request[..DIAL_NUMBER].copy_from_slice(&number.to_be_bytes());
+        request[DIAL_NUMBER..].copy_from_slice(&port.to_be_bytes());
+        let send = |socket: &OwnedFd| wire::send(socket.as_fd(), &request, &[]);
         socket.async_io(Interest::WRITABLE, send).await?;
-        let answer = socket.async_io(Interest::READABLE, |socket| wire::receive(socket, 1)).await?;
-        let (bytes, mut fds) = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let errno: DialAnswer = bytes.as_slice().try_into().map_err(|_| io::ErrorKind::InvalidData)?;
-        match (i32::from_le_bytes(errno), fds.pop()) {
+        loop {
+            let answer = socket.async_io(Interest::READABLE, |socket| wire::receive(socket, 1)).await?;
+            let (bytes, fds) = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
+            let answer: DialAnswer = bytes.as_slice().try_into().map_err(|_| io::ErrorKind::InvalidData)?;
+            if answer.starts_with(&number.to_be_bytes()) {
+                return Self::connected(answer, fds);
+            }
+        }
+    }
+
+    fn connected(answer: DialAnswer, mut fds: Vec<OwnedFd>) -> io::Result<TcpStream> {
+        let [.., a, b, c, d] = answer;
+        match (i32::from_le_bytes([a, b, c, d]), fds.pop()) {
             (0, Some(fd)) => {
                 let stream = std::net::TcpStream::from(fd);
                 stream.set_nonblocking(true)?;
@@ -65,7 +86,7 @@ pub async fn serve(
     let account = Account::open(&gateway.ledger, Protocol::Published, None, port);
     account.to(IpAddr::from([127, 0, 0, 1]));
     account.allow(format!("--publish to port {port}"));
-    let dialed = timeout(gateway.hello_patience(), dialer.dial(port)).await;
+    let dialed = timeout(gateway.hello_patience(), dialer.dial_to_the_end(port)).await;
     let inner = match dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(inner) => inner,
         Err(error) => {
@@ -74,6 +95,7 @@ pub async fn serve(
         }
     };
     upstream::tend(&inner);
+    upstream::keep_short(&inner);
     let last = Cell::new(Instant::now());
     let carriage = Carriage { inner: &inner, outer: &outer, account: &account, pipes: &gateway.pipes, last };
     let what = match carry::both_ways(&carriage, gateway.idle_patience()).await {

@@ -98,8 +98,10 @@ impl Upstream {
             };
             match result {
                 Ok(stream) => return Ok(stream),
-                // What kept the usual way closed says more than that there is no other.
-                Err(none) => first = first.or(Some(none)),
+                // A refusal says more than that a way does not exist; else what kept the usual way closed does.
+                Err(NoUpstream::Refused(_)) if matches!(first, Some(NoUpstream::Refused(_))) => {}
+                Err(refused @ NoUpstream::Refused(_)) => first = Some(refused),
+                Err(trouble) => first = first.or(Some(trouble)),
             }
         }
         Err(first.unwrap_or_else(|| NoUpstream::Trouble(format!("{name} has no address"))))
@@ -204,4 +206,15 @@ pub fn tend(socket: impl AsFd) {
     let _ = sockopt::set_tcp_keepidle(&socket, KEEP_ALIVE);
     let _ = sockopt::set_tcp_keepintvl(&socket, KEEP_ALIVE / 4);
     let _ = sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED.as_millis() as u32);
+}
+
+/// What waits at most in each direction of a connection over `lo`. It keeps a fast stream fast, since nothing is under way
+/// there. Outside, where much is, buffers grow as the kernel sees fit, and only while somebody reads what arrives.
+const WAITING: usize = 512 * 1024;
+
+/// Bounds what the kernel keeps of connections that this listener accepts: they are as it is (socket(7)). Left alone, one
+/// whose reader has stopped would hold ten megabytes.
+pub fn keep_short(listener: impl AsFd) {
+    let _ = sockopt::set_socket_send_buffer_size(&listener, WAITING);
+    let _ = sockopt::set_socket_recv_buffer_size(&listener, WAITING);
 }

@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, connect, recv, sockopt::socket_error};
 
 use crate::netns;
 use crate::wire;
-use crate::wire::egress::DialRequest;
+use crate::wire::egress::{DIAL_NUMBER, DialRequest};
 
 /// Answers one request; whether more can come. Whatever goes wrong with one connection is told to who asked.
 ///
@@ -23,12 +23,14 @@ pub fn answer(gateway: &OwnedFd) -> bool {
         Ok(_) | Err(Errno::AGAIN | Errno::INTR) => return true,
         Err(_) => return false,
     }
-    let (errno, socket) = match dial(u16::from_be_bytes(request)) {
+    let (number, port) = request.split_at(DIAL_NUMBER);
+    let (errno, socket) = match dial(u16::from_be_bytes([port[0], port[1]])) {
         Ok(socket) => (0, Some(socket)),
         Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), None),
     };
     // The socket does not wait either; an answer that finds no room is one that nobody reads.
-    let _ = wire::send(gateway.as_fd(), &errno.to_le_bytes(), socket.as_ref().map(AsFd::as_fd).as_slice());
+    let answer = [number, &errno.to_le_bytes()].concat();
+    let _ = wire::send(gateway.as_fd(), &answer, socket.as_ref().map(AsFd::as_fd).as_slice());
     true
 }
 
@@ -50,6 +52,10 @@ mod tests {
     use crate::wire::egress::DialAnswer;
     use std::net::TcpListener;
 
+    fn request(port: u16) -> Vec<u8> {
+        [&[7; DIAL_NUMBER][..], &port.to_be_bytes()].concat()
+    }
+
     fn ask(request: &[u8]) -> Option<(i32, Option<OwnedFd>)> {
         let (gateway, inside) = wire::pair().expect("a socket pair");
         wire::send(gateway.as_fd(), request, &[]).expect("asked");
@@ -57,18 +63,20 @@ mod tests {
         rustix::io::ioctl_fionbio(&gateway, true).expect("non-blocking");
         let (answer, mut sockets) = wire::receive(&gateway, 1).ok()??;
         let answer: DialAnswer = answer.try_into().expect("an answer");
-        Some((i32::from_le_bytes(answer), sockets.pop()))
+        let (number, errno) = answer.split_at(DIAL_NUMBER);
+        assert_eq!(number, &request[..DIAL_NUMBER], "it is for the one who asked");
+        Some((i32::from_le_bytes(errno.try_into().expect("an errno")), sockets.pop()))
     }
 
     #[test]
     fn a_server_inside_is_connected_to_and_a_missing_one_is_told_of() {
         let server = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = server.local_addr().expect("its address").port();
-        let (errno, socket) = ask(&port.to_be_bytes()).expect("an answer");
+        let (errno, socket) = ask(&request(port)).expect("an answer");
         assert!(errno == 0 && socket.is_some());
         server.accept().expect("accepted");
         drop(server);
-        let (errno, socket) = ask(&port.to_be_bytes()).expect("an answer");
+        let (errno, socket) = ask(&request(port)).expect("an answer");
         assert!(errno == libc::ECONNREFUSED && socket.is_none(), "{errno}");
     }
 

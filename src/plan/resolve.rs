@@ -53,7 +53,7 @@ pub fn resolve(given: &Given<'_>, request: &Request) -> Result<Plan, PlanError> 
         policy: policy.name.clone(),
         widened: request.widened.clone(),
         landlock: landlock(given, &mounts, &user, network.is_some()),
-        seccomp: seccomp::filter(&policy.syscalls, given.host.seccomp.notify)?,
+        seccomp: seccomp::filter(&seccomp::asked(policy), given.host.seccomp.notify)?,
         hostname,
         user,
         mounts,

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::audit::Refusal;
 use crate::plan::landlock;
-use crate::plan::seccomp::{Explanation, explain};
-use crate::policy::Syscalls;
+use crate::plan::seccomp::{Explanation, explain_under};
+use crate::policy::Policy;
 use crate::sys::seccomp;
 pub use crate::wire::egress::{Protocol, Reason};
 
@@ -130,9 +130,9 @@ impl Denials {
     }
 
     /// All calls, by number.
-    pub fn explained(&self, syscalls: &Syscalls) -> Vec<Denial> {
+    pub fn explained(&self, policy: &Policy) -> Vec<Denial> {
         let explained = |(number, count): (&u32, &u64)| {
-            let Explanation { call, cause, remedy } = explain(*number, syscalls);
+            let Explanation { call, cause, remedy } = explain_under(policy, *number);
             Denial { refused: Refused::Seccomp { call }, count: *count, cause: cause.to_string(), remedy }
         };
         self.counts.iter().map(explained).collect()

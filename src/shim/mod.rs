@@ -361,7 +361,7 @@ impl Launch<'_> {
         let finished = session.finish();
         let end = end?;
         finished?;
-        let mut denials = session.denials.explained(&policy.syscalls);
+        let mut denials = session.denials.explained(policy);
         let traffic = session.gateway.map(Gateway::finish).map(|(traffic, refused)| {
             denials.extend(refused);
             traffic

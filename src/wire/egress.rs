@@ -32,6 +32,11 @@ pub const LONGEST_TEXT: usize = 300;
 /// Inside, the gateway itself: the address of `stockade.internal`, and one at which DNS answers (as it does at all others).
 pub const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 
+/// Descriptors of one connection when it is busy: two sockets, and a pipe with two ends each way.
+pub const FILES_OF_A_CONNECTION: u64 = 6;
+/// Descriptors of a gateway without connections: the doors, spare pipes, and what a runtime opens for itself.
+pub const FILES_OF_A_GATEWAY: u64 = 256;
+
 /// The control socket's descriptor.
 pub const CONTROL: i32 = 3;
 /// The configuration's descriptor: a sealed memfd.
@@ -288,10 +293,14 @@ pub enum MessageError {
     Malformed(#[from] serde_json::Error),
 }
 
-/// Sent to the dialer: the port on 127.0.0.1 to connect to, big endian. Answered, in order, with [`DialAnswer`].
-pub type DialRequest = [u8; 2];
-/// From the dialer: an errno, little endian; 0, and the connected socket comes with it (SCM_RIGHTS).
-pub type DialAnswer = [u8; 4];
+/// A dialer's request has a number, and its answer the same: one that comes too late, or was meant for an earlier gateway,
+/// is nobody's.
+pub const DIAL_NUMBER: usize = 8;
+/// Sent to the dialer: the number, then the port on 127.0.0.1 to connect to, big endian. Answered, in order, with
+/// [`DialAnswer`].
+pub type DialRequest = [u8; DIAL_NUMBER + 2];
+/// From the dialer: the number, then an errno, little endian; 0, and the connected socket comes with it (SCM_RIGHTS).
+pub type DialAnswer = [u8; DIAL_NUMBER + 4];
 
 impl ToEgress {
     /// As one packet.

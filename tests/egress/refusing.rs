@@ -128,6 +128,36 @@ fn port_443_of_a_name_carries_tls_only_and_tls_elsewhere_is_checked_too() {
 }
 
 #[test]
+fn what_comes_in_front_of_a_hello_does_not_hide_its_name() {
+    // A warning, a change of ciphers, data, a version of its own, and the hello of SSL 2: servers read on after some.
+    let beginnings: [&[u8]; 6] = [
+        &[0x15, 3, 1, 0, 2, 1, 0],
+        &[0x14, 3, 1, 0, 1, 1],
+        &[0x17, 3, 1, 0, 0],
+        &[0x18, 3, 1, 0, 0],
+        &[0x16, 2, 0, 0, 5, 1, 0, 0, 1, 3],
+        &[0x80, 0x2e, 1, 3, 1, 0, 0],
+    ];
+    let sent = |rule: &str, bytes: &'static [u8]| {
+        let mut world = World::new(&[rule]);
+        world.resolve("api.example.org", "127.0.0.1");
+        world.echo("127.0.0.1:8443");
+        world.start();
+        let mut stream = world.connect("api.example.org", 8443);
+        stream.write_all(bytes).expect("sent");
+        let mut answer = vec![0; bytes.len()];
+        stream.read_exact(&mut answer).map_err(|_| world.refusal(8443).0)
+    };
+    for bytes in beginnings {
+        assert_eq!(sent("api.example.org:8443 sni=any", bytes), Ok(()), "the way is open: {bytes:?}");
+
+        assert_eq!(sent("api.example.org:8443", bytes), Err(Reason::NotTls), "{bytes:?}");
+    }
+    let length_first: &[u8] = &[0x9a, 0, 0, 1, 5];
+    assert_eq!(sent("api.example.org:8443", length_first), Ok(()), "as databases begin");
+}
+
+#[test]
 fn a_server_that_speaks_first_is_heard_on_a_port_without_tls() {
     let mut world = World::new(&["git.example.org:22"]);
     world.resolve("git.example.org", "127.0.0.1");
@@ -239,6 +269,21 @@ fn a_name_that_has_only_ipv6_outside_is_reached_there() {
     assert_eq!(greet(world.connect("six.example.org", 5432)).expect("carried"), "hello");
     let record = world.record(|record| record.port == 5432);
     assert_eq!(record.address, Some("2001:db8::7".parse().expect("an address")));
+}
+
+#[test]
+fn a_guarded_address_is_told_of_although_the_name_has_no_other() {
+    for inward in ["::1", "::ffff:127.0.0.1"] {
+        let mut world = World::new(&["six.example.org:5432"]);
+        world.dns(move |_, _| Some(inward.parse::<std::net::Ipv6Addr>().expect("an address").into()));
+        world.start();
+
+        greet(world.connect("six.example.org", 5432)).expect_err("refused");
+
+        let record = world.record(|record| record.port == 5432);
+        let Verdict::Refused { reason, .. } = record.verdict else { panic!("{record:?}") };
+        assert_eq!(reason, Reason::GuardedAddress);
+    }
 }
 
 #[test]

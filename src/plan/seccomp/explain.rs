@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::groups::Class;
 use super::table::{self, Verdict};
-use crate::policy::Syscalls;
+use crate::policy::{Policy, Syscalls};
 
 /// A refused call, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,10 +26,22 @@ pub enum Cause {
     Denied,
     /// Not on the allow-list, for this reason.
     NotAllowed(&'static str),
+    /// The agent's processes may not reach each other.
+    NoLoopback,
     /// Allowed with other arguments: these.
     Arguments(&'static str),
     /// No system call that we know.
     Unknown,
+}
+
+/// Explains what the filter for `policy` says to call `number`, whichever part of the policy decides.
+pub fn explain_under(policy: &Policy, number: u32) -> Explanation {
+    let own = explain(number, &policy.syscalls);
+    if own.call == super::LISTEN && super::refuses_listening(policy) && own.cause == Cause::NotTheFilter {
+        let remedy = Some("[network] loopback = true".to_owned());
+        return Explanation { cause: Cause::NoLoopback, remedy, ..own };
+    }
+    own
 }
 
 /// Explains what the filter for `syscalls` says to call `number` of the machine's own architecture.
@@ -58,7 +70,7 @@ fn remedy(name: &str, cause: Cause, syscalls: &Syscalls) -> Option<String> {
     let nested_allows = matches!(class, Some(Class::Nested | Class::NestedElseAbsent))
         || super::arguments::rule(name).is_some_and(|rule| rule.nested_lifts);
     match cause {
-        Cause::NotTheFilter | Cause::Unknown => None,
+        Cause::NotTheFilter | Cause::NoLoopback | Cause::Unknown => None,
         Cause::Denied => Some(format!("remove {name:?} from [syscalls] deny")),
         Cause::NotAllowed(_) | Cause::Arguments(_) if nested_allows && !syscalls.nested_namespaces => {
             Some("[syscalls] nested-namespaces = true".to_owned())
@@ -72,6 +84,7 @@ impl fmt::Display for Cause {
         match self {
             Self::NotTheFilter => write!(f, "allowed by the filter"),
             Self::Denied => write!(f, "denied by the policy"),
+            Self::NoLoopback => write!(f, "the policy lets the sandbox's own processes not reach each other"),
             Self::NotAllowed(because) => write!(f, "not on the allow-list ({because})"),
             Self::Arguments(says) => write!(f, "allowed only if {says}"),
             Self::Unknown => write!(f, "unknown"),

@@ -19,10 +19,10 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-pub use explain::{Cause, Explanation, explain};
+pub use explain::{Cause, Explanation, explain, explain_under};
 
 use super::Seccomp;
-use crate::policy::Syscalls;
+use crate::policy::{Policy, Syscalls};
 use compile::{ERRNO, NOTIFY};
 use table::Verdict;
 
@@ -52,6 +52,24 @@ pub enum FilterError {
 
 fn suggestion(similar: &Option<&'static str>) -> String {
     similar.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default()
+}
+
+/// Makes a server of a socket, and takes a port for it where it has none.
+const LISTEN: &str = "listen";
+
+/// What the whole of a policy says about calls: where its processes may not reach each other but may connect, they do not
+/// listen. Landlock refuses bind(2), and is not asked when listen(2) takes a port by itself; which family a socket has, a
+/// filter cannot see, so that servers on Unix sockets are refused as well.
+pub fn asked(policy: &Policy) -> Syscalls {
+    let mut syscalls = policy.syscalls.clone();
+    if refuses_listening(policy) {
+        syscalls.deny.insert(LISTEN.to_owned());
+    }
+    syscalls
+}
+
+fn refuses_listening(policy: &Policy) -> bool {
+    policy.network.has_destinations() && !policy.network.loopback
 }
 
 /// Compiles the allow-list, changed by `syscalls`.

@@ -13,6 +13,8 @@ use crate::wire::egress::{Protocol, Reason, Record, Verdict};
 
 /// Most kinds of connections, and of refusals, that are kept apart.
 const MOST: usize = 512;
+/// Most reasons why something is missing.
+const MOST_REASONS: usize = 8;
 
 /// What one agent did over the network. A part of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -28,7 +30,7 @@ pub struct Traffic {
     pub received: u64,
     /// How often a gateway ended and was replaced.
     pub restarts: u32,
-    /// Why something may be missing in all this; absent if nothing is.
+    /// Why something may be missing in all this, each reason once; absent if nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
 }
@@ -93,6 +95,7 @@ pub struct Account {
     traffic: Traffic,
     connections: BTreeMap<Kind, Connection>,
     refused: BTreeMap<Attempt, Attempts>,
+    missing: Vec<String>,
 }
 
 impl Account {
@@ -138,14 +141,18 @@ impl Account {
         self.miss(format!("a gateway ended ({how})"));
     }
 
-    /// Something may be missing. The first reason is told.
+    /// Something may be missing. Each reason is told once, and so many of them.
     pub fn miss(&mut self, why: String) {
-        self.traffic.incomplete.get_or_insert(why);
+        if self.missing.len() < MOST_REASONS && !self.missing.contains(&why) {
+            self.missing.push(why);
+        }
     }
 
     /// All of it.
     pub fn close(self) -> (Traffic, Vec<Denial>) {
-        let traffic = Traffic { connections: self.connections.into_values().collect(), ..self.traffic };
+        let incomplete = (!self.missing.is_empty()).then(|| self.missing.join("; "));
+        let connections = self.connections.into_values().collect();
+        let traffic = Traffic { connections, incomplete, ..self.traffic };
         let denial = |(attempt, attempts): (Attempt, Attempts)| {
             let Attempt { protocol, name, address, port, reason } = attempt;
             Denial {
@@ -196,6 +203,18 @@ mod tests {
         assert_eq!(traffic.received, u64::MAX, "no sum overflows");
         assert_eq!((denials.len(), denials[0].count), (1, 2));
         assert_eq!(traffic.incomplete, None);
+    }
+
+    #[test]
+    fn every_reason_why_something_is_missing_is_told_once() {
+        let mut account = Account::default();
+        account.restarted("signal 9");
+        account.restarted("signal 9");
+        account.miss("no gateway was left".into());
+        (0..1000).for_each(|n| account.miss(n.to_string()));
+        let missing = account.close().0.incomplete.expect("reasons");
+        assert!(missing.starts_with("a gateway ended (signal 9); no gateway was left; 0; 1; "), "{missing}");
+        assert!(missing.ends_with("; 5"), "{missing}");
     }
 
     #[test]

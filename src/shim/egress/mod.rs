@@ -11,6 +11,7 @@ mod account;
 mod config;
 mod confinement;
 mod error;
+mod named;
 mod program;
 mod secrets;
 mod warden;
@@ -65,10 +66,6 @@ pub struct Gateway {
     account: Account,
     restarts: Vec<Instant>,
 }
-
-/// Names of a `*.suffix` rule that keep their address when a gateway is replaced; the agent chooses how many there are, and
-/// all have to fit into a configuration (`LONGEST_CONFIG`).
-const MOST_NAMED: usize = 3072;
 
 /// What woke a wait.
 enum Woken {
@@ -271,10 +268,7 @@ impl Gateway {
                 Heard::Failed(what)
             }
             FromEgress::Named { name, address } => {
-                let named = &mut self.config.named;
-                if named.len() < MOST_NAMED || named.contains_key(&address) {
-                    named.insert(address, name);
-                }
+                named::remember(&mut self.config.named, address, &name);
                 Heard::Nothing
             }
             FromEgress::Connection(record) => {

@@ -14,16 +14,11 @@ use crate::plan::{Network, Plan};
 use crate::policy::{Bytes, Limits, Published, Shortfall};
 use crate::shim::ids::UidRange;
 use crate::shim::inherited;
-use crate::wire::egress::GATEWAY_ADDRESS;
+use crate::wire::egress::{FILES_OF_A_CONNECTION, FILES_OF_A_GATEWAY, GATEWAY_ADDRESS};
 use crate::{netns, wire};
 
 /// Enough for 4096 connections, which is what a gateway takes if it is not told less.
 const OPEN_FILES: u64 = 65_536;
-
-/// Two sockets, and a pipe with two ends each way.
-const FILES_OF_A_CONNECTION: u64 = 6;
-/// The doors, and what a runtime opens for itself.
-const FILES_OF_A_GATEWAY: u64 = 256;
 
 /// What a gateway needs that is made before the sandbox is.
 pub struct Ways {
