@@ -298,6 +298,53 @@ fn a_server_that_speaks_first_is_heard() {
     });
 }
 
+/// Bytes in the sockets of the process's memory group, and their bound where that is one of its own (v1).
+fn in_sockets(pid: u32) -> (u64, Option<u64>) {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its groups");
+    let path = |controller: &str| {
+        let of =
+            |line: &str| line.split(':').nth(1).is_some_and(|all| all.split(',').any(|c| c == controller));
+        groups.lines().find(|line| of(line)).and_then(|line| line.splitn(3, ':').nth(2)).map(str::to_owned)
+    };
+    let number = |file: String| fs::read_to_string(file).ok()?.trim().parse().ok();
+    if let Some(group) = path("memory") {
+        let files = format!("/sys/fs/cgroup/memory{group}/memory.kmem.tcp");
+        let used = number(format!("{files}.usage_in_bytes")).expect("v1 counts them");
+        return (used, number(format!("{files}.limit_in_bytes")));
+    }
+    let group = path("").expect("a v2 group");
+    let stat = fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.stat")).expect("its statistics");
+    let sock = stat.lines().find_map(|line| line.strip_prefix("sock "));
+    (sock.expect("v2 counts them").trim().parse().expect("a number"), None)
+}
+
+#[test]
+fn what_nobody_reads_waits_in_the_gateways_own_memory_within_its_bound() {
+    apart("what_nobody_reads_waits_in_the_gateways_own_memory_within_its_bound", || {
+        let site = Site::named(&[NAME]);
+        let listener = TcpListener::bind((SITE, 8080)).expect("a port");
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                std::thread::spawn(move || std::io::copy(&mut std::io::repeat(7), &mut stream));
+            }
+        });
+        let policy = site.policy("'api.example.test:8080'", &[NAME]);
+        let script = format!(
+            "python3 -c 'import socket, sys; held = [socket.create_connection((\"{NAME}\", 8080)) for n in range(8)]; \
+             [s.recv(1) for s in held]; print(\"up\", flush=True); sys.stdin.read()'"
+        );
+        let mut running = Running::start(site.command(&policy, &[], &script).stdin(Stdio::piped()));
+        let (gateway, _) =
+            gateways().into_iter().find(|(_, name)| name == "stockade-egress").expect("a gateway");
+        eventually("the gateway's sockets hold what nobody reads", || in_sockets(gateway).0 > 1 << 20);
+        if let (_, Some(bound)) = in_sockets(gateway) {
+            assert_eq!(bound, 128 << 20);
+        }
+        drop(running.child.stdin.take());
+        running.wait();
+    });
+}
+
 #[test]
 fn a_port_of_this_host_that_is_taken_is_named_and_nothing_starts() {
     apart("a_port_of_this_host_that_is_taken_is_named_and_nothing_starts", || {

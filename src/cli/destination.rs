@@ -51,7 +51,7 @@ pub fn tcp(network: &Network) -> Finding {
     let allowed = entries(network.allow.iter().map(ToString::to_string).collect());
     let own = match network.loopback {
         true => "the sandbox's own processes reach each other",
-        false => "the sandbox's own processes may not listen",
+        false => "the sandbox's own processes may not listen, on Unix sockets neither",
     };
     Finding {
         wall: "network",

@@ -130,7 +130,9 @@ impl<'a> Connection<'a> {
     async fn attempt(&self, stream: &TcpStream) -> Result<(), Stop> {
         let checked = self.judge().map_err(Stop::Refused)?;
         let first = match checked {
-            Some(name) if self.port == HTTPS => Box::pin(self.read_hello(stream, name, Else::Refused)).await?,
+            Some(name) if self.port == HTTPS => {
+                Box::pin(self.read_hello(stream, name, Else::Refused)).await?
+            }
             _ => Vec::new(),
         };
         let outer = Box::pin(self.gateway.upstream.connect(&self.target, self.port)).await?;

@@ -36,9 +36,8 @@ pub async fn serve_local(gateway: Rc<Gateway>, stream: TcpStream, permit: OwnedS
 /// place to keep the gateway's memory, or the kernel's, for as long as one likes.
 pub async fn serve(gateway: &Rc<Gateway>, stream: TcpStream) {
     let answering = Rc::clone(gateway);
-    let service = service_fn(move |request| {
-        std::future::ready(Ok::<_, Infallible>(answer(&answering, &request)))
-    });
+    let service =
+        service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&answering, &request))));
     let patience = gateway.hello_patience();
     let deadline = Instant::now() + patience;
     let reader = timeout_at(deadline, gateway.readers.acquire()).await;

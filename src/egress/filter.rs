@@ -242,7 +242,7 @@ mod tests {
             assert_eq!(socket(family, libc::SOCK_STREAM | flags, 0), ALLOW);
             assert_eq!(socket(family, libc::SOCK_STREAM, libc::IPPROTO_TCP), ALLOW);
             assert_eq!(socket(family, libc::SOCK_DGRAM | flags, libc::IPPROTO_UDP), ALLOW);
-            for kind in [libc::SOCK_RAW, libc::SOCK_SEQPACKET, libc::SOCK_PACKET, libc::SOCK_STREAM | 0x10] {
+            for kind in [libc::SOCK_RAW, libc::SOCK_SEQPACKET, libc::SOCK_RDM, libc::SOCK_STREAM | 0x10] {
                 assert_eq!(socket(family, kind, 0), REFUSE, "{kind}");
             }
             for protocol in [

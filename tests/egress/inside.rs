@@ -138,7 +138,8 @@ fn answer(socket: &OwnedFd, request: &[u8]) {
         Err(error) => (error.raw_os_error().expect("an errno"), None),
     };
     let fd = stream.as_ref().map(AsFd::as_fd);
-    wire::send(socket.as_fd(), &[number, &i32::to_le_bytes(errno)].concat(), fd.as_slice()).expect("answered");
+    wire::send(socket.as_fd(), &[number, &i32::to_le_bytes(errno)].concat(), fd.as_slice())
+        .expect("answered");
 }
 
 #[test]
