@@ -84,7 +84,7 @@ const PLAIN: &[Sysno] = &[
 
 /// Calls with arguments that must each be one of these, looking only at the bits of a mask. TCP and UDP, and no other protocol
 /// that a socket of such a type may be made for: Landlock's rules about ports know nothing of MPTCP.
-const ONE_OF: &[(Sysno, &[(u32, u32, &[u32])])] = &[
+const ONE_OF: &[(Sysno, &[OneOf])] = &[
     (
         Sysno::socket,
         &[
@@ -95,6 +95,8 @@ const ONE_OF: &[(Sysno, &[(u32, u32, &[u32])])] = &[
     ),
     (Sysno::ioctl, &[(1, u32::MAX, &[libc::FIONBIO as u32])]),
 ];
+/// An argument, the bits of it that matter, and what they may be.
+type OneOf = (u32, u32, &'static [u32]);
 const FLAGS: u32 = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32;
 
 /// Calls with one argument that must not have these bits: no memory becomes a program, and nothing is connected by sending,
@@ -140,7 +142,7 @@ pub fn program() -> Vec<Instruction> {
 }
 
 /// Refuses, or goes on behind itself.
-fn one_of((argument, mask, values): &(u32, u32, &[u32])) -> Vec<Instruction> {
+fn one_of((argument, mask, values): &OneOf) -> Vec<Instruction> {
     let mut code = vec![(LOAD, 0, 0, argument_at(*argument)), (AND, 0, 0, *mask)];
     for (at, value) in values.iter().enumerate() {
         code.push((EQUAL, short(values.len() - at), 0, *value));
