@@ -1,7 +1,7 @@
 //! The sandbox's network namespace by itself: every address leads to a listener, and what leads to none is refused and seen.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
@@ -30,13 +30,19 @@ struct Doors {
     datagrams: UdpSocket,
     monitor: OwnedFd,
     listener: TcpListener,
+    _others: Vec<OwnedFd>,
 }
 
 fn doors(port: u16) -> Doors {
+    doors_at(&[SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)])
+}
+
+fn doors_at(places: &[SocketAddrV4]) -> Doors {
     netns::own_every_address(VISIBLE).expect("routes");
-    let mut doors = netns::open_doors(&[port]).expect("doors").into_iter();
+    let mut doors = netns::open_doors(places).expect("doors").into_iter();
     let mut next = || doors.next().expect("as many as were asked for");
-    Doors { datagrams: next().into(), monitor: next(), listener: next().into() }
+    let (datagrams, monitor, listener) = (next().into(), next(), next().into());
+    Doors { datagrams, monitor, listener, _others: doors.collect() }
 }
 
 impl Doors {
@@ -105,6 +111,25 @@ fn what_nobody_listens_on_is_refused_at_once_and_seen() {
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}: {error}");
         }
         assert_eq!(doors.seen(), [(17, 123), (17, 53)]);
+    });
+}
+
+#[test]
+fn a_port_that_is_listened_on_at_some_addresses_is_refused_at_all_others_and_seen() {
+    let test = "a_port_that_is_listened_on_at_some_addresses_is_refused_at_all_others_and_seen";
+    in_a_namespace(test, || {
+        let place = |text: &str| text.parse::<SocketAddrV4>().expect("a place");
+        let places = ["198.18.7.9:443", "198.18.7.10:443", "198.18.7.9:22", "0.0.0.0:5432"].map(place);
+        let doors = doors_at(&places);
+        for open in ["198.18.7.9:443", "198.18.7.10:443", "198.18.7.9:22", "203.0.113.9:5432"] {
+            TcpStream::connect(open).expect(open);
+        }
+        assert_eq!(doors.seen(), []);
+        for closed in ["203.0.113.9:443", "198.18.7.10:22", "198.18.7.11:443", "198.18.7.9:80"] {
+            refused(closed);
+        }
+        assert_eq!(doors.seen(), [(6, 443), (6, 22), (6, 443), (6, 80)]);
+        TcpListener::bind("127.0.0.1:443").expect("the port is free for the agent's own servers");
     });
 }
 

@@ -5,7 +5,7 @@
 //! first, by a process of its own, and entered when it is there.
 //!
 //! ```text
-//!  agent ── connect 203.0.113.9:443 ──▶ lo (local 0.0.0.0/0: every address is this host) ──▶ listener 0.0.0.0:443
+//!  agent ── connect 198.18.7.9:443 ──▶ lo (local 0.0.0.0/0: every address is this host) ──▶ listener 198.18.7.9:443
 //!                                                                                                ║ descriptor
 //!                                                                   gateway, in the host's namespace: accepts
 //! ```
@@ -47,11 +47,11 @@ pub fn open_low_ports() -> io::Result<()> {
 }
 
 /// What a gateway needs of this namespace, in this order: the datagrams to port 53, the view of what is refused, then a
-/// listener for each of `ports`. Needs the rights of the namespace's owner.
-pub fn open_doors(ports: &[u16]) -> io::Result<Vec<OwnedFd>> {
-    let mut doors = vec![datagrams()?, monitor::open(ports)?];
-    for port in ports {
-        doors.push(listener(*port)?);
+/// listener at each of `places`, of which 0.0.0.0 is every address. Needs the rights of the namespace's owner.
+pub fn open_doors(places: &[SocketAddrV4]) -> io::Result<Vec<OwnedFd>> {
+    let mut doors = vec![datagrams()?, monitor::open(places)?];
+    for place in places {
+        doors.push(listener(place)?);
     }
     Ok(doors)
 }
@@ -63,17 +63,13 @@ pub fn unconnected() -> io::Result<OwnedFd> {
 
 fn datagrams() -> io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    bind(&socket, &everywhere(DNS))?;
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DNS))?;
     Ok(socket)
 }
 
-fn listener(port: u16) -> io::Result<OwnedFd> {
+fn listener(place: &SocketAddrV4) -> io::Result<OwnedFd> {
     let socket = unconnected()?;
-    bind(&socket, &everywhere(port))?;
+    bind(&socket, place)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
-}
-
-fn everywhere(port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)
 }

@@ -3,7 +3,9 @@
 //! The kernel refuses such an attempt at once, by a reset or an ICMP message; this is how it is known of. Only packets on
 //! their way out count, since on `lo` each one passes twice; those to the sandbox's own loopback are its own affair.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
@@ -45,16 +47,16 @@ const DROP: Instruction = (RETURN, 0, 0, 0);
 const SEE: Instruction = (RETURN, 0, 0, 128);
 
 /// Makes the socket. It sees no packet before its filter is there.
-pub fn open(listened: &[u16]) -> io::Result<OwnedFd> {
+pub fn open(listened: &[SocketAddrV4]) -> io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     attach_filter(socket.as_fd(), &filter(listened))?;
     watch_all_packets(socket.as_fd())?;
     Ok(socket)
 }
 
-/// Sees what opens a TCP connection to a port of IPv4 that is not `listened` on, or to any of IPv6; and UDP but to or
+/// Sees what opens a TCP connection to a place of IPv4 that is not `listened` at, or to any of IPv6; and UDP but to or
 /// from port 53 of IPv4. Offsets count from the network header.
-fn filter(listened: &[u16]) -> Vec<Instruction> {
+fn filter(listened: &[SocketAddrV4]) -> Vec<Instruction> {
     let (ipv4, ipv6) = (ipv4(listened), ipv6());
     let mut code = vec![load(WORD, PACKET_TYPE)];
     code.extend(drop_unless(EQUAL, PACKET_OUTGOING));
@@ -64,7 +66,7 @@ fn filter(listened: &[u16]) -> Vec<Instruction> {
     code
 }
 
-fn ipv4(listened: &[u16]) -> Vec<Instruction> {
+fn ipv4(listened: &[SocketAddrV4]) -> Vec<Instruction> {
     let mut code = vec![load(WORD, 16), load(AND, 0xff00_0000)];
     code.extend(drop_if(EQUAL, 0x7f00_0000)); // to 127.0.0.0/8
     code.push(load(HALF, 6));
@@ -81,8 +83,25 @@ fn ipv4(listened: &[u16]) -> Vec<Instruction> {
     code.extend(udp);
     code.extend(opens_connection(load(BYTE_FROM_X, 13)));
     code.push(load(HALF_FROM_X, 2));
-    listened.iter().for_each(|port| code.extend(drop_if(EQUAL, u32::from(*port))));
+    let (everywhere, places): (Vec<SocketAddrV4>, Vec<SocketAddrV4>) =
+        listened.iter().partition(|place| place.ip().is_unspecified());
+    everywhere.iter().for_each(|place| code.extend(drop_if(EQUAL, u32::from(place.port()))));
+    let ports: BTreeSet<u16> = places.iter().map(|place| place.port()).collect();
+    for port in ports {
+        let at = places.iter().filter(|place| place.port() == port).map(|place| place.ip().to_bits());
+        code.extend(dropped_at(port, at));
+    }
     code.push(SEE);
+    code
+}
+
+/// Has the port in A, and goes on with it there if it is another one.
+fn dropped_at(port: u16, addresses: impl Iterator<Item = u32>) -> Vec<Instruction> {
+    let mut block = vec![load(WORD, 16)];
+    addresses.for_each(|address| block.extend(drop_if(EQUAL, address)));
+    block.push(SEE);
+    let mut code = vec![skip_if(EQUAL, u32::from(port), &block)];
+    code.extend(block);
     code
 }
 

@@ -20,7 +20,8 @@ pub const HTTP: u16 = 80;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Network {
-    /// The TCP ports that are listened on inside, for every address. What goes to another is refused by the kernel.
+    /// The TCP ports that are listened on inside: for the addresses of names that rules name exactly, and for every address
+    /// where a rule is about more. What goes elsewhere is refused by the kernel.
     pub ports: BTreeSet<u16>,
     /// Where connections may go.
     pub allow: BTreeSet<Destination>,

@@ -35,7 +35,7 @@ pub const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// Descriptors of one connection when it is busy: two sockets, and a pipe with two ends each way.
 pub const FILES_OF_A_CONNECTION: u64 = 6;
 /// Descriptors of a gateway without connections: the doors, spare pipes, and what a runtime opens for itself.
-pub const FILES_OF_A_GATEWAY: u64 = 256;
+pub const FILES_OF_A_GATEWAY: u64 = 512;
 
 /// The control socket's descriptor.
 pub const CONTROL: i32 = 3;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Seek, Write};
+use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
+use super::doors;
 use crate::id::AgentId;
 use crate::plan::Network;
 use crate::plan::network::DNS;
@@ -14,9 +16,10 @@ use crate::wire::egress::{Config, Inject, Socket};
 
 /// The whole configuration of a sandbox's first gateway.
 pub fn config(network: &Network, sandbox: &AgentId, tolerated: &BTreeSet<Shortfall>) -> Config {
+    let doors = doors::all(network, sandbox);
     Config {
         sandbox: sandbox.to_string(),
-        sockets: sockets(network),
+        sockets: sockets(network, &doors),
         allow: network.allow.iter().map(ToString::to_string).collect(),
         resolve: network.resolve.iter().map(|(name, all)| (name.to_string(), all.clone())).collect(),
         inject: network.inject.iter().map(inject).collect(),
@@ -27,9 +30,9 @@ pub fn config(network: &Network, sandbox: &AgentId, tolerated: &BTreeSet<Shortfa
 }
 
 /// In the order in which the descriptors come: the doors as `netns::open_doors` makes them, then what the host gives.
-fn sockets(network: &Network) -> Vec<Socket> {
+fn sockets(network: &Network, doors: &[SocketAddrV4]) -> Vec<Socket> {
     let mut sockets = vec![Socket::DnsUdp, Socket::Monitor];
-    sockets.extend(network.ports.iter().map(|port| match *port {
+    sockets.extend(doors.iter().map(|door| match door.port() {
         DNS => Socket::DnsTcp,
         port => Socket::Listener { port },
     }));
@@ -79,7 +82,7 @@ mod tests {
     #[test]
     fn every_socket_is_announced_in_the_order_in_which_it_comes() {
         assert_eq!(
-            sockets(&network()),
+            config(&network(), &"run-0".parse().expect("a name"), &BTreeSet::new()).sockets,
             [
                 Socket::DnsUdp,
                 Socket::Monitor,

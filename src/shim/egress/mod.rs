@@ -10,6 +10,7 @@
 mod account;
 mod config;
 mod confinement;
+mod doors;
 mod error;
 mod named;
 mod program;

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use super::secrets::Secrets;
 use super::warden::{Setup, Warden};
-use super::{Gateway, GatewayError, config, program};
+use super::{Gateway, GatewayError, config, doors, program};
 use crate::cgroup::{Cgroup, Device, Layout};
 use crate::id::AgentId;
 use crate::plan::{Network, Plan};
@@ -76,8 +76,8 @@ impl Ways {
 
     /// Makes every address of the network namespace that this process is in lead to sockets for the gateway.
     pub fn open_doors(&mut self) -> Result<(), GatewayError> {
-        let ports: Vec<u16> = self.network.ports.iter().copied().collect();
-        let opened = netns::own_every_address(GATEWAY_ADDRESS).and_then(|()| netns::open_doors(&ports));
+        let doors = doors::all(&self.network, &self.id);
+        let opened = netns::own_every_address(GATEWAY_ADDRESS).and_then(|()| netns::open_doors(&doors));
         self.doors = opened.map_err(GatewayError::Doors)?;
         Ok(())
     }
