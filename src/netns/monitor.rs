@@ -100,7 +100,7 @@ fn dropped_at(port: u16, addresses: impl Iterator<Item = u32>) -> Vec<Instructio
     let mut block = vec![load(WORD, 16)];
     addresses.for_each(|address| block.extend(drop_if(EQUAL, address)));
     block.push(SEE);
-    let mut code = vec![skip_if(EQUAL, u32::from(port), &block)];
+    let mut code = vec![skip_unless(EQUAL, u32::from(port), &block)];
     code.extend(block);
     code
 }
@@ -142,4 +142,8 @@ fn drop_unless(test: u16, value: u32) -> [Instruction; 2] {
 
 fn skip_if(test: u16, value: u32, over: &[Instruction]) -> Instruction {
     (test, u8::try_from(over.len()).expect("a few instructions"), 0, value)
+}
+
+fn skip_unless(test: u16, value: u32, over: &[Instruction]) -> Instruction {
+    (test, 0, u8::try_from(over.len()).expect("a few instructions"), value)
 }
