@@ -167,6 +167,47 @@ fn whoever_of_the_three_processes_is_killed_nothing_is_left() {
 }
 
 #[test]
+fn a_run_that_is_killed_while_it_says_how_it_ended_takes_no_other_along() {
+    alone("a_run_that_is_killed_while_it_says_how_it_ended_takes_no_other_along", || {
+        let before = Census::take(&[]);
+        let (_reader, writer) = std::io::pipe().expect("a pipe");
+        // The pipe is full when the agent ends, and what was refused is told on it.
+        let script = "unshare -U true 2>&-; head -c 65536 /dev/zero >&2; echo up; exit 1";
+        let mut ended = Running::start(shell(&[], script).stderr(writer));
+        eventually("it waits for its reader", || {
+            groups() == 0 && field(ended.pid(), "State").starts_with('S')
+        });
+        // It has the same place, by a lock on another file: the first has removed its own.
+        let mut other =
+            Running::start(&mut shell(&[], "trap 'exit 42' TERM; echo up; while :; do sleep 0.01; done"));
+        let of_the_first = |pid: &u32| field(*pid, "PPid") == ended.pid().to_string();
+        let children: Vec<u32> = common::leaks::pids().into_iter().filter(of_the_first).collect();
+        ended.signal(libc::SIGKILL);
+        ended.wait();
+        eventually("whoever cleaned up after it has done so", || {
+            children.iter().all(|pid| field(*pid, "State").is_empty())
+        });
+        other.signal(libc::SIGTERM);
+        assert_eq!(other.wait().code(), Some(42));
+        before.assert_restored("both");
+    });
+}
+
+#[test]
+fn the_keeper_is_out_of_reach_of_who_kills_its_callers_session() {
+    let running = Running::start(&mut shell(&[], AGENT));
+    let (keeper, _) = running.keeper_and_init();
+    let id = |pid: u32, of: fn(Option<nix::unistd::Pid>) -> nix::Result<nix::unistd::Pid>| {
+        of(Some(nix::unistd::Pid::from_raw(pid.cast_signed()))).expect("it lives")
+    };
+    assert_ne!(id(keeper, nix::unistd::getsid), id(running.pid(), nix::unistd::getsid));
+    assert_ne!(id(keeper, nix::unistd::getpgid), id(running.pid(), nix::unistd::getpgid));
+    assert_eq!(field(keeper, "CapEff"), field(running.pid(), "CapEff"), "worth no more than its owner");
+    assert_eq!(field(keeper, "NoNewPrivs"), "1");
+    running.signal(libc::SIGTERM);
+}
+
+#[test]
 fn signals_reach_the_agent() {
     alone("signals_reach_the_agent", || {
         let before = Census::take(&[]);

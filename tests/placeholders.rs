@@ -4,11 +4,12 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use common::leaks::{Census, eventually};
 use common::machine::alone;
-use common::stockade::{Running, directory, output, run, text, told};
+use common::stockade::{Running, directory, output, run, shell, text, told};
 
 /// Tells whether each protected path can be made whenever it is asked to, until it is told to end.
 const AGENT: &str = "echo up
@@ -69,6 +70,17 @@ fn protection_lasts_until_the_last_run_in_a_workspace_ends() {
             }
         }
     });
+}
+
+#[test]
+fn nothing_is_left_in_a_workspace_of_somebody_else_where_only_owners_may_remove() {
+    let workspace = directory();
+    std::os::unix::fs::chown(workspace.path(), Some(12345), Some(12345)).expect("chown");
+    fs::set_permissions(workspace.path(), fs::Permissions::from_mode(0o1777)).expect("chmod");
+    let ended = output(&mut shell(&["--workspace", text(workspace.path())], "ls -d .envrc"));
+    assert!(ended.status.success(), "{}", told(&ended));
+    let left: Vec<_> = fs::read_dir(workspace.path()).expect("listed").flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

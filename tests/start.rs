@@ -215,3 +215,10 @@ fn low_ports_can_be_bound_only_where_the_policy_keeps_net_bind_service() {
         assert_eq!(ended.status.code(), Some(code), "{policy:?}: {}", told(&ended));
     }
 }
+
+#[test]
+fn a_caller_that_ignores_the_end_of_its_children_gets_the_exit_code_all_the_same() {
+    let script = format!("trap '' CHLD; exec {STOCKADE} run -- sh -c 'exit 42'");
+    let ended = output(Command::new("bash").args(["-c", &script]));
+    assert_eq!(ended.status.code(), Some(42), "{}", told(&ended));
+}

@@ -110,6 +110,22 @@ impl Group {
         self.tree.path.join(relative(&self.tree, &self.id))
     }
 
+    /// Whether this line of `/proc/PID/cgroup` is about its hierarchy.
+    pub(super) fn is_named(&self, controllers: &str) -> bool {
+        match self.tree.version {
+            Version::Unified => controllers.is_empty(),
+            Version::Legacy => {
+                let names = || controllers.split(',');
+                self.tree.controllers.iter().any(|one| names().any(|name| name == one.legacy_name()))
+            }
+        }
+    }
+
+    /// Whether that line's path is its own. It may begin higher up than the mount does.
+    pub(super) fn is_at(&self, path: &str) -> bool {
+        path.strip_suffix(&relative(&self.tree, &self.id)).is_some_and(|above| above.ends_with('/'))
+    }
+
     pub(super) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
@@ -234,5 +250,31 @@ pub(super) fn cannot_open(path: PathBuf, errno: Errno) -> CgroupError {
     match errno {
         Errno::XDEV | Errno::LOOP => CgroupError::Redirected { path },
         source => CgroupError::Open { path, source: source.into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::layout::Controller;
+    use super::*;
+
+    fn group(version: Version, controllers: &[Controller]) -> Group {
+        let root = || rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).expect("/ exists");
+        let controllers: BTreeSet<_> = controllers.iter().copied().collect();
+        let tree = Arc::new(Tree { version, path: "/".into(), root: root(), controllers });
+        Group { tree, directory: root(), id: "run-0".parse().expect("a name") }
+    }
+
+    #[test]
+    fn a_line_of_a_process_is_its_own_only_by_hierarchy_and_by_whole_name() {
+        let cpu = group(Version::Legacy, &[Controller::Cpu]);
+        assert!(cpu.is_named("cpu,cpuacct") && !cpu.is_named("cpuset") && !cpu.is_named(""));
+        assert!(cpu.is_at("/stockade-run-0") && cpu.is_at("/docker/1/stockade-run-0"));
+        assert!(!cpu.is_at("/") && !cpu.is_at("/x-stockade-run-0") && !cpu.is_at("/stockade-run-01"));
+        let unified = group(Version::Unified, &[Controller::Memory]);
+        assert!(unified.is_named("") && !unified.is_named("memory"));
+        assert!(unified.is_at("/stockade/run-0") && !unified.is_at("/stockade/run-0/below"));
     }
 }

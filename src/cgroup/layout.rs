@@ -52,7 +52,7 @@ impl Controller {
     }
 
     /// As in the options of a v1 mount.
-    fn legacy_name(self) -> &'static str {
+    pub(super) fn legacy_name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Cpu => "cpu",

@@ -22,6 +22,7 @@ mod unified;
 mod usage;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -196,6 +197,20 @@ impl Cgroup {
     /// When a file cannot be opened.
     pub fn entrances(&self) -> Result<Vec<OwnedFd>, CgroupError> {
         self.legacy().map(|group| group.file("tasks", OFlags::WRONLY)).collect()
+    }
+
+    /// The first of the groups that a process is not in, going by its `/proc/PID/cgroup` (cgroups(7)): in a group that it
+    /// has not entered no limit holds for it.
+    pub fn missed(&self, membership: &str) -> Option<PathBuf> {
+        let is_in = |group: &Group| {
+            let entry = |line: &str| {
+                let (_, rest) = line.split_once(':')?;
+                let (controllers, path) = rest.split_once(':')?;
+                group.is_named(controllers).then(|| group.is_at(path))
+            };
+            membership.lines().find_map(entry) == Some(true)
+        };
+        self.groups.iter().find(|group| !is_in(group)).map(Group::path)
     }
 
     /// The limits as the kernel has them now.

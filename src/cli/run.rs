@@ -112,6 +112,35 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
     // have the calls that it takes; the plan says that better.
     let fit = host.refusals().is_empty();
     let keeper = fit.then(Keeper::start).transpose().map_err(ShimError::Keeper)?;
+    let ended = run_to_its_end(arguments, &host, keeper.as_ref());
+    // Before anything that may wait for whoever reads what is said: nothing is left that would need a keeper.
+    if let Some(keeper) = keeper {
+        keeper.dismiss();
+    }
+    ended?.tell(voice)
+}
+
+/// A run that is over, and what there is to say of it.
+struct Ended {
+    outcome: Outcome,
+    policy: Policy,
+    /// What the user called the policy.
+    named: String,
+    report: Option<(PathBuf, Report)>,
+}
+
+impl Ended {
+    fn tell(self, voice: Voice) -> Result<u8, RunError> {
+        let path = self.report.as_ref().map(|(path, _)| path.as_path());
+        tell(&self.outcome, &self.policy, &self.named, path, voice);
+        if let Some((path, report)) = self.report {
+            report.write(&self.outcome).map_err(|source| RunError::Report { path, source })?;
+        }
+        Ok(self.outcome.end.code())
+    }
+}
+
+fn run_to_its_end(arguments: Arguments, host: &Host, keeper: Option<&Keeper>) -> Result<Ended, RunError> {
     let reference = arguments.policy.parse::<Reference>()?;
     let policy = Library::system().load(&reference)?;
     let published = arguments.publish.clone();
@@ -138,21 +167,14 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
     let mut report = None;
     let mut again = 0..MOST_ATTEMPTS;
     let result = loop {
-        match carry_out(&policy, &host, &request, keeper.as_ref(), arguments.report.as_deref(), &mut report) {
+        match carry_out(&policy, host, &request, keeper, arguments.report.as_deref(), &mut report) {
             // Its plan was made from what other runs in this workspace have just removed.
             Err(RunError::Shim(error)) if error.is_outdated() && again.next().is_some() => {}
             result => break result,
         }
     };
     match result {
-        Ok(outcome) => {
-            let path = report.as_ref().map(|(path, _)| path.as_path());
-            tell(&outcome, &policy, &arguments.policy, path, voice);
-            if let Some((path, report)) = report {
-                report.write(&outcome).map_err(|source| RunError::Report { path, source })?;
-            }
-            Ok(outcome.end.code())
-        }
+        Ok(outcome) => Ok(Ended { outcome, policy, named: arguments.policy, report }),
         Err(error) => {
             if let Some((_, report)) = report {
                 report.abandon();

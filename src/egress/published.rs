@@ -39,7 +39,7 @@ impl Dialer {
             wire::send(socket.as_fd(), &request, &[])
         };
         socket.async_io(Interest::WRITABLE, send).await?;
-        let answer = socket.async_io(Interest::READABLE, |socket| wire::receive(socket)).await?;
+        let answer = socket.async_io(Interest::READABLE, |socket| wire::receive(socket, 1)).await?;
         let (bytes, mut fds) = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
         let errno: DialAnswer = bytes.as_slice().try_into().map_err(|_| io::ErrorKind::InvalidData)?;
         match (i32::from_le_bytes(errno), fds.pop()) {

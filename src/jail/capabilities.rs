@@ -1,6 +1,5 @@
 //! Ids and capabilities: first the sandbox's root, then nobody special.
 
-use std::collections::BTreeSet;
 use std::io;
 
 use caps::CapSet;
@@ -13,7 +12,7 @@ use rustix::thread::{
 };
 
 use super::step::{Fault, On};
-use crate::plan::{Capability, User};
+use crate::plan::User;
 
 /// Takes uid and gid 0 of the user namespace: on the host, the first uid of the sandbox's own range.
 pub fn become_root_inside() -> io::Result<()> {
@@ -23,28 +22,23 @@ pub fn become_root_inside() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends every privilege: exactly `keep` stays in the capability sets, the securebits are locked.
+/// Ends every privilege: the capability sets are empty, the securebits are locked.
 ///
 /// Init itself stays uid 0 of the sandbox, a uid that owns nothing and has no capability, so that the agent can neither
 /// limit nor schedule it (prlimit(2), sched_setaffinity(2)). The agent's uid is kept as the saved one: with it init can
 /// signal the agent, and the agent-to-be can take it ([`become_agent`]).
-pub fn give_up(user: &User, keep: &BTreeSet<Capability>) -> Result<(), Fault> {
-    let keep: caps::CapsHashSet = keep.iter().map(|capability| number(*capability)).collect();
-    let numbers: Vec<u8> = keep.iter().map(caps::Capability::index).collect();
-    crate::sys::process::keep_bounded(&numbers).on("bounding set")?;
-    // NO_SETUID_FIXUP keeps the sets as they are while the uid changes; they are set explicitly below.
-    set_capabilities_secure_bits(securebits(keep.is_empty())).on("securebits")?;
+pub fn give_up(user: &User) -> Result<(), Fault> {
+    crate::sys::process::keep_bounded(&[]).on("bounding set")?;
+    // NO_SETUID_FIXUP keeps the sets as they are while the uid changes; they are emptied explicitly below.
+    set_capabilities_secure_bits(SECUREBITS).on("securebits")?;
     set_thread_groups(&[]).on("groups")?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.uid));
     set_thread_res_gid(gid, gid, gid).on("gid")?;
     set_thread_res_uid(Uid::ROOT, Uid::ROOT, uid).on("uid")?;
-    caps::clear(None, CapSet::Ambient).map_err(caps_error).on("ambient")?;
-    caps::set(None, CapSet::Inheritable, &keep).map_err(caps_error).on("inheritable")?;
-    for capability in &keep {
-        caps::raise(None, CapSet::Ambient, *capability).map_err(caps_error).on(capability)?;
+    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        let cleared = caps::clear(None, set);
+        cleared.map_err(|error| io::Error::other(error.to_string())).on(format!("{set:?}"))?;
     }
-    caps::set(None, CapSet::Effective, &keep).map_err(caps_error).on("effective")?;
-    caps::set(None, CapSet::Permitted, &keep).map_err(caps_error).on("permitted")?;
     Ok(())
 }
 
@@ -71,27 +65,10 @@ pub fn tether() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-fn securebits(lock_ambient: bool) -> CapabilitiesSecureBits {
-    use CapabilitiesSecureBits as Bits;
-    let ambient = if lock_ambient {
-        Bits::NO_CAP_AMBIENT_RAISE | Bits::NO_CAP_AMBIENT_RAISE_LOCKED
-    } else {
-        Bits::empty()
-    };
-    Bits::NO_ROOT
-        | Bits::NO_ROOT_LOCKED
-        | Bits::NO_SETUID_FIXUP
-        | Bits::NO_SETUID_FIXUP_LOCKED
-        | Bits::KEEP_CAPS_LOCKED
-        | ambient
-}
-
-fn number(capability: Capability) -> caps::Capability {
-    match capability {
-        Capability::NetBindService => caps::Capability::CAP_NET_BIND_SERVICE,
-    }
-}
-
-fn caps_error(error: caps::errors::CapsError) -> io::Error {
-    io::Error::other(error.to_string())
-}
+const SECUREBITS: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
+    .union(CapabilitiesSecureBits::NO_ROOT_LOCKED)
+    .union(CapabilitiesSecureBits::NO_SETUID_FIXUP)
+    .union(CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED)
+    .union(CapabilitiesSecureBits::KEEP_CAPS_LOCKED)
+    .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
+    .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED);

@@ -1,4 +1,5 @@
-//! The agent's cgroups, from inside: entering them before anything else happens, and making them the root of its view.
+//! The agent's cgroups, from inside: entering them before anything of the agent's happens, and making them the root of its
+//! view.
 
 use std::io;
 use std::os::fd::OwnedFd;

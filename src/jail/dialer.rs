@@ -55,7 +55,7 @@ mod tests {
         wire::send(gateway.as_fd(), request, &[]).expect("asked");
         assert!(answer(&inside));
         rustix::io::ioctl_fionbio(&gateway, true).expect("non-blocking");
-        let (answer, mut sockets) = wire::receive(&gateway).ok()??;
+        let (answer, mut sockets) = wire::receive(&gateway, 1).ok()??;
         let answer: DialAnswer = answer.try_into().expect("an answer");
         Some((i32::from_le_bytes(answer), sockets.pop()))
     }

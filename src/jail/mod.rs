@@ -114,7 +114,7 @@ fn confine(plan: &Plan, birthright: Birthright) -> Result<Infallible, JailError>
     let (socket, dialer) = descriptors::keep_only(streams, slave, socket, dialer).at(Step::Descriptors)?;
     let socket = ManuallyDrop::new(socket);
     sys::signal::reset_all().at(Step::Signals)?;
-    capabilities::give_up(&plan.user, &plan.capabilities).at(Step::Privileges)?;
+    capabilities::give_up(&plan.user).at(Step::Privileges)?;
     // A change of uid clears the parent-death signal, so it is set after it (prctl(2)).
     capabilities::tether().at(Step::Tether)?;
     rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs)?;

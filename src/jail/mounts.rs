@@ -144,9 +144,7 @@ pub fn pivot_into(root: &Root) -> io::Result<()> {
 pub fn attach(root: &Root, tree: BorrowedFd<'_>, path: impl AsRef<Path>) -> Result<(), Fault> {
     let path = path.as_ref();
     let point = target(root, path, kind_of(tree).on(path.display())?).on(path.display())?;
-    // What lay below may be hidden now.
-    root.last.take();
-    move_onto(tree, point.as_fd()).on(path.display())
+    move_onto(root, tree, point.as_fd()).on(path.display())
 }
 
 fn place_bind(root: &Root, bind: &Bind, tree: Option<&OwnedFd>) -> Result<(), Fault> {
@@ -161,7 +159,7 @@ fn place_bind(root: &Root, bind: &Bind, tree: Option<&OwnedFd>) -> Result<(), Fa
                 Path::new(COVERS).join(cover::name(bind.target.file_name())),
                 flags,
             )?;
-            Ok(move_onto(cover.as_fd(), point.as_fd())?)
+            Ok(move_onto(root, cover.as_fd(), point.as_fd())?)
         }
         (Source::Protected { .. }, _) => {
             // Source and target are one descriptor, so no rename in between can part them.
@@ -178,7 +176,7 @@ fn place_bind(root: &Root, bind: &Bind, tree: Option<&OwnedFd>) -> Result<(), Fa
                 ..Attributes::default()
             };
             set_attributes(tree.as_fd(), wanted)?;
-            Ok(move_onto(tree.as_fd(), point.as_fd())?)
+            Ok(move_onto(root, tree.as_fd(), point.as_fd())?)
         }
     }
 }
@@ -195,8 +193,7 @@ fn write_file(root: &Root, path: &Path, content: &str) -> Result<(), Fault> {
 fn copy(root: &Root, path: &Path, source: Option<&OwnedFd>) -> Result<(), Fault> {
     let source = source.ok_or_else(|| io::Error::other("was not opened by the shim"))?;
     let file = create(root, path)?;
-    // Less than what was asked for is the end of the file (sendfile(2)).
-    while rustix::fs::sendfile(&file, source, None, 1 << 20)? == 1 << 20 {}
+    while rustix::fs::sendfile(&file, source, None, 1 << 20)? > 0 {}
     Ok(())
 }
 
@@ -283,7 +280,9 @@ pub fn kind_of_mode(mode: rustix::fs::RawMode) -> Kind {
     }
 }
 
-fn move_onto(tree: BorrowedFd<'_>, point: BorrowedFd<'_>) -> io::Result<()> {
+fn move_onto(root: &Root, tree: BorrowedFd<'_>, point: BorrowedFd<'_>) -> io::Result<()> {
+    // What lay there may be hidden now.
+    root.last.take();
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(tree, "", point, "", flags)?)
 }

@@ -51,7 +51,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Set in the child.
     pub rlimits: Vec<Rlimit>,
-    /// Kept; usually none.
+    /// What the policy grants of capabilities, usually nothing. The agent gets it by other means and holds none itself:
+    /// `net-bind-service` opens the low ports of its network.
     pub capabilities: BTreeSet<Capability>,
     /// The second wall around files, and the only one around TCP on loopback.
     pub landlock: Landlock,

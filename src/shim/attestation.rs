@@ -7,7 +7,7 @@ use std::io;
 use serde::Serialize;
 
 use super::Ground;
-use crate::cgroup::EnforcedLimit;
+use crate::cgroup::{Cgroup, EnforcedLimit};
 use crate::id::{AgentId, PolicyName};
 use crate::plan::Plan;
 use crate::policy::{self, Shortfall};
@@ -133,6 +133,7 @@ impl Attestation {
         ground: &Ground<'_>,
         own: &Namespaces,
         first_uid: u32,
+        cgroup: &Cgroup,
         limits: Vec<EnforcedLimit>,
     ) -> Result<Self, AttestationError> {
         let Ground { plan, policy, host, detailed, .. } = *ground;
@@ -168,6 +169,9 @@ impl Attestation {
             shortfalls: plan.shortfalls.clone(),
         };
         attestation.verify(&status, plan, own, first_uid)?;
+        let membership = read(pid, "cgroup")?;
+        let missed = cgroup.missed(&membership).map(|group| group.display().to_string());
+        differs("its place".into(), missed.is_none(), "outside a group", missed.unwrap_or_default())?;
         Ok(attestation)
     }
 
@@ -192,10 +196,8 @@ impl Attestation {
             let as_wanted = ids.eq(wanted.map(Ok));
             differs(name.into(), as_wanted, found, format!("{wanted:?}"))?;
         }
-        if plan.capabilities.is_empty() {
-            for (set, value) in &self.capabilities {
-                differs((*set).into(), value.bytes().all(|c| c == b'0'), value, "empty")?;
-            }
+        for (set, value) in &self.capabilities {
+            differs((*set).into(), value.bytes().all(|c| c == b'0'), value, "empty")?;
         }
         differs("no_new_privs".into(), self.no_new_privs, "off", "on")?;
         differs("seccomp".into(), self.seccomp.mode == 2, self.seccomp.mode, "2 (filter)")?;

@@ -43,6 +43,9 @@ pub enum ShimError {
     /// The new process.
     #[error("cannot create the sandbox's namespaces: {0}")]
     Clone(#[source] io::Error),
+    /// The low ports of its network.
+    #[error("cannot open the ports below 1024 of the sandbox's network (net-bind-service): {0}")]
+    LowPorts(#[source] io::Error),
     /// The id maps.
     #[error("cannot map the sandbox's ids to host uids: {0}")]
     Map(#[source] io::Error),

@@ -87,9 +87,10 @@ impl UidRange {
     }
 }
 
-/// Whether this lock still holds the range, or can: its owner may have given it back, and somebody else have taken it.
+/// Whether this lock still holds the range, or can. Its owner may have given it back, and somebody else have taken it: by
+/// another lock on this file, or on a newer one where the last to leave has removed this.
 pub fn still_holds(lock: &File, index: u32) -> bool {
-    lock_byte(lock, index)
+    lock_byte(lock, index) && is_current(lock, Path::new(FILE)).unwrap_or(false)
 }
 
 /// The name of the agent that has this range.

@@ -20,6 +20,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::ids::{self, UidRange};
@@ -38,7 +41,7 @@ const LEDGER: u8 = b'+';
 /// How long a process takes to end after its parent, at the most.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// The running keeper. Dropping it says that everything is cleaned up.
+/// The running keeper. One that is not dismissed cleans up when its owner ends, however that comes.
 pub struct Keeper {
     process: Beside,
     socket: OwnedFd,
@@ -49,10 +52,13 @@ pub struct Keeper {
 impl Keeper {
     /// Starts it, before anything exists that would have to be cleaned up.
     pub fn start() -> io::Result<Self> {
+        crate::sys::signal::restore(Signal::SIGCHLD)?;
         let owner = pidfd_open(getpid(), PidfdFlags::empty())?;
         let (ours, theirs) = wire::pair()?;
         let (socket, owner) = (theirs.as_fd(), owner.as_fd());
         let process = Beside::start(Errand { socket, owner, capabilities: privileges::kept(), name: NAME })?;
+        // Nobody reads what is said there as long as this process lives: it must not wait for room.
+        rustix::io::ioctl_fionbio(&ours, true)?;
         Ok(Self { process, socket: ours, network: Cell::new(false) })
     }
 
@@ -65,8 +71,14 @@ impl Keeper {
         netns::within(self.process.pidfd(), deed)
     }
 
+    /// Everything is cleaned up: it may go.
+    pub fn dismiss(self) {
+        self.process.end();
+    }
+
     fn await_network(&self) -> io::Result<()> {
-        let Some((bytes, _)) = wire::receive(&self.socket)? else {
+        while poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], None) == Err(Errno::INTR) {}
+        let Some((bytes, _)) = wire::receive(&self.socket, 0)? else {
             return Err(io::Error::other("the process that makes the network namespace was ended"));
         };
         match bytes.try_into().map(i32::from_le_bytes) {
@@ -79,6 +91,7 @@ impl Keeper {
     /// Tells it of the range of uids, by which everything else of the sandbox is named. It shares the lock, so that
     /// nobody takes the range before all of it is gone.
     pub fn watch(&self, range: &UidRange) -> io::Result<()> {
+        self.process.part();
         let message = [&[RANGE], range.index().to_le_bytes().as_slice()].concat();
         wire::send(self.socket.as_fd(), &message, &[range.descriptor()])
     }
@@ -142,7 +155,7 @@ fn listen(socket: BorrowedFd<'_>) -> io::Result<Told> {
     rustix::io::ioctl_fionbio(socket, true)?;
     let mut told = Told::default();
     loop {
-        let (message, mut descriptors) = match wire::receive(socket) {
+        let (message, mut descriptors) = match wire::receive(socket, 1) {
             Ok(Some(received)) => received,
             Ok(None) => return Ok(told),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(told),
@@ -150,6 +163,8 @@ fn listen(socket: BorrowedFd<'_>) -> io::Result<Told> {
         };
         match (message.split_first(), descriptors.pop()) {
             (Some((&RANGE, index)), Some(lock)) => {
+                // A start that was given up, and another: what came before is settled.
+                told.ledgers.clear();
                 told.range = index.try_into().ok().map(|index| (u32::from_le_bytes(index), lock));
             }
             (Some((&LEDGER, path)), _) => told.ledgers.push(OsStr::from_bytes(path).into()),

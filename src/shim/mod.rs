@@ -40,7 +40,7 @@ use crate::jail::{self, Birthright, Materials, Stream};
 use crate::netns;
 use crate::plan::{Capability, Mount, Plan};
 use crate::policy::Policy;
-use crate::sys::process::{End, Side, begin_elsewhere, clone3, wait};
+use crate::sys::process::{End, Side, clone3, pin_elsewhere, unpin, wait};
 use crate::wire::{self, FromInit, ToInit};
 use attestation::Attestation;
 use audit::{Audit, Coverage};
@@ -172,6 +172,8 @@ struct Child {
     pid: u32,
     pidfd: OwnedFd,
     socket: OwnedFd,
+    /// To one CPU, until there is time to undo it.
+    pinned: bool,
 }
 
 /// What init hands over while it is being confined.
@@ -250,20 +252,20 @@ impl Launch<'_> {
         };
         let cloned = self.keeper.in_network(|| {
             if plan.capabilities.contains(&Capability::NetBindService) {
-                netns::open_low_ports()?;
+                netns::open_low_ports().map_err(ShimError::LowPorts)?;
             }
-            match clone3(NAMESPACES, self.cgroup.directory())? {
+            match clone3(NAMESPACES, self.cgroup.directory()).map_err(ShimError::Clone)? {
                 // For good: it never comes back from here. It keeps no copy of our end, whose end it must see.
                 Side::Child => {
                     drop(ours);
                     jail::enter(plan, Birthright { socket: theirs, dialer, streams: streams.lead, terminal })
                 }
-                Side::Parent { pid, pidfd } => Ok(Child { pid, pidfd, socket: ours }),
+                Side::Parent { pid, pidfd } => {
+                    Ok(Child { pid, pidfd, socket: ours, pinned: pin_elsewhere(pid) })
+                }
             }
         });
-        let child = cloned.and_then(|child| child).map_err(ShimError::Clone)?;
-        begin_elsewhere(child.pid);
-        Ok(child)
+        cloned.map_err(ShimError::Clone)?
     }
 
     /// Gives it its ids, what the host has to give, and its limits.
@@ -319,12 +321,22 @@ impl Launch<'_> {
         // While the child builds its walls.
         let own = attestation::namespaces(std::process::id())?;
         audit.confirm();
+        if child.pinned {
+            unpin(child.pid)?;
+        }
         let handed = self.until_confined(child)?;
         let Ground { policy, detailed, .. } = *self.ground;
         // Each was read back when it was written; a report shows what the kernel says now.
         let limits = if detailed { self.cgroup.enforced()?.limits } else { Vec::new() };
-        let attestation =
-            Attestation::read(child.pid, self.id, self.ground, &own, self.range.first(), limits)?;
+        let attestation = Attestation::read(
+            child.pid,
+            self.id,
+            self.ground,
+            &own,
+            self.range.first(),
+            &self.cgroup,
+            limits,
+        )?;
         let terminal = handed.master.map(|master| open_relay(master, streams)).transpose()?;
         if let Some(gateway) = &mut gateway {
             gateway.await_ready()?;
@@ -361,7 +373,7 @@ impl Launch<'_> {
     fn until_confined(&self, child: &Child) -> Result<Handed, ShimError> {
         let mut handed = Handed::default();
         loop {
-            let Some((bytes, mut fds)) = wire::receive(&child.socket)? else {
+            let Some((bytes, mut fds)) = wire::receive(&child.socket, 1)? else {
                 return Err(ShimError::Vanished { out_of_memory: self.cgroup.usage().ran_out_of_memory() });
             };
             match FromInit::decode(&bytes) {

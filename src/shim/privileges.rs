@@ -4,8 +4,9 @@ use std::io;
 
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// `KILL`: the agent has another uid. `DAC_OVERRIDE`: placeholders lie in somebody else's workspace.
-const KEPT: [Capability; 2] = [Capability::CAP_KILL, Capability::CAP_DAC_OVERRIDE];
+/// `KILL`: the agent has another uid. `DAC_OVERRIDE`: placeholders lie in somebody else's workspace; `FOWNER`: which may
+/// have the sticky bit.
+const KEPT: [Capability; 3] = [Capability::CAP_KILL, Capability::CAP_DAC_OVERRIDE, Capability::CAP_FOWNER];
 
 /// The same as a set of bits.
 pub fn kept() -> u64 {

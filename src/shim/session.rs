@@ -248,7 +248,7 @@ impl Session<'_> {
     }
 
     fn hear(&mut self) -> Result<Heard, ShimError> {
-        let Some((bytes, _)) = wire::receive(self.socket)? else { return Ok(Heard::Gone) };
+        let Some((bytes, _)) = wire::receive(self.socket, 0)? else { return Ok(Heard::Gone) };
         match FromInit::decode(&bytes) {
             Some(FromInit::Ended(status)) => Ok(Heard::Ended(End::from_status(status))),
             Some(FromInit::Stopped(_)) => {

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
-use rustix::process::{Pid, Signal, kill_process, setpgid};
+use rustix::process::{Pid, Signal, pidfd_send_signal, setpgid};
 use syscalls::{Errno, Sysno, syscall};
 
 use super::check;
@@ -29,13 +29,10 @@ pub struct Errand<'fd> {
     pub name: &'static CStr,
 }
 
-/// The process; ended, and reaped, when this is dropped.
+/// The process. Only [`Beside::end`] ends it: whoever unwinds or exits without that leaves it to do its errand.
 pub struct Beside {
     pid: u32,
     pidfd: OwnedFd,
-    /// It reads this, and stands on the other, as long as it lives.
-    _order: Box<Order>,
-    _stack: Vec<u8>,
 }
 
 /// The errand in numbers, ready to be carried out.
@@ -62,56 +59,58 @@ impl Order {
 }
 
 impl Beside {
-    /// Starts it, in a session of its own and with every signal blocked.
+    /// Starts it, with every signal blocked that can be.
     pub fn start(errand: Errand<'_>) -> io::Result<Self> {
-        let order = Box::new(Order::new(errand));
-        let mut stack = vec![0; STACK];
+        // It reads the one and stands on the other as long as it lives, which may be longer than anything here.
+        let order: &'static Order = Box::leak(Box::new(Order::new(errand)));
+        let stack: &'static mut [u8] = vec![0; STACK].leak();
         // None of this process's signals are its own, not even at its first instruction.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-        let started = spawn(&mut stack, &order);
+        let started = spawn(stack, order);
         mask.thread_set_mask()?;
         let (pid, pidfd) = started?;
-        let pid = pid.cast_unsigned();
-        super::process::begin_elsewhere(pid);
-        // A group of its own before anything else happens: whoever kills the caller's whole group leaves it.
-        // Refused if it has made itself a session already, which is as good.
-        let _ = setpgid(Pid::from_raw(pid.cast_signed()), None);
-        Ok(Self { pid, pidfd, _order: order, _stack: stack })
+        super::process::pin_elsewhere(pid);
+        Ok(Self { pid, pidfd })
     }
 
     /// Exactly this process.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
-}
 
-impl Drop for Beside {
-    fn drop(&mut self) {
+    /// Makes sure that it is no longer in this process's group: whoever kills that one leaves it. It has usually made
+    /// itself a session meanwhile, which nobody can do who leads a group; so this comes as late as it may.
+    pub fn part(&self) {
+        let _ = setpgid(Pid::from_raw(self.pid.cast_signed()), None);
+    }
+
+    /// Ends it, and reaps it.
+    pub fn end(self) {
         // On the CPU that is about to wait for it, and need not be woken.
-        super::process::end_here(self.pid);
-        // Its memory is freed next. By its number, which is its own until it is reaped: not every kernel has the call for
-        // its pidfd. One that somebody else has killed is reaped all the same.
-        let _ = Pid::from_raw(self.pid.cast_signed()).map(|pid| kill_process(pid, Signal::KILL));
+        super::process::pin_here(self.pid);
+        // One that somebody else has killed is reaped all the same.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         let _ = super::process::wait(self.pidfd.as_fd());
     }
 }
 
-fn spawn(stack: &mut [u8], order: &Order) -> io::Result<(i32, OwnedFd)> {
+fn spawn(stack: &'static mut [u8], order: &'static Order) -> io::Result<(u32, OwnedFd)> {
     let mut pidfd: libc::c_int = -1;
     let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD;
-    let top = stack.as_mut_ptr_range().end;
+    // The ABI wants it at a multiple of 16 (System V psABI, 3.2.2).
+    let top = stack.as_mut_ptr_range().end.map_addr(|end| end & !15);
     let argument = std::ptr::from_ref(order).cast_mut().cast();
-    // SAFETY: stack and order are freed by `Beside` only, after the process has ended; clone(3) aligns the stack, and
-    // the kernel writes one int to `pidfd`. What runs there keeps to the rules at the top of this file.
+    // SAFETY: stack and order are never freed, and the kernel writes one int to `pidfd`. What runs there keeps to the
+    // rules at the top of this file.
     let pid = check(unsafe { libc::clone(run, top.cast(), flags, argument, &raw mut pidfd) }.into())?;
     // SAFETY: CLONE_PIDFD succeeded, so the kernel has stored a new descriptor that nobody else owns.
-    Ok((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+    Ok((pid as u32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
 extern "C" fn run(order: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the pointer is the one given to clone above, and nobody changes what it points to.
     let order = unsafe { &*order.cast::<Order>() };
-    // SAFETY: no memory is involved. It fails only for who leads a group already, which is as good.
+    // SAFETY: no memory is involved. It fails only for who leads a group already, and then it is out of the caller's.
     let _ = unsafe { syscall!(Sysno::setsid) };
     // What it inherited stays open only as long as its owner lives.
     let ready = close(&order.rest).and_then(|()| enter_new_network());
@@ -121,8 +120,7 @@ extern "C" fn run(order: *mut libc::c_void) -> libc::c_int {
     let _ = unsafe {
         syscall!(Sysno::sendto, order.socket, answer.as_ptr(), answer.len(), libc::MSG_NOSIGNAL, 0, 0)
     };
-    await_readable(order.owner);
-    if keep_open(order.socket).is_ok() {
+    if await_readable(order.owner) && keep_open(order.socket).is_ok() {
         execute_self(&order.pointers);
     }
     1
@@ -173,10 +171,12 @@ fn keep_only(capabilities: u64) -> Result<(), Errno> {
     unsafe { syscall!(Sysno::capset, &raw const header, sets.as_ptr()) }.map(drop)
 }
 
-fn await_readable(fd: RawFd) {
+/// False if it could not be waited for: that is no word of the owner's end.
+fn await_readable(fd: RawFd) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     // SAFETY: the kernel reads and writes one pollfd, which outlives the call.
     while unsafe { syscall!(Sysno::poll, &raw mut poll, 1, -1_isize) } == Err(Errno::EINTR) {}
+    poll.revents & libc::POLLIN != 0
 }
 
 /// Lets a descriptor survive exec.

@@ -4,6 +4,8 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
 use super::check;
 
 /// Start in the cgroup given by a directory descriptor; `libc`'s constant overflows its own type.
@@ -65,29 +67,55 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     Ok(Side::Parent { pid: pid as u32, pidfd })
 }
 
-/// Lets a child that was just made begin on another CPU than this one, if there is one; which it may use is not changed.
+/// Lets a child that was just made begin on another CPU than this one, and keeps it there; whether it does.
 ///
 /// A child begins on its parent's CPU unless another is known to be idle. A virtual machine's halted CPU is not (kernel:
 /// `vcpu_is_preempted`), and then the child waits until the parent does: a millisecond or more, for nothing.
-pub fn begin_elsewhere(child: u32) {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
-    let child = rustix::process::Pid::from_raw(child.cast_signed());
-    let Ok(allowed) = sched_getaffinity(child) else { return };
+pub fn pin_elsewhere(child: u32) -> bool {
+    // Best effort: an outer sandbox may not let it.
+    let Ok(allowed) = sched_getaffinity(pid(child)) else { return false };
     let here = sched_getcpu();
-    let Some(other) = (0..CpuSet::MAX_CPU).find(|cpu| *cpu != here && allowed.is_set(*cpu)) else { return };
-    let mut only = CpuSet::new();
-    only.set(other);
-    // Where it is not allowed (seccomp, an offline CPU), the child begins here.
-    if sched_setaffinity(child, &only).is_ok() {
-        let _ = sched_setaffinity(child, &allowed);
-    }
+    let others = (here + 1..CpuSet::MAX_CPU).chain(0..here.min(CpuSet::MAX_CPU));
+    let other = others.into_iter().find(|cpu| allowed.is_set(*cpu));
+    other.is_some_and(|cpu| sched_setaffinity(pid(child), &just(cpu)).is_ok())
 }
 
 /// Lets a child that sleeps wake up on this CPU, which is about to wait for its end.
-pub fn end_here(child: u32) {
-    let mut here = rustix::thread::CpuSet::new();
-    here.set(rustix::thread::sched_getcpu());
-    let _ = rustix::thread::sched_setaffinity(rustix::process::Pid::from_raw(child.cast_signed()), &here);
+pub fn pin_here(child: u32) {
+    let here = sched_getcpu();
+    if here < CpuSet::MAX_CPU {
+        let _ = sched_setaffinity(pid(child), &just(here));
+    }
+}
+
+/// Lets a child run wherever this process may, on CPUs that are not there yet included (Cpus_allowed of
+/// proc_pid_status(5)): sched_getaffinity(2) names only those that are.
+pub fn unpin(child: u32) -> io::Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed:"));
+    let mask = mask.ok_or_else(|| io::Error::other("/proc/self/status says nothing of CPUs"))?;
+    Ok(sched_setaffinity(pid(child), &cpus(mask))?)
+}
+
+/// `ff,ffffffff`: the last digit is for CPUs 0 to 3.
+fn cpus(mask: &str) -> CpuSet {
+    let mut set = CpuSet::new();
+    let digits = mask.chars().rev().filter_map(|digit| digit.to_digit(16));
+    for (nibble, digit) in digits.enumerate() {
+        let numbers = (0..4).filter(|bit| digit >> bit & 1 == 1).map(|bit| 4 * nibble + bit);
+        numbers.filter(|cpu| *cpu < CpuSet::MAX_CPU).for_each(|cpu| set.set(cpu));
+    }
+    set
+}
+
+fn just(cpu: usize) -> CpuSet {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    set
+}
+
+fn pid(number: u32) -> Option<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(number.cast_signed())
 }
 
 /// Ends this process now: no destructors, no buffers flushed, nothing run twice after a fork.
@@ -262,5 +290,18 @@ pub fn spawn_shared(main: &mut dyn FnMut() -> i32) -> io::Result<i32> {
     match unsafe { libc::clone(enter, top.cast(), flags, (&raw mut main).cast()) } {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(pid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_of_cpus_is_read_from_its_end() {
+        let set = |mask: &str| (0..CpuSet::MAX_CPU).filter(|cpu| cpus(mask).is_set(*cpu)).collect::<Vec<_>>();
+        assert_eq!(set("\t3"), [0, 1]);
+        assert_eq!(set("\t1,00000010"), [4, 32]);
+        assert_eq!(set(""), [0_usize; 0]);
     }
 }

@@ -22,6 +22,14 @@ pub fn set_mask(signals: &nix::sys::signal::SigSet) -> io::Result<()> {
     Ok(signals.thread_set_mask()?)
 }
 
+/// One signal at its default. An ignored SIGCHLD, which a caller can pass on, has the kernel reap each child before its
+/// parent can ask how it ended (wait(2)).
+pub fn restore(signal: nix::sys::signal::Signal) -> io::Result<()> {
+    // SAFETY: SIG_DFL runs no code of ours.
+    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }?;
+    Ok(())
+}
+
 /// Ignores one signal.
 pub fn ignore(signal: nix::sys::signal::Signal) -> io::Result<()> {
     // SAFETY: SIG_IGN runs no code of ours.

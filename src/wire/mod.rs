@@ -3,7 +3,7 @@
 //! ```text
 //!  shim                                init (pid 1 of the sandbox)
 //!   │ ── Mapped ───────────────────────▶ │  its user namespace has ids
-//!   │ ── Descriptors(rest) + fds ──────▶ │  what the host gives; then, in another such message, the doors of its cgroups
+//!   │ ── Descriptors(n) + fds ─────────▶ │  what the host gives; then, in another such message, the doors of its cgroups
 //!   │ ◀─ Terminal + fd ───────────────── │  PTY master
 //!   │ ◀─ Confined [+ fd] ─────────────── │  every wall stands; seccomp listener
 //!   │ ── Go ───────────────────────────▶ │  what the kernel says of it was read and accepted
@@ -23,7 +23,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
@@ -44,7 +44,7 @@ pub enum ToInit {
     Signal(i32),
     /// Continue the agent after a stop.
     Resume,
-    /// Descriptors come with this message, and so many more with the next ones.
+    /// So many descriptors come with this message and the next ones.
     Descriptors(i32),
 }
 
@@ -149,8 +149,8 @@ pub fn send_descriptors(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> io::R
     let mut left = fds;
     loop {
         let (now, later) = left.split_at(left.len().min(MOST_DESCRIPTORS));
-        let rest = i32::try_from(later.len()).map_err(io::Error::other)?;
-        send(socket, &ToInit::Descriptors(rest).encode(), now)?;
+        let count = i32::try_from(left.len()).map_err(io::Error::other)?;
+        send(socket, &ToInit::Descriptors(count).encode(), now)?;
         if later.is_empty() {
             return Ok(());
         }
@@ -161,14 +161,25 @@ pub fn send_descriptors(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> io::R
 /// Takes what [`send_descriptors`] sends.
 pub fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
     let mut all = Vec::new();
+    let mut wanted = None;
     loop {
-        let (bytes, fds) = receive(socket)?.ok_or_else(|| io::Error::other("the shim is gone"))?;
+        let received = receive(socket, MOST_DESCRIPTORS)?;
+        let (bytes, fds) = received.ok_or_else(|| io::Error::other("the shim is gone"))?;
+        let Some(ToInit::Descriptors(count)) = ToInit::decode(&bytes) else {
+            return Err(io::Error::other("not a message with descriptors"));
+        };
+        let count = usize::try_from(count).map_err(io::Error::other)?;
+        let left = count.checked_sub(fds.len());
+        let Some(left) =
+            left.filter(|left| wanted.is_none_or(|w| w == count) && (!fds.is_empty() || *left == 0))
+        else {
+            return Err(io::Error::other("a descriptor is missing"));
+        };
         all.extend(fds);
-        match ToInit::decode(&bytes) {
-            Some(ToInit::Descriptors(0)) => return Ok(all),
-            Some(ToInit::Descriptors(_)) => {}
-            other => return Err(io::Error::other(format!("{other:?} instead of descriptors"))),
+        if left == 0 {
+            return Ok(all);
         }
+        wanted = Some(left);
     }
 }
 
@@ -188,11 +199,13 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
     }
 }
 
-/// One raw message and the descriptors that came with it; `None` once the peer is gone.
-pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+/// One raw message and the descriptors that came with it, at most `most`; `None` once the peer is gone. More than those,
+/// and descriptors for which this process has no room, are an error.
+pub fn receive(socket: impl AsFd, most: usize) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; LONGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let room = if most == 0 { 0 } else { rustix::cmsg_space!(ScmRights(most.min(MOST_DESCRIPTORS))) };
+    let mut control = RecvAncillaryBuffer::new(&mut space[..room]);
     let received = loop {
         match rustix::net::recvmsg(
             socket.as_fd(),
@@ -207,22 +220,29 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>>
             Err(error) => return Err(error.into()),
         }
     };
-    if received.bytes == 0 {
-        return Ok(None);
-    }
-    bytes.truncate(received.bytes);
+    let truncated = received.flags.contains(ReturnFlags::CTRUNC);
     let mut all = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = message {
             all.extend(fds);
         }
     }
+    if truncated || all.len() > most {
+        // The kernel cuts off what it has no room for, and what this process may not open (recvmsg(2), unix(7)).
+        return Err(io::Error::other(
+            "more descriptors came than belong there, or than may be open (RLIMIT_NOFILE)",
+        ));
+    }
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    bytes.truncate(received.bytes);
     Ok(Some((bytes, all)))
 }
 
 /// Waits for the shim's next message. A vanished or talking-nonsense shim is an error: init then ends.
 pub fn expect(socket: BorrowedFd<'_>) -> io::Result<ToInit> {
-    let (bytes, _) = receive(socket)?.ok_or_else(|| io::Error::other("the shim is gone"))?;
+    let (bytes, _) = receive(socket, 0)?.ok_or_else(|| io::Error::other("the shim is gone"))?;
     ToInit::decode(&bytes).ok_or_else(|| io::Error::other("not a message"))
 }
 
@@ -250,11 +270,23 @@ mod tests {
     fn a_descriptor_travels_with_its_message_and_closes_on_exec() {
         let (here, there) = pair().expect("a socket pair");
         FromInit::Terminal.send(here.as_fd(), Some(here.as_fd())).expect("sent");
-        let (bytes, fds) = receive(&there).expect("received").expect("not the end");
+        let (bytes, fds) = receive(&there, 1).expect("received").expect("not the end");
         assert_eq!(FromInit::decode(&bytes), Some(FromInit::Terminal));
         let [fd] = fds.as_slice() else { panic!("{fds:?}") };
         let flags = rustix::io::fcntl_getfd(fd).expect("its flags");
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn a_descriptor_that_does_not_belong_to_a_message_is_not_taken() {
+        let (here, there) = pair().expect("a socket pair");
+        send(here.as_fd(), b"x", &[here.as_fd(), here.as_fd()]).expect("sent");
+        receive(&there, 1).expect_err("one too many");
+        send(here.as_fd(), b"x", &[here.as_fd()]).expect("sent");
+        receive(&there, 0).expect_err("one too many");
+        send(here.as_fd(), &ToInit::Descriptors(2).encode(), &[here.as_fd()]).expect("sent");
+        send(here.as_fd(), &ToInit::Descriptors(0).encode(), &[]).expect("sent");
+        receive_descriptors(there.as_fd()).expect_err("one is missing");
     }
 
     #[test]

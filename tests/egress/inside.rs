@@ -87,7 +87,7 @@ fn a_published_port_of_the_host_leads_to_a_server_inside() {
 
 /// What the shim's process inside does: connects to the port that it is told, and hands over the socket.
 fn dial(socket: &OwnedFd) {
-    while let Ok(Some((bytes, _))) = wire::receive(socket) {
+    while let Ok(Some((bytes, _))) = wire::receive(socket, 1) {
         let port = u16::from_be_bytes(bytes.try_into().expect("two bytes"));
         let (errno, stream) = match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
             Ok(stream) => (0, Some(stream)),

@@ -96,7 +96,7 @@ impl Warden {
 
     /// What it says next; waits for it.
     pub fn hear(&self) -> Said {
-        let Ok(Some((bytes, _))) = wire::receive(&self.socket) else { return Said::Gone };
+        let Ok(Some((bytes, _))) = wire::receive(&self.socket, 0) else { return Said::Gone };
         match bytes.split_first() {
             Some((&ENDED, status)) => match status.try_into().map(i32::from_le_bytes) {
                 Ok(status) => Said::Ended(End::from_status(status)),
@@ -226,7 +226,7 @@ fn attend(places: &Places) -> io::Result<()> {
             wire::send(places.shim, &[&[ENDED], status.to_le_bytes().as_slice()].concat(), &[])?;
         }
         if told {
-            let Some((_, fds)) = wire::receive(places.shim)? else { return Ok(()) };
+            let Some((_, fds)) = wire::receive(places.shim, 2)? else { return Ok(()) };
             let [control, config]: [OwnedFd; 2] =
                 fds.try_into().map_err(|_| io::Error::other("an order without its two descriptors"))?;
             match clone3(0, None)? {
