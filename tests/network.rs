@@ -255,8 +255,7 @@ fn without_a_loopback_of_its_own_an_agent_connects_and_listens_to_nobody() {
         let policy = site.policy(ALLOW, &[NAME]);
         let own = fs::read_to_string(&policy).expect("read");
         fs::write(&policy, own.replace("[network]", "[network]\nloopback = false")).expect("written");
-        let bind =
-            "python3 -c 'import socket; socket.create_server((\"127.0.0.1\", 3000))' 2>&1 | grep -o Errno.13";
+        let bind = "python3 -c 'import socket; socket.create_server((\"127.0.0.1\", 3000))' 2>&1 | grep -o 'Errno 1[3]*'";
         // Without bind(2), listen(2) takes a port by itself.
         let listen = "python3 -c 'import socket; s = socket.socket(); s.listen(); \
              socket.create_connection((\"127.0.0.1\", s.getsockname()[1])); print(\"connected\")' 2>&1 \
@@ -264,7 +263,10 @@ fn without_a_loopback_of_its_own_an_agent_connects_and_listens_to_nobody() {
         let script = format!("curl -sS --fail http://{NAME}/hello; {bind}; {listen}");
         let (output, report) = site.run(&policy, &[], &script);
         let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(said, "hello from outside\nErrno 13\nErrno 1\n", "{}", told(&output));
+        // Before ABI 4 Landlock knows nothing of TCP; listening is refused there as well, by the filter.
+        let knows_tcp = report["attestation"]["landlock"]["abi"].as_u64() >= Some(4);
+        let bound = if knows_tcp { "Errno 13" } else { "Errno 1" };
+        assert_eq!(said, format!("hello from outside\n{bound}\nErrno 1\n"), "{}", told(&output));
         let refused = report["denials"].to_string();
         assert!(refused.contains("\"listen\"") && refused.contains("[network] loopback = true"), "{refused}");
         fs::write(&policy, own.replace("[network]", "[network]\nloopback = true")).expect("written");
