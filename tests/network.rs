@@ -277,6 +277,28 @@ fn without_a_loopback_of_its_own_an_agent_connects_and_listens_to_nobody() {
 }
 
 #[test]
+fn ssh_reaches_a_host_by_its_name() {
+    apart("ssh_reaches_a_host_by_its_name", || {
+        let site = Site::named(&[NAME]);
+        let listener = TcpListener::bind((SITE, 22)).expect("a port");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("ssh comes");
+            stream.write_all(b"SSH-2.0-test\r\n").expect("greeted");
+            let mut greeting = [0; 16];
+            stream.read_exact(&mut greeting).expect("greeted");
+            String::from_utf8_lossy(&greeting).into_owned()
+        });
+        let policy = site.policy("'api.example.test:22'", &[NAME]);
+        // A whole sshd is not needed to see that it arrives: the greeting is its own, and sent to nobody else.
+        let (output, report) = site.run(&policy, &[], &format!("ssh -v -o BatchMode=yes git@{NAME} true"));
+        assert!(told(&output).contains("remote software version test"), "{}", shown(&output));
+        assert_eq!(server.join().expect("served"), "SSH-2.0-OpenSSH_");
+        assert_eq!(report["network"]["connections"][0]["name"], NAME, "{}", report["network"]);
+        assert_eq!(refusals(&report), []);
+    });
+}
+
+#[test]
 fn a_server_that_speaks_first_is_heard() {
     apart("a_server_that_speaks_first_is_heard", || {
         let site = Site::named(&[NAME]);

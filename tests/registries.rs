@@ -68,7 +68,7 @@ fn works_with_its_registry_and_not_without(allow: &BTreeSet<String>, script: &st
 }
 
 #[test]
-fn npm_installs_a_package_from_its_registry_alone() {
+fn npm_installs_a_package_from_its_registry_alone_where_one_answers_this_host() {
     let (Some(registry), Some(file)) =
         (host("npm", &["config", "get", "registry"]), host("npm", &["view", NPM_PACKAGE, "dist.tarball"]))
     else {
@@ -83,7 +83,7 @@ fn npm_installs_a_package_from_its_registry_alone() {
 }
 
 #[test]
-fn pip_downloads_a_package_from_its_index_alone() {
+fn pip_downloads_a_package_from_its_index_alone_where_one_answers_this_host() {
     let Some(said) = host("python3", &["-c", PIP_HOSTS, PIP_PACKAGE]) else {
         return println!("left out: no pip index answers this host");
     };

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use stockade::plan::seccomp::compile::ALLOW;
-use stockade::plan::seccomp::{FilterError, explain, filter, table};
-use stockade::policy::Syscalls;
+use stockade::plan::seccomp::{FilterError, asked, explain, explain_under, filter, table};
+use stockade::policy::{Policy, Syscalls};
 
 use crate::arguments::cases;
 use crate::*;
@@ -65,6 +65,21 @@ fn a_refusal_is_explained_with_the_line_that_would_lift_it() {
     );
     assert_eq!(explained("read", &strict), "system call read: allowed by the filter");
     assert_eq!(explain(9999, &strict).to_string(), "system call #9999: unknown");
+}
+
+#[test]
+fn listening_is_refused_where_processes_may_connect_but_not_to_each_other() {
+    let listen = table::calls().into_iter().find(|(_, name)| *name == "listen").expect("a call").0;
+    let verdict = |policy: &Policy| table::verdict("listen", &asked(policy));
+    let mut policy = Policy::nothing("site".parse().expect("a name"));
+    assert_eq!(verdict(&policy), table::Verdict::Allow, "nobody could connect");
+    policy.network.allow = ["api.example.org:443".parse().expect("a destination")].into();
+    assert_eq!(verdict(&policy), table::Verdict::Refuse);
+    assert!(explain_under(&policy, listen).to_string().ends_with("to allow it: [network] loopback = true"));
+    policy.syscalls.allow.insert("listen".into());
+    assert_eq!(verdict(&policy), table::Verdict::Refuse, "it would be a loopback");
+    policy.network.loopback = true;
+    assert_eq!(verdict(&policy), table::Verdict::Allow);
 }
 
 #[test]
