@@ -190,3 +190,27 @@ pub fn refusals(report: &Value) -> Vec<(String, String)> {
         })
         .collect()
 }
+
+/// Tries a connection or a datagram, and prints the error's name; `reached` if an answer came.
+const ATTEMPT: &str = "import errno, socket, sys
+kind, host, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+family = socket.AF_INET6 if ':' in host else socket.AF_INET
+s = socket.socket(family, socket.SOCK_STREAM if kind == 'tcp' else socket.SOCK_DGRAM)
+s.settimeout(60)
+try:
+    s.connect((host, port))
+    if kind == 'udp':
+        s.send(b'knock')
+        s.recv(100)
+    elif port == 80:
+        s.send(b'GET /hello HTTP/1.0\\r\\n\\r\\n')
+        if not s.recv(1):
+            raise ConnectionResetError(errno.ECONNRESET, '')
+    print('reached')
+except OSError as e:
+    print(errno.errorcode.get(e.errno, 'timeout'))";
+
+/// As a command of a shell.
+pub fn attempt(kind: &str, host: &str, port: u16) -> String {
+    format!("python3 -c '{}' {kind} {host} {port}", ATTEMPT.replace('\'', "\""))
+}
