@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use common::leaks::{Census, eventually};
 use common::site::{SITE, Server, Site, add_address, apart, attempt, refusals};
-use common::stockade::{Running, directory, output, shell, text, told};
+use common::stockade::{Running, STOCKADE, directory, output, shell, text, told};
 use serde_json::Value;
 
 const NAME: &str = "api.example.test";
@@ -180,6 +180,21 @@ fn without_a_loopback_of_its_own_an_agent_connects_and_listens_to_nobody() {
         let (output, _) = site.run(&policy, &[], listen);
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(said, "connected\n", "the way is open: {}", told(&output));
+    });
+}
+
+/// Connects by sending (TCP Fast Open), which Landlock is not asked about, to a port that listen(2) has taken by itself.
+const FAST_OPEN: &str = "python3 -c 'import socket; s = socket.socket(); s.listen(); c = socket.socket(); \
+    c.sendto(b\"x\", socket.MSG_FASTOPEN, (\"127.0.0.1\", s.getsockname()[1])); print(s.accept()[0].recv(1))' 2>&1 | tail -n 1";
+
+#[test]
+fn without_a_loopback_of_its_own_nothing_is_connected_by_sending_either() {
+    apart("without_a_loopback_of_its_own_nothing_is_connected_by_sending_either", || {
+        assert_eq!(on_the_host(FAST_OPEN), "b'x'", "the way is open");
+        let mut command = Command::new(STOCKADE);
+        let output = output(command.args(["run", "--policy", "base", "--", "sh", "-c", FAST_OPEN]));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("Errno 95]"), "{}", shown(&output));
     });
 }
 

@@ -46,6 +46,12 @@ pub fn open_low_ports() -> io::Result<()> {
     std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
 }
 
+/// In this process's network namespace, nobody connects by sending (TCP Fast Open, ip-sysctl): Landlock's rules about
+/// connect(2) know nothing of sendto(2) with MSG_FASTOPEN.
+pub fn close_fast_open() -> io::Result<()> {
+    std::fs::write("/proc/sys/net/ipv4/tcp_fastopen", "0")
+}
+
 /// What a gateway needs of this namespace, in this order: the datagrams to port 53, the view of what is refused, then a
 /// listener at each of `places`, of which 0.0.0.0 is every address. Needs the rights of the namespace's owner.
 pub fn open_doors(places: &[SocketAddrV4]) -> io::Result<Vec<OwnedFd>> {

@@ -46,6 +46,11 @@ pub enum ShimError {
     /// The low ports of its network.
     #[error("cannot open the ports below 1024 of the sandbox's network (net-bind-service): {0}")]
     LowPorts(#[source] io::Error),
+    /// The way around Landlock's rule about connecting.
+    #[error(
+        "cannot keep the sandbox's processes from connecting by TCP Fast Open (/proc/sys/net/ipv4/tcp_fastopen): {0}"
+    )]
+    FastOpen(#[source] io::Error),
     /// The id maps.
     #[error("cannot map the sandbox's ids to host uids: {0}")]
     Map(#[source] io::Error),

@@ -254,6 +254,9 @@ impl Launch<'_> {
             if plan.capabilities.contains(&Capability::NetBindService) {
                 netns::open_low_ports().map_err(ShimError::LowPorts)?;
             }
+            if plan.landlock.deny_bind {
+                netns::close_fast_open().map_err(ShimError::FastOpen)?;
+            }
             match clone3(NAMESPACES, self.cgroup.directory()).map_err(ShimError::Clone)? {
                 // For good: it never comes back from here. It keeps no copy of our end, whose end it must see.
                 Side::Child => {
