@@ -329,7 +329,9 @@ pub fn kill_and_remove(layout: &Layout, id: &AgentId) -> Result<(), CgroupError>
     let groups = layout.trees().iter().filter_map(|tree| Group::open(tree, id).transpose());
     let cgroup = Cgroup { groups: groups.collect::<Result<_, _>>()?, controls: Vec::new() };
     cgroup.kill()?;
-    cgroup.remove()
+    cgroup.remove()?;
+    // The owner may have ended between its group and the house.
+    layout.trees().iter().try_for_each(|tree| group::leave_house(tree))
 }
 
 /// Makes and claims the group in one hierarchy, once a crashed agent's is out of the way.
