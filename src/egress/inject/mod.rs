@@ -15,7 +15,7 @@ mod spelling;
 mod tls;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -44,6 +44,9 @@ pub use tls::{DEFAULT_BUNDLE, TlsError};
 /// Longest head of a request; also what is buffered of a body that nobody takes.
 pub const LONGEST_HEAD: usize = 64 * 1024;
 
+/// Most replaced secrets that are still hidden; each of them is searched for.
+const MOST_EARLIER: usize = 2;
+
 /// Why inject rules cannot be worked by.
 #[derive(Debug, thiserror::Error)]
 pub enum InjectError {
@@ -60,6 +63,8 @@ pub enum InjectError {
 pub struct Injector {
     rules: Vec<Rc<Rule>>,
     secrets: RefCell<HashMap<String, HeaderValue>>,
+    /// Those that were replaced last: an upstream may have stored them.
+    earlier: RefCell<VecDeque<HeaderValue>>,
     masks: RefCell<Masks>,
     tls: Option<Tls>,
 }
@@ -107,15 +112,20 @@ impl Injector {
         let text = secret.0.trim_end_matches(['\r', '\n']);
         let value = HeaderValue::from_str(text).ok().filter(|_| secret.can_be_hidden());
         let mut secrets = self.secrets.borrow_mut();
-        match value {
+        let replaced = match value {
             Some(mut value) => {
                 value.set_sensitive(true);
-                secrets.insert(name.to_owned(), value);
+                secrets.insert(name.to_owned(), value)
             }
-            None => drop(secrets.remove(name)),
+            None => secrets.remove(name),
+        };
+        let mut earlier = self.earlier.borrow_mut();
+        earlier.extend(replaced);
+        while earlier.len() > MOST_EARLIER {
+            earlier.pop_front();
         }
-        let masks = Masks::of(secrets.values().filter_map(|value| value.to_str().ok()));
-        *self.masks.borrow_mut() = masks;
+        let all = secrets.values().chain(earlier.iter());
+        *self.masks.borrow_mut() = Masks::of(all.filter_map(|value| value.to_str().ok()));
     }
 }
 
@@ -345,6 +355,8 @@ mod tests {
         };
         assert!(learn("abcdefgh"));
         assert!(!learn("abcdefg"), "and the old one is not used either");
+        let masks = injector.masks.borrow().clone();
+        assert!(masks.plain.whole(b"abcdefgh").is_some(), "what was used is still hidden");
         assert!(!learn("Bearer abcdefg") && !learn("abcdefgh\n x"));
     }
 

@@ -91,6 +91,9 @@ impl Rule {
         if request.version() > Version::HTTP_11 || *method == Method::CONNECT {
             return Err(refuse("only plain HTTP/1.1 requests are passed on".into()));
         }
+        if *method == Method::TRACE || method.as_str() == "TRACK" {
+            return Err(refuse(format!("{method} sends the request back, with its secret")));
+        }
         if headers.contains_key(header::UPGRADE) {
             return Err(refuse("a connection cannot be turned into another kind".into()));
         }

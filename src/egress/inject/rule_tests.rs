@@ -5,15 +5,18 @@ use http::{HeaderValue, Request};
 use super::rule::Rule;
 use crate::wire::egress::Inject;
 
-fn rule() -> Rule {
-    Rule::parse(&Inject {
+fn inject() -> Inject {
+    Inject {
         name: "raven.internal".into(),
         upstream: "https://api.example.org".into(),
         header: "x-api-key".into(),
         methods: vec!["GET".into(), "POST".into()],
         paths: vec!["/v1/".into()],
-    })
-    .expect("a rule")
+    }
+}
+
+fn rule() -> Rule {
+    Rule::parse(&inject()).expect("a rule")
 }
 
 fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
@@ -72,6 +75,17 @@ fn the_upstream_gets_its_own_host_the_secret_and_nothing_of_the_connection() {
     assert_eq!(header("accept-encoding"), Some("identity"));
     assert_eq!(header("accept"), Some("*/*"));
     assert_eq!((header("x-hop"), header("connection")), (None, None));
+}
+
+#[test]
+fn a_rule_for_every_method_has_none_that_shows_the_request() {
+    let every = Inject { methods: vec![], ..inject() };
+    let every = Rule::parse(&every).expect("a rule");
+    assert_eq!(every.check(&request("PATCH", "/v1/x", &[HOST])), Ok(()));
+    for method in ["TRACE", "TRACK"] {
+        let refusal = every.check(&request(method, "/v1/x", &[HOST])).expect_err(method);
+        assert!(refusal.detail.contains("sends the request back"), "{}", refusal.detail);
+    }
 }
 
 #[test]
