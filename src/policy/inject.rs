@@ -302,6 +302,20 @@ mod tests {
         assert!(!within("/v1", "/v1/"), "the ceiling does not have /v1 itself");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_path_that_a_narrower_rule_covers_is_covered_by_the_wider_one(
+            wider in "(/[ab]{1,2}){0,2}/?", narrower in "(/[ab]{1,2}){0,3}/?", path in "(/[ab]{1,2}){0,4}/?"
+        ) {
+            let rule = |path: &str| inject(&[], &[if path.is_empty() { "/" } else { path }]);
+            let covers = |rule: &Inject| rule.paths.iter().any(|prefix| prefix.covers(&path));
+            let (wider, narrower) = (rule(&wider), rule(&narrower));
+            if narrower.is_within(&wider) && covers(&narrower) {
+                proptest::prop_assert!(covers(&wider));
+            }
+        }
+    }
+
     #[test]
     fn what_would_make_another_request_of_it_is_refused() {
         for header in ["", "Host", "transfer-encoding", "proxy-authorization", "a b", "x\r\ny"] {

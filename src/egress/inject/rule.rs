@@ -103,20 +103,23 @@ impl Rule {
         }
         self.check_authority(uri, headers).map_err(&refuse)?;
         path::check(uri.path()).map_err(|error| refuse(format!("the path is refused: {error}")))?;
+        self.check_scope(method, uri.path()).map_err(|(what, remedy)| Refusal {
+            remedy: Some(format!("{}, {remedy}", self.shown())),
+            ..refuse(what)
+        })
+    }
+
+    /// Whether method and path are among the rule's; if not, what is wrong and what would have to be in the rule.
+    fn check_scope(&self, method: &Method, path: &str) -> Result<(), (String, String)> {
         if !self.methods.is_empty() && !self.methods.contains(method) {
             let mut methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
             methods.push(method.as_str());
-            let remedy = format!("{}, methods = {methods:?}", self.shown());
-            return Err(Refusal {
-                remedy: Some(remedy),
-                ..refuse(format!("{method} is not among its methods"))
-            });
+            return Err((format!("{method} is not among its methods"), format!("methods = {methods:?}")));
         }
-        if !self.paths.is_empty() && !self.paths.iter().any(|prefix| prefix.covers(uri.path())) {
+        if !self.paths.is_empty() && !self.paths.iter().any(|prefix| prefix.covers(path)) {
             let mut paths: Vec<&str> = self.paths.iter().map(PathPrefix::as_str).collect();
-            paths.push(uri.path());
-            let remedy = format!("{}, paths = {paths:?}", self.shown());
-            return Err(Refusal { remedy: Some(remedy), ..refuse("the path is not among its paths".into()) });
+            paths.push(path);
+            return Err(("the path is not among its paths".into(), format!("paths = {paths:?}")));
         }
         Ok(())
     }
