@@ -173,6 +173,28 @@ fn claude_reaches_its_hosts_and_offers_to_log_in() {
 }
 
 #[test]
+fn codex_reaches_its_host_and_shows_the_code_to_log_in_with() {
+    let (site, policy, authority) = stand_in("codex", &["auth.openai.com"]);
+    let device = site.around.path().join("site/api/accounts/deviceauth");
+    fs::create_dir_all(&device).expect("made");
+    let code = r#"{"device_auth_id": "1", "user_code": "LAB1-CODE2", "interval": "5"}"#;
+    fs::write(device.join("usercode"), code).expect("written");
+    let directory = TempDir::new().expect("a directory");
+    let work = directory.path().join("work");
+    fs::create_dir(&work).expect("made");
+    fs::copy(&authority, work.join("ca.pem")).expect("copied");
+    let certificate = work.join("ca.pem");
+    let options =
+        format!("--env CODEX_CA_CERTIFICATE={} -- codex login --device-auth", certificate.display());
+    let mut run = Run::start_in(directory, &policy, "codex", &options);
+    run.session.sees("https://auth.openai.com/codex/device");
+    run.session.sees("LAB1-CODE2");
+    let heard = site.web.heard();
+    assert!(heard.iter().any(|line| line.starts_with("POST /api/accounts/deviceauth/usercode")), "{heard:?}");
+    run.session.hang_up();
+}
+
+#[test]
 fn codex_offers_to_sign_in() {
     let mut run = Run::start("codex", "codex", "");
     run.session.sees("Choose how you want to use Codex.");

@@ -114,9 +114,12 @@ impl Inner {
     }
 
     fn remember(&mut self, record: &Record, reason: Reason, detail: &str, remedy: Option<&String>) {
+        // Requests to one name differ in nothing but what is said about them.
+        let is_alike = |old: &Refused| reason != Reason::Request || old.detail == detail;
         let known = |old: &Refused| {
             (old.protocol, &old.name, old.address, old.port, old.reason)
                 == (record.protocol, &record.name, record.address, record.port, reason)
+                && is_alike(old)
         };
         let before = self.recent.iter().position(known).and_then(|at| self.recent.remove(at));
         if self.recent.len() >= MOST_RECENT {
@@ -185,6 +188,19 @@ mod tests {
         ledger.enter(refused("evil.test"));
         assert_eq!(ledger.recent().len(), 1);
         assert_eq!(ledger.recent()[0].count, 1001);
+    }
+
+    #[test]
+    fn different_requests_to_one_name_are_different_refusals() {
+        let ledger = Ledger::default();
+        for detail in ["DELETE /v1/x", "GET /admin", "GET /admin"] {
+            let mut record = refused("raven.internal");
+            record.verdict =
+                Verdict::Refused { reason: Reason::Request, detail: detail.into(), remedy: None };
+            ledger.enter(record);
+        }
+        let read: Vec<_> = ledger.recent().into_iter().map(|one| (one.detail, one.count)).collect();
+        assert_eq!(read, [("DELETE /v1/x".to_owned(), 1), ("GET /admin".to_owned(), 2)]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Inject {
             == (&ceiling.name, &ceiling.upstream, &ceiling.header, &ceiling.secret);
         let fewer_methods =
             ceiling.methods.is_empty() || (!methods.is_empty() && methods.is_subset(&ceiling.methods));
-        let begins = |path: &PathPrefix| ceiling.paths.iter().any(|wider| path.0.starts_with(&wider.0));
+        let begins = |path: &PathPrefix| ceiling.paths.iter().any(|wider| wider.covers(&path.0));
         same && fewer_methods && (ceiling.paths.is_empty() || (!paths.is_empty() && paths.iter().all(begins)))
     }
 }
@@ -181,6 +181,23 @@ impl FromStr for Method {
     }
 }
 
+impl Upstream {
+    /// Whom it is.
+    pub fn host(&self) -> &str {
+        let authority = self.0.trim_start_matches("https://");
+        authority.split_once(':').map_or(authority, |(host, _)| host)
+    }
+}
+
+impl PathPrefix {
+    /// Whether `path` lies at or below it, a whole number of segments. The gateway and narrowing both ask here: two
+    /// answers would be a way around one of them.
+    pub fn covers(&self, path: &str) -> bool {
+        path.strip_prefix(&self.0)
+            .is_some_and(|rest| rest.is_empty() || self.0.ends_with('/') || rest.starts_with('/'))
+    }
+}
+
 impl FromStr for PathPrefix {
     type Err = String;
 
@@ -267,6 +284,36 @@ mod tests {
         elsewhere.upstream = "https://evil.example.net".parse().expect("an upstream");
         assert!(!elsewhere.is_within(&ceiling));
         assert!(ceiling.is_within(&inject(&[], &[])));
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_segment() {
+        let covers = |prefix: &str, path: &str| prefix.parse::<PathPrefix>().expect("a prefix").covers(path);
+        assert!(covers("/v1/", "/v1/messages") && covers("/v1", "/v1/messages") && covers("/v1", "/v1"));
+        assert!(!covers("/v1", "/v1beta/messages") && !covers("/v1/", "/v1"));
+        assert!(covers("/", "/v1"));
+    }
+
+    #[test]
+    fn a_longer_path_is_within_only_at_a_whole_segment() {
+        let within = |wanted: &str, ceiling: &str| inject(&[], &[wanted]).is_within(&inject(&[], &[ceiling]));
+        assert!(within("/v1/messages", "/v1") && within("/v1/", "/v1") && within("/v1", "/v1"));
+        assert!(!within("/v1beta/admin", "/v1"));
+        assert!(!within("/v1", "/v1/"), "the ceiling does not have /v1 itself");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_path_that_a_narrower_rule_covers_is_covered_by_the_wider_one(
+            wider in "(/[ab]{1,2}){0,2}/?", narrower in "(/[ab]{1,2}){0,3}/?", path in "(/[ab]{1,2}){0,4}/?"
+        ) {
+            let rule = |path: &str| inject(&[], &[if path.is_empty() { "/" } else { path }]);
+            let covers = |rule: &Inject| rule.paths.iter().any(|prefix| prefix.covers(&path));
+            let (wider, narrower) = (rule(&wider), rule(&narrower));
+            if narrower.is_within(&wider) && covers(&narrower) {
+                proptest::prop_assert!(covers(&wider));
+            }
+        }
     }
 
     #[test]

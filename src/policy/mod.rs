@@ -41,7 +41,7 @@ pub use cidr::Cidr;
 pub use destination::{Destination, HostPattern, Sni};
 pub use error::{Fault, PolicyError};
 pub use hostname::Hostname;
-pub use inject::Inject;
+pub use inject::{Inject, PathPrefix};
 pub use load::{Library, Reference};
 pub use network::Network;
 pub use path::{HostPath, WorkspacePath};

@@ -52,8 +52,9 @@ impl Network {
         name.is_ok_and(|name| self.allow.iter().any(|destination| destination.covers_name(&name, 80)))
     }
 
-    /// Whether a rule lets `name` be reached.
-    pub fn knows_name(&self, name: &Hostname) -> bool {
+    /// Whether anything is sent to where `name` leads: by the agent itself, or by the gateway with a secret.
+    pub fn leads_to(&self, name: &Hostname) -> bool {
         self.allow.iter().any(|destination| destination.knows_name(name))
+            || self.inject.iter().any(|inject| inject.upstream.host() == name.as_str())
     }
 }

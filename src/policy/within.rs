@@ -209,7 +209,7 @@ impl Findings {
         let names: BTreeSet<&Hostname> = resolve.keys().chain(ceiling.resolve.keys()).collect();
         for name in names {
             let (here, there) = (resolve.get(name), ceiling.resolve.get(name));
-            if here != there && (here.is_some() || wanted.knows_name(name)) {
+            if here != there && (here.is_some() || wanted.leads_to(name)) {
                 self.add("network.resolve", resolution(name, here), resolution(name, there));
             }
         }

@@ -128,6 +128,18 @@ fn where_a_name_leads_is_decided_once() {
 }
 
 #[test]
+fn where_a_secret_is_sent_is_decided_once() {
+    let inject = "[[network.inject]]\nname = 'a.internal'\nupstream = 'https://a.example:444'\nheader = 'x'\nsecret = '/x'\n";
+    let policy = |resolve: &str| format!("[network.resolve]\n{resolve}\n{inject}");
+    let (decided, elsewhere) = (policy("'a.example' = ['10.0.0.1']"), policy("'a.example' = ['10.0.0.2']"));
+    assert!(beyond(&decided, &decided).is_empty());
+    for (ceiling, wanted) in [(&decided, &elsewhere), (&decided, &policy("")), (&policy(""), &decided)] {
+        assert_eq!(beyond(ceiling, wanted), BTreeSet::from(["network.resolve"]), "{wanted}");
+    }
+    assert!(beyond(&decided, "").is_empty(), "without the rule nothing is sent there");
+}
+
+#[test]
 fn a_request_is_told_what_it_widens() {
     let policy = read("[limits]\nmemory = '1GiB'\ncpus = 1\nprocesses = 10");
     let (asked, excess) =

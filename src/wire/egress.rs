@@ -152,6 +152,16 @@ pub struct Inject {
 #[serde(transparent)]
 pub struct Secret(pub String);
 
+/// Shortest secret: what is shorter occurs by chance, and can be guessed by having guesses masked.
+pub const SHORTEST_SECRET: usize = 8;
+
+impl Secret {
+    /// Whether what follows the scheme (`Bearer …`) is long enough to be hidden.
+    pub fn can_be_hidden(&self) -> bool {
+        self.0.rsplit(' ').next().is_some_and(|token| token.len() >= SHORTEST_SECRET)
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")

@@ -7,6 +7,7 @@
 
 import functools
 import http.server
+import os
 import socket
 import ssl
 import struct
@@ -24,8 +25,13 @@ class Site(http.server.SimpleHTTPRequestHandler):
     def do_POST(self):
         length = int(self.headers.get("content-length", 0))
         body = self.rfile.read(length)
+        # What the site has there, else what was sent.
+        answer = self.translate_path(self.path)
+        if os.path.isfile(answer):
+            with open(answer, "rb") as file:
+                body = file.read()
         self.send_response(200)
-        self.send_header("content-length", str(length))
+        self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 

@@ -2,6 +2,7 @@
 
 mod carrying;
 mod clients;
+mod echoing;
 mod injecting;
 mod inside;
 mod netlink;

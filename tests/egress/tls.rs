@@ -76,6 +76,19 @@ impl Tls {
 
     /// Says "hello" to a server that sends it back, and returns what came.
     pub fn greet(&self, stream: TcpStream, says: Says) -> std::io::Result<String> {
+        let mut stream = self.client(stream, says)?;
+        stream.write_all(b"hello")?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// A client's side of a connection.
+    pub fn client(
+        &self,
+        stream: TcpStream,
+        says: Says,
+    ) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.clone()).expect("a root");
         let mut config = ClientConfig::builder_with_provider(provider())
@@ -92,10 +105,6 @@ impl Tls {
         };
         let name = ServerName::try_from(name).expect("a name");
         let client = ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
-        let mut stream = StreamOwned::new(client, stream);
-        stream.write_all(b"hello")?;
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
+        Ok(StreamOwned::new(client, stream))
     }
 }

@@ -11,15 +11,16 @@ pub mod path;
 pub mod rule;
 #[cfg(test)]
 mod rule_tests;
+mod spelling;
 mod tls;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
@@ -43,6 +44,9 @@ pub use tls::{DEFAULT_BUNDLE, TlsError};
 /// Longest head of a request; also what is buffered of a body that nobody takes.
 pub const LONGEST_HEAD: usize = 64 * 1024;
 
+/// Most replaced secrets that are still hidden; each of them is searched for.
+const MOST_EARLIER: usize = 2;
+
 /// Why inject rules cannot be worked by.
 #[derive(Debug, thiserror::Error)]
 pub enum InjectError {
@@ -58,14 +62,32 @@ pub enum InjectError {
 #[derive(Default)]
 pub struct Injector {
     rules: Vec<Rc<Rule>>,
-    secrets: RefCell<HashMap<String, Rc<Injected>>>,
+    secrets: RefCell<HashMap<String, HeaderValue>>,
+    /// Those that were replaced last: an upstream may have stored them.
+    earlier: RefCell<VecDeque<HeaderValue>>,
+    masks: RefCell<Masks>,
     tls: Option<Tls>,
 }
 
-/// A secret, ready for use.
-struct Injected {
-    value: HeaderValue,
-    mask: Mask,
+/// Every secret of the sandbox: an upstream may store what one rule sends, and show it by another.
+#[derive(Clone)]
+struct Masks {
+    /// For bodies and the values of headers.
+    plain: Mask,
+    /// For the names of headers, which are in lower case.
+    folded: Mask,
+}
+
+impl Masks {
+    fn of<'a>(secrets: impl Iterator<Item = &'a str> + Clone) -> Self {
+        Self { plain: Mask::of(secrets.clone()), folded: Mask::folded(secrets) }
+    }
+}
+
+impl Default for Masks {
+    fn default() -> Self {
+        Self::of(std::iter::empty())
+    }
 }
 
 impl Injector {
@@ -76,7 +98,7 @@ impl Injector {
         }
         let rules = config.inject.iter().map(|inject| Rule::parse(inject).map(Rc::new));
         let tls = Tls::read(config.ca_bundle.as_deref())?;
-        Ok(Self { rules: rules.collect::<Result<_, _>>()?, secrets: RefCell::default(), tls: Some(tls) })
+        Ok(Self { rules: rules.collect::<Result<_, _>>()?, tls: Some(tls), ..Self::default() })
     }
 
     /// The ports of the upstreams.
@@ -84,18 +106,26 @@ impl Injector {
         self.rules.iter().map(|rule| rule.port)
     }
 
-    /// Takes a secret, for the next request on. What cannot be a header's value leaves the rule without one.
+    /// Takes a secret, for the next request on. What cannot be a header's value, or cannot be hidden, leaves the rule
+    /// without one.
     pub fn learn(&self, name: &str, secret: &Secret) {
         let text = secret.0.trim_end_matches(['\r', '\n']);
-        let injected = HeaderValue::from_str(text).ok().map(|mut value| {
-            value.set_sensitive(true);
-            Rc::new(Injected { value, mask: Mask::of(text) })
-        });
+        let value = HeaderValue::from_str(text).ok().filter(|_| secret.can_be_hidden());
         let mut secrets = self.secrets.borrow_mut();
-        match injected {
-            Some(injected) => drop(secrets.insert(name.to_owned(), injected)),
-            None => drop(secrets.remove(name)),
+        let replaced = match value {
+            Some(mut value) => {
+                value.set_sensitive(true);
+                secrets.insert(name.to_owned(), value)
+            }
+            None => secrets.remove(name),
+        };
+        let mut earlier = self.earlier.borrow_mut();
+        earlier.extend(replaced);
+        while earlier.len() > MOST_EARLIER {
+            earlier.pop_front();
         }
+        let all = secrets.values().chain(earlier.iter());
+        *self.masks.borrow_mut() = Masks::of(all.filter_map(|value| value.to_str().ok()));
     }
 }
 
@@ -172,17 +202,19 @@ impl Exchange {
         account: &Rc<Account>,
     ) -> Result<Response<Reply>, NoAnswer> {
         self.rule.check(&request).map_err(NoAnswer::Refused)?;
-        let secret = self.gateway.injector.secrets.borrow().get(self.rule.name.as_str()).cloned();
+        let injector = &self.gateway.injector;
+        let secret = injector.secrets.borrow().get(self.rule.name.as_str()).cloned();
+        let masks = injector.masks.borrow().clone();
         let Some(secret) = secret else {
             return Err(NoAnswer::Trouble(format!("the secret for {} is not there", self.rule.name)));
         };
         let (mut head, body) = request.into_parts();
-        let rewritten = self.rule.rewrite(&mut head, secret.value.clone());
+        let rewritten = self.rule.rewrite(&mut head, secret);
         rewritten.map_err(|error| NoAnswer::Trouble(error.to_string()))?;
         let request = Request::from_parts(head, Counted::new(body, Rc::clone(account)));
         let response = timeout(self.gateway.idle_patience(), self.send(request, account)).await;
         let response = response.map_err(|_| NoAnswer::Trouble("the upstream does not answer".into()))??;
-        self.pass_back(response, &secret.mask, account)
+        pass_back(response, masks, account)
     }
 
     /// Sends over the connection that is there. If that was closed meanwhile, before a byte of the request had gone, over
@@ -238,30 +270,66 @@ impl Exchange {
         self.gateway.spawn(async move { drop(connection.await) });
         Ok(sender)
     }
+}
 
-    fn pass_back(
-        &self,
-        response: Response<Incoming>,
-        mask: &Mask,
-        account: &Rc<Account>,
-    ) -> Result<Response<Reply>, NoAnswer> {
-        let (mut head, body) = response.into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(NoAnswer::Trouble("the upstream speaks another protocol".into()));
-        }
-        let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
-        if head.headers.get_all(header::CONTENT_ENCODING).iter().any(encoded) {
-            return Err(NoAnswer::Trouble("the upstream answers compressed although told not to".into()));
-        }
-        rule::take_connection_headers(&mut head.headers);
-        for value in head.headers.values_mut() {
-            if let Some(masked) = mask.whole(value.as_bytes()) {
-                *value = HeaderValue::from_bytes(&masked).unwrap_or(HeaderValue::from_static("*"));
-            }
-        }
-        let body = Masked::new(body, mask.clone(), Rc::clone(account));
-        Ok(Response::from_parts(head, Box::pin(body)))
+fn pass_back(
+    response: Response<Incoming>,
+    masks: Masks,
+    account: &Rc<Account>,
+) -> Result<Response<Reply>, NoAnswer> {
+    let (mut head, body) = response.into_parts();
+    if let Some(what) = unsearchable(&head) {
+        return Err(NoAnswer::Trouble(format!(
+            "the upstream {what}, and what cannot be searched is withheld"
+        )));
     }
+    rule::take_connection_headers(&mut head.headers);
+    // The reason phrase is among them.
+    head.extensions.clear();
+    head.headers = masked(head.headers, &masks);
+    let body = Masked::new(body, masks.plain, Rc::clone(account));
+    Ok(Response::from_parts(head, Box::pin(body)))
+}
+
+/// Why a secret in this answer would not be found.
+fn unsearchable(head: &http::response::Parts) -> Option<&'static str> {
+    let is_encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    let is_in_ranges = |value: &HeaderValue| {
+        let kind = b"multipart/byteranges";
+        value.as_bytes().get(..kind.len()).is_some_and(|given| given.eq_ignore_ascii_case(kind))
+    };
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Some("speaks another protocol");
+    }
+    if head.headers.get_all(header::CONTENT_ENCODING).iter().any(is_encoded)
+        || !rule::is_only_chunked(&head.headers)
+    {
+        return Some("answers compressed although told not to");
+    }
+    let in_pieces = head.status == StatusCode::PARTIAL_CONTENT
+        || head.headers.contains_key(header::CONTENT_RANGE)
+        || head.headers.get_all(header::CONTENT_TYPE).iter().any(is_in_ranges);
+    in_pieces.then_some("answers in pieces that nobody asked for")
+}
+
+/// Without the secrets in values, and without headers that have one in their names.
+fn masked(headers: HeaderMap, masks: &Masks) -> HeaderMap {
+    let mut shown = HeaderMap::with_capacity(headers.keys_len());
+    let mut last = None;
+    // A name comes with the first of its values only.
+    for (name, value) in headers {
+        last = name.or(last);
+        let Some(name) = last.as_ref().filter(|name| masks.folded.whole(name.as_str().as_bytes()).is_none())
+        else {
+            continue;
+        };
+        let value = match masks.plain.whole(value.as_bytes()) {
+            Some(masked) => HeaderValue::from_bytes(&masked).unwrap_or(HeaderValue::from_static("*")),
+            None => value,
+        };
+        shown.append(name, value);
+    }
+    shown
 }
 
 /// An answer of the gateway's own.
@@ -272,4 +340,43 @@ pub fn own_words(status: StatusCode, body: &serde_json::Value) -> Response<Reply
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_cannot_be_hidden_is_not_used() {
+        let injector = Injector::default();
+        let learn = |text: &str| {
+            injector.learn("raven.internal", &Secret(text.into()));
+            injector.secrets.borrow().contains_key("raven.internal")
+        };
+        assert!(learn("abcdefgh"));
+        assert!(!learn("abcdefg"), "and the old one is not used either");
+        let masks = injector.masks.borrow().clone();
+        assert!(masks.plain.whole(b"abcdefgh").is_some(), "what was used is still hidden");
+        assert!(!learn("Bearer abcdefg") && !learn("abcdefgh\n x"));
+    }
+
+    #[test]
+    fn a_header_with_a_secret_in_its_name_is_left_out_whatever_its_case() {
+        let masks = Masks::of(["sk-Live-01234"].into_iter());
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-sk-live-01234", "1"),
+            ("x-sk%2dlive%2d01234", "1"),
+            // Base64, as much of it as is left without its case.
+            ("c2stTGl2ZS0wMTIzNA", "1"),
+            ("x-one", "a sk-Live-01234"),
+            ("x-one", "b"),
+        ] {
+            headers
+                .append(header::HeaderName::try_from(name).expect("a name"), HeaderValue::from_static(value));
+        }
+        let shown: Vec<_> =
+            masked(headers, &masks).iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+        assert_eq!(shown, [r#"x-one: "a *************""#, r#"x-one: "b""#]);
+    }
 }

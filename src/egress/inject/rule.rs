@@ -6,7 +6,7 @@ use http::{Method, Request, Uri, Version};
 
 use super::path;
 use crate::egress::rules::Refusal;
-use crate::policy::Hostname;
+use crate::policy::{Hostname, PathPrefix};
 use crate::wire::egress::{Inject, Reason};
 
 /// Why an inject rule cannot be worked by.
@@ -29,6 +29,13 @@ const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
+/// Headers that are about the request's end, or ask for less of the answer: in a piece of a secret nobody sees it.
+const INSTRUCTIONS: [&str; 6] = ["expect", "forwarded", "if-range", "range", "x-host", "x-real-ip"];
+
+/// Beginnings of those by which frameworks and proxies are told another method, path, host or client.
+const INSTRUCTIONS_BEGIN: [&str; 6] =
+    ["x-envoy-original-", "x-forwarded-", "x-http-method", "x-method-", "x-original-", "x-rewrite-"];
+
 /// One rule.
 #[derive(Debug)]
 pub struct Rule {
@@ -41,7 +48,7 @@ pub struct Rule {
     /// What the secret goes into.
     pub header: HeaderName,
     methods: Vec<Method>,
-    paths: Vec<String>,
+    paths: Vec<PathPrefix>,
 }
 
 impl Rule {
@@ -58,17 +65,15 @@ impl Rule {
         let host = authority.host().parse().map_err(|error| invalid(format!("upstream: {error}")))?;
         let port = authority.port_u16().unwrap_or(443);
         let header = inject.header.parse().map_err(|error| invalid(format!("header: {error}")))?;
-        let is_framing = |name: &HeaderName| *name == header::HOST || *name == header::CONTENT_LENGTH;
         if OF_THE_CONNECTION.contains(&header) || is_framing(&header) {
             return Err(invalid(format!("header {header} cannot carry a secret")));
         }
         let methods = inject.methods.iter().map(|method| method.parse());
         let methods =
             methods.collect::<Result<_, _>>().map_err(|error| invalid(format!("methods: {error}")))?;
-        for prefix in &inject.paths {
-            path::check(prefix).map_err(|error| invalid(format!("path {prefix:?}: {error}")))?;
-        }
-        Ok(Self { name, host, port, header, methods, paths: inject.paths.clone() })
+        let paths = inject.paths.iter().map(|prefix| prefix.parse());
+        let paths = paths.collect::<Result<_, _>>().map_err(invalid)?;
+        Ok(Self { name, host, port, header, methods, paths })
     }
 
     /// The rule for people.
@@ -86,28 +91,35 @@ impl Rule {
         if request.version() > Version::HTTP_11 || *method == Method::CONNECT {
             return Err(refuse("only plain HTTP/1.1 requests are passed on".into()));
         }
+        if *method == Method::TRACE || method.as_str() == "TRACK" {
+            return Err(refuse(format!("{method} sends the request back, with its secret")));
+        }
         if headers.contains_key(header::UPGRADE) {
             return Err(refuse("a connection cannot be turned into another kind".into()));
         }
-        if headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING) {
-            return Err(refuse("its length is given twice".into()));
+        // Of two lengths hyper takes the chunks, removes the other, and ends the connection: nothing is seen of it here.
+        if !is_only_chunked(headers) {
+            return Err(refuse("its body is sent in another form than in chunks".into()));
         }
         self.check_authority(uri, headers).map_err(&refuse)?;
         path::check(uri.path()).map_err(|error| refuse(format!("the path is refused: {error}")))?;
+        self.check_scope(method, uri.path()).map_err(|(what, remedy)| Refusal {
+            remedy: Some(format!("{}, {remedy}", self.shown())),
+            ..refuse(what)
+        })
+    }
+
+    /// Whether method and path are among the rule's; if not, what is wrong and what would have to be in the rule.
+    fn check_scope(&self, method: &Method, path: &str) -> Result<(), (String, String)> {
         if !self.methods.is_empty() && !self.methods.contains(method) {
             let mut methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
             methods.push(method.as_str());
-            let remedy = format!("{}, methods = {methods:?}", self.shown());
-            return Err(Refusal {
-                remedy: Some(remedy),
-                ..refuse(format!("{method} is not among its methods"))
-            });
+            return Err((format!("{method} is not among its methods"), format!("methods = {methods:?}")));
         }
-        if !self.paths.is_empty() && !self.paths.iter().any(|prefix| path::is_below(uri.path(), prefix)) {
-            let mut paths: Vec<&str> = self.paths.iter().map(String::as_str).collect();
-            paths.push(uri.path());
-            let remedy = format!("{}, paths = {paths:?}", self.shown());
-            return Err(Refusal { remedy: Some(remedy), ..refuse("the path is not among its paths".into()) });
+        if !self.paths.is_empty() && !self.paths.iter().any(|prefix| prefix.covers(path)) {
+            let mut paths: Vec<&str> = self.paths.iter().map(PathPrefix::as_str).collect();
+            paths.push(path);
+            return Err(("the path is not among its paths".into(), format!("paths = {paths:?}")));
         }
         Ok(())
     }
@@ -129,10 +141,30 @@ impl Rule {
         if is_ours(&host) { Ok(()) } else { Err("its Host header names another host".into()) }
     }
 
+    /// Removes what tells some servers to take the request for another one, in each spelling in which they read it: CGI and
+    /// what comes after it make no difference between `-` and `_`.
+    fn take_instructions(&self, headers: &mut HeaderMap) {
+        let is_instruction = |name: &HeaderName| {
+            let dashed = name.as_str().replace('_', "-");
+            let is_disguised = || {
+                let meant = HeaderName::try_from(&dashed).unwrap_or(header::HOST);
+                dashed != name.as_str()
+                    && (meant == self.header || is_framing(&meant) || OF_THE_CONNECTION.contains(&meant))
+            };
+            INSTRUCTIONS.contains(&dashed.as_str())
+                || INSTRUCTIONS_BEGIN.iter().any(|beginning| dashed.starts_with(beginning))
+                || is_disguised()
+        };
+        let taken: Vec<HeaderName> = headers.keys().filter(|name| is_instruction(name)).cloned().collect();
+        for name in taken {
+            headers.remove(name);
+        }
+    }
+
     /// Makes a request's head into the one that goes to the upstream.
     pub fn rewrite(&self, head: &mut http::request::Parts, secret: HeaderValue) -> Result<(), http::Error> {
         take_connection_headers(&mut head.headers);
-        head.headers.remove(header::EXPECT);
+        self.take_instructions(&mut head.headers);
         // What is compressed cannot be searched for the secret.
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let host = match self.port {
@@ -146,6 +178,16 @@ impl Rule {
         head.uri = Uri::try_from(target)?;
         Ok(())
     }
+}
+
+fn is_framing(name: &HeaderName) -> bool {
+    *name == header::HOST || *name == header::CONTENT_LENGTH
+}
+
+/// Whether the body of a message comes plainly or in chunks: in any other form it cannot be searched.
+pub fn is_only_chunked(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    encodings.all(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// Removes what belongs to one connection only, and what `Connection` says does.

@@ -80,6 +80,8 @@ struct Attempt {
     address: Option<IpAddr>,
     port: u16,
     reason: Reason,
+    /// Of a request: those to one name differ in nothing else.
+    request: Option<String>,
 }
 
 #[derive(Debug)]
@@ -108,7 +110,8 @@ impl Account {
                 self.carried(kind, count.max(1).into(), sent, received, duration);
             }
             Verdict::Refused { reason, detail, remedy } => {
-                let attempt = Attempt { protocol, name, address, port, reason };
+                let request = (reason == Reason::Request).then(|| detail.clone());
+                let attempt = Attempt { protocol, name, address, port, reason, request };
                 let is_full = self.refused.len() >= MOST && !self.refused.contains_key(&attempt);
                 if is_full {
                     return self.miss(format!("more than {MOST} kinds of refused attempts"));
@@ -154,7 +157,7 @@ impl Account {
         let connections = self.connections.into_values().collect();
         let traffic = Traffic { connections, incomplete, ..self.traffic };
         let denial = |(attempt, attempts): (Attempt, Attempts)| {
-            let Attempt { protocol, name, address, port, reason } = attempt;
+            let Attempt { protocol, name, address, port, reason, request: _ } = attempt;
             Denial {
                 refused: Refused::Egress { protocol, name, address, port, reason },
                 count: attempts.count,
@@ -215,6 +218,18 @@ mod tests {
         let missing = account.close().0.incomplete.expect("reasons");
         assert!(missing.starts_with("a gateway ended (signal 9); no gateway was left; 0; 1; "), "{missing}");
         assert!(missing.ends_with("; 5"), "{missing}");
+    }
+
+    #[test]
+    fn different_requests_to_one_name_are_different_denials() {
+        let mut account = Account::default();
+        for detail in ["DELETE /v1/x", "GET /admin", "GET /admin"] {
+            let (reason, detail) = (Reason::Request, detail.to_owned());
+            account.add(record("raven.internal", Verdict::Refused { reason, detail, remedy: None }));
+        }
+        let (_, denials) = account.close();
+        let read: Vec<_> = denials.iter().map(|denial| (denial.cause.as_str(), denial.count)).collect();
+        assert_eq!(read, [("DELETE /v1/x", 1), ("GET /admin", 2)]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rustix::fs::inotify;
 use super::GatewayError;
 use crate::policy::Inject;
 use crate::policy::trust::{self, OpenError};
-use crate::wire::egress::{Secret, ToEgress};
+use crate::wire::egress::{SHORTEST_SECRET, Secret, ToEgress};
 
 /// No header of a request is longer; most servers take 8 KiB for all of them.
 const LONGEST: u64 = 8 * 1024;
@@ -102,9 +102,15 @@ fn value(path: &Path) -> Result<Secret, String> {
         return Err("it is longer than 8KiB".into());
     }
     let text = text.trim_end_matches(['\r', '\n']);
-    match text.bytes().all(|c| (b' '..=b'~').contains(&c)) && !text.trim().is_empty() {
-        true => Ok(Secret(text.into())),
-        false => Err("it is empty, or no line of plain characters, and so no header's value".into()),
+    if !text.bytes().all(|c| (b' '..=b'~').contains(&c)) || text.trim().is_empty() {
+        return Err("it is empty, or no line of plain characters, and so no header's value".into());
+    }
+    let secret = Secret(text.into());
+    match secret.can_be_hidden() {
+        true => Ok(secret),
+        false => Err(format!(
+            "it, or what follows the scheme, is shorter than {SHORTEST_SECRET} characters: too short to be hidden in what comes back"
+        )),
     }
 }
 
@@ -135,19 +141,35 @@ mod tests {
     fn a_secret_is_told_once_and_again_when_it_was_replaced() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("key");
-        fs::write(&path, "first\n").expect("written");
+        fs::write(&path, "first-one\n").expect("written");
         let mut secrets = Secrets::read(&[inject(&path)]).expect("read");
-        assert_eq!(told(&mut secrets), ["raven.internal=first"]);
+        assert_eq!(told(&mut secrets), ["raven.internal=first-one"]);
         assert_eq!(told(&mut secrets), [""; 0]);
-        fs::write(directory.path().join("new"), "second").expect("written");
+        fs::write(directory.path().join("new"), "second-one").expect("written");
         fs::rename(directory.path().join("new"), &path).expect("renamed");
         secrets.refresh();
-        assert_eq!(told(&mut secrets), ["raven.internal=second"]);
+        assert_eq!(told(&mut secrets), ["raven.internal=second-one"]);
         fs::write(&path, "two\nlines").expect("written");
         secrets.refresh();
         assert_eq!(told(&mut secrets), [""; 0], "the old one holds");
         secrets.forget();
-        assert_eq!(told(&mut secrets), ["raven.internal=second"]);
+        assert_eq!(told(&mut secrets), ["raven.internal=second-one"]);
+    }
+
+    #[test]
+    fn a_secret_too_short_to_be_hidden_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("key");
+        for (value, is_fine) in
+            [("abcdefg", false), ("Bearer abcdefg", false), ("abcdefgh", true), ("Bearer abcdefgh", true)]
+        {
+            fs::write(&path, value).expect("written");
+            let read = Secrets::read(&[inject(&path)]);
+            assert_eq!(read.is_ok(), is_fine, "{value}");
+            let Err(error) = read else { continue };
+            assert!(error.to_string().contains("shorter than 8"), "{error}");
+            assert!(!error.to_string().contains("abcdefg"), "{error}");
+        }
     }
 
     #[test]
