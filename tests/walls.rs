@@ -47,6 +47,20 @@ print(a[3] & 15, a[7])'",
 }
 
 #[test]
+fn a_short_name_is_looked_for_in_the_hosts_domains_that_a_rule_has_names_in() {
+    apart("a_short_name_is_looked_for_in_the_hosts_domains_that_a_rule_has_names_in", || {
+        ask("127.0.0.53");
+        let more = "echo 'search home.example example.test' >>/etc/resolv.conf";
+        assert!(Command::new("sh").args(["-c", more]).status().expect("sh").success());
+        let site = Site::named(&["api.example.test"]);
+        let policy = site.policy("'api.example.test:80'", &["api.example.test"]);
+        let script = "grep search /etc/resolv.conf && curl -sS --fail http://api/hello";
+        let (output, _) = site.run(&policy, &[], script);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "search example.test\nhello from outside\n");
+    });
+}
+
+#[test]
 fn nothing_leaves_in_questions_for_names() {
     apart("nothing_leaves_in_questions_for_names", || {
         let authority = Server::start(&["dns", AUTHORITY, &format!("{NAME}={SITE}")]);

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::host::{command, identity, survey};
+use crate::host::{command, identity, resolver, survey};
 use crate::plan::request::{Caller, GitRepository, Place, Request};
 use crate::plan::{Owner, view};
 use crate::policy::{Policy, Published};
@@ -96,6 +96,7 @@ pub fn resolve(words: Words, policy: &Policy) -> Result<Request, RequestError> {
         environment: words.environment.into_iter().map(|(name, value)| (name, value.into())).collect(),
         caller,
         published: words.published,
+        search: if policy.network.has_destinations() { resolver::search_domains() } else { Vec::new() },
         widened: words.widened,
     };
     if policy.filesystem.expose_command {

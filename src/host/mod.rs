@@ -15,6 +15,7 @@ pub mod identity;
 mod limits;
 pub mod planted;
 pub mod report;
+pub mod resolver;
 mod surroundings;
 pub mod survey;
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::PlanError;
+use super::request::Request;
+use crate::policy::destination::HostPattern;
 use crate::policy::network::MOST_PORTS;
 use crate::policy::{Destination, Hostname, Inject, Policy, Published};
 
@@ -33,10 +35,13 @@ pub struct Network {
     pub ca_bundle: Option<PathBuf>,
     /// Ports of the host's loopback that lead inside.
     pub published: Vec<Published>,
+    /// In which domains a short name is looked for inside: those of the host's that a rule has names in.
+    pub search: Vec<Hostname>,
 }
 
 /// `None` if nothing outside may be reached, nor reach inside.
-pub fn resolve(policy: &Policy, published: &[Published]) -> Result<Option<Network>, PlanError> {
+pub fn resolve(policy: &Policy, request: &Request) -> Result<Option<Network>, PlanError> {
+    let published = &request.published;
     let network = &policy.network;
     if !network.has_destinations() && published.is_empty() {
         return Ok(None);
@@ -52,8 +57,22 @@ pub fn resolve(policy: &Policy, published: &[Published]) -> Result<Option<Networ
         resolve: network.resolve.clone(),
         inject: network.inject.clone(),
         ca_bundle: network.ca_bundle.as_ref().map(|file| file.as_path().to_path_buf()),
-        published: published.to_vec(),
+        published: published.clone(),
+        search: request
+            .search
+            .iter()
+            .filter(|domain| has_names_in(&network.allow, domain))
+            .cloned()
+            .collect(),
     }))
+}
+
+fn has_names_in(allow: &BTreeSet<Destination>, domain: &Hostname) -> bool {
+    allow.iter().any(|destination| match destination.host() {
+        HostPattern::Name(name) => name.is_below(domain),
+        HostPattern::Below(base) => base == domain || base.is_below(domain) || domain.is_below(base),
+        HostPattern::Range(_) => false,
+    })
 }
 
 #[cfg(test)]
@@ -64,18 +83,33 @@ mod tests {
     fn without_a_destination_there_is_no_gateway() {
         let mut policy = Policy::nothing("site".parse().expect("a name"));
         policy.network.loopback = true;
-        assert_eq!(resolve(&policy, &[]).expect("a plan"), None);
+        assert_eq!(resolve(&policy, &Request::default()).expect("a plan"), None);
         policy.network.allow =
             ["*.example.org:443,8443", "10.2.0.0/16:5432"].map(|d| d.parse().expect(d)).into();
-        let network = resolve(&policy, &[]).expect("a plan").expect("a gateway");
+        let network = resolve(&policy, &Request::default()).expect("a plan").expect("a gateway");
         assert_eq!(network.ports, BTreeSet::from([53, 80, 443, 5432, 8443]));
     }
 
     #[test]
     fn a_published_port_needs_a_gateway_although_nothing_can_be_reached() {
         let policy = Policy::nothing("site".parse().expect("a name"));
-        let published = ["127.0.0.1:8080:3000".parse().expect("a port")];
-        let network = resolve(&policy, &published).expect("a plan").expect("a gateway");
+        let published = vec!["127.0.0.1:8080:3000".parse().expect("a port")];
+        let network = resolve(&policy, &Request { published, ..Request::default() })
+            .expect("a plan")
+            .expect("a gateway");
         assert_eq!(network.ports, BTreeSet::from([53, 80]));
+    }
+
+    #[test]
+    fn a_search_domain_is_inside_only_where_a_rule_has_names_in_it() {
+        let mut policy = Policy::nothing("site".parse().expect("a name"));
+        let allow = ["db.corp.example:5432", "*.lab.example:443", "10.2.0.0/16:22"];
+        policy.network.allow = allow.map(|d| d.parse().expect(d)).into();
+        let domains =
+            ["corp.example", "a.lab.example", "lab.example", "example", "home.example", "db.corp.example"];
+        let search = domains.map(|domain| domain.parse().expect(domain)).to_vec();
+        let network = resolve(&policy, &Request { search, ..Request::default() }).expect("a plan");
+        let kept: Vec<String> = network.expect("a gateway").search.iter().map(ToString::to_string).collect();
+        assert_eq!(kept, ["corp.example", "a.lab.example", "lab.example", "example"]);
     }
 }

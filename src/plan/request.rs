@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::Owner;
 use crate::host::identity::Identity;
-use crate::policy::Published;
+use crate::policy::{Hostname, Published};
 
 /// The caller's words, already checked for form; every path is canonical.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +30,8 @@ pub struct Request {
     pub caller: Caller,
     /// Ways in.
     pub published: Vec<Published>,
+    /// In which domains the host looks for short names.
+    pub search: Vec<Hostname>,
     /// Where the request widened its policy.
     pub widened: Vec<String>,
 }

@@ -48,7 +48,7 @@ pub fn resolve(given: &Given<'_>, request: &Request) -> Result<Plan, PlanError> 
     }
     let directory = view::directory(request, &user);
     let environment = environment::resolve(policy, given.survey, request, &user, &mounts);
-    let network = network::resolve(policy, &request.published)?;
+    let network = network::resolve(policy, request)?;
     Ok(Plan {
         policy: policy.name.clone(),
         widened: request.widened.clone(),
@@ -72,8 +72,8 @@ pub fn resolve(given: &Given<'_>, request: &Request) -> Result<Plan, PlanError> 
 pub fn scenery(given: &Given<'_>, request: &Request) -> Result<(User, Vec<Mount>), PlanError> {
     let user = User { name: "agent".into(), uid: UID, home: PathBuf::from("/home/agent") };
     let mut mounts = view::mounts(given, request, &user)?;
-    let gateway = network::resolve(given.policy, &request.published)?.is_some();
-    mounts.extend(etc::files(&user, HOSTNAME, gateway));
+    let network = network::resolve(given.policy, request)?;
+    mounts.extend(etc::files(&user, HOSTNAME, network.as_ref()));
     mounts.extend(git::files(request.caller.identity.as_ref(), &mounts));
     mounts.push(Mount::File { target: CANARY.into(), content: "Landlock keeps this file closed.\n".into() });
     Ok((user, mounts))

@@ -76,6 +76,7 @@ mod tests {
             inject: Vec::new(),
             ca_bundle: None,
             published: vec!["127.0.0.1:8080:3000".parse().expect("a port")],
+            search: Vec::new(),
         }
     }
 

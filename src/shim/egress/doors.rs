@@ -86,6 +86,7 @@ mod tests {
             inject: Vec::new(),
             ca_bundle: None,
             published: Vec::new(),
+            search: Vec::new(),
         };
         all(&network, &"run-0".parse().expect("a name")).iter().map(ToString::to_string).collect()
     }
