@@ -66,9 +66,12 @@ pub struct Seccomp {
 /// What Stockade itself must be able to do, before it gives everything up.
 ///
 /// `SYS_ADMIN`: namespaces, mounts, idmapped mounts. `SETUID`, `SETGID`: write the id maps of a sandbox
-/// (user_namespaces(7)). `DAC_OVERRIDE`, `CHOWN`: open a workspace and keep its files their owner's. `KILL`:
-/// end an agent, which has a uid of its own. `SETPCAP`: empty the bounding set.
-pub const NEEDED: [Capability; 7] = [
+/// (user_namespaces(7)). `DAC_OVERRIDE`, `FOWNER`, `CHOWN`: open a workspace, keep its files their owner's, and clean up in
+/// it. `NET_ADMIN`: bring up the loopback of a network that belongs to the host's root. `KILL`: end an agent, which has a
+/// uid of its own. `SETPCAP`: empty the bounding set.
+pub const NEEDED: [Capability; 9] = [
+    Capability::CAP_FOWNER,
+    Capability::CAP_NET_ADMIN,
     Capability::CAP_SYS_ADMIN,
     Capability::CAP_SETUID,
     Capability::CAP_SETGID,

@@ -28,7 +28,7 @@ pub fn become_root_inside() -> io::Result<()> {
 /// limit nor schedule it (prlimit(2), sched_setaffinity(2)). The agent's uid is kept as the saved one: with it init can
 /// signal the agent, and the agent-to-be can take it ([`become_agent`]).
 pub fn give_up(user: &User) -> Result<(), Fault> {
-    crate::sys::process::keep_bounded(&[]).on("bounding set")?;
+    crate::sys::process::empty_bounding_set().on("bounding set")?;
     // NO_SETUID_FIXUP keeps the sets as they are while the uid changes; they are emptied explicitly below.
     set_capabilities_secure_bits(SECUREBITS).on("securebits")?;
     set_thread_groups(&[]).on("groups")?;

@@ -203,10 +203,10 @@ impl End {
     }
 }
 
-/// Empties the capability bounding set but for `keep`, up to the last capability that this kernel knows, which may be
+/// Empties the capability bounding set, up to the last capability that this kernel knows, which may be
 /// newer than any list of ours (PR_CAPBSET_DROP(2const)).
-pub fn keep_bounded(keep: &[u8]) -> io::Result<()> {
-    for number in (0..=63_u8).filter(|number| !keep.contains(number)) {
+pub fn empty_bounding_set() -> io::Result<()> {
+    for number in 0..=63_u8 {
         // SAFETY: takes a number, involves no memory.
         let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
         match check(dropped.into()) {

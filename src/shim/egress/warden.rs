@@ -185,7 +185,7 @@ fn place(setup: &Setup<'_>, shim: &OwnedFd) -> io::Result<Places> {
 }
 
 fn drop_privileges(uid: u32) -> io::Result<()> {
-    sys::process::keep_bounded(&[])?;
+    sys::process::empty_bounding_set()?;
     set_thread_groups(&[])?;
     let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
     set_thread_res_gid(group, group, group)?;
