@@ -72,6 +72,14 @@ name!(
     /// Names one policy: `base`, `claude`, a file's stem.
     PolicyName, "policy", 64
 );
+name!(
+    /// Whose an agent is; a component of the paths of its home and of its private workspace.
+    Tenant, "tenant", 64
+);
+name!(
+    /// Names a workspace or a home that the node keeps.
+    PlaceName, "name", 64
+);
 
 #[cfg(test)]
 mod tests {

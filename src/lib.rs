@@ -19,21 +19,31 @@
 //! | [`sys`] | one wrapper per system call, the only unsafe code | nobody |
 //! | [`cgroup`] | limits ↔ control files | `policy`, `sys` |
 //! | [`wire`] | messages between our processes | nobody |
+//! | [`api`] | what travels between a service and its clients | nobody |
 //! | [`netns`] | one private network | `sys` |
 //! | [`jail`] | the child's side: from clone3 to exec | `plan`, `netns`, `sys` |
 //! | [`shim`] | the parent's side: from plan to proved-empty cgroup | `plan`, `jail`, `cgroup`, `sys` |
 //! | [`egress`] | the gateway: what one sandbox says to the network, and hears | `policy`, `sys`, `wire` |
-//! | [`cli`] | `stockade …` | everything but `jail` |
+//! | [`launcher`] | starts a shim for what root's policies allow | `policy`, `shim`, `wire` |
+//! | [`daemon`] | the service: TLS, authorisation, API, supervisor | `api`, `policy`, `wire`; neither `shim` nor `jail` |
+//! | [`cli`] | `stockade …` | everything but `jail` and `daemon` |
+//! | [`client`] | `stockade …` against a service | `api`, `cli`, `wire` |
 #![deny(unsafe_code)]
 
+pub mod api;
 pub mod cgroup;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "daemon")]
+pub mod daemon;
 #[cfg(feature = "egress")]
 pub mod egress;
 pub mod host;
 pub mod id;
 pub mod jail;
+pub mod launcher;
 pub mod netns;
 pub mod plan;
 pub mod policy;

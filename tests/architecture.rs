@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("sys", &[]),
     ("wire", &[]),
+    ("api", &[]),
     ("policy", &["id"]),
     ("cgroup", &["id", "policy", "sys"]),
     ("host", &["cgroup", "id", "policy", "sys"]),
@@ -20,8 +21,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("jail", &["netns", "plan", "sys", "wire"]),
     ("shim", &["cgroup", "host", "id", "jail", "netns", "plan", "policy", "sys", "wire"]),
     ("egress", &["policy", "sys", "wire"]),
+    ("launcher", &["cgroup", "host", "id", "policy", "shim", "sys", "wire"]),
+    // What reads the network has no way to privileged code but a message.
+    ("daemon", &["api", "host", "id", "policy", "sys", "wire"]),
     // Not `jail`: whoever wants a sandbox goes through `shim`.
-    ("cli", &["cgroup", "host", "id", "netns", "plan", "policy", "shim", "sys"]),
+    ("cli", &["api", "cgroup", "host", "id", "netns", "plan", "policy", "shim", "sys", "wire"]),
+    ("client", &["api", "cli", "host", "id", "policy", "sys", "wire"]),
 ];
 
 /// What the privileged processes must not be able to reach, whatever a dependency drags in.

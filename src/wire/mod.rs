@@ -17,6 +17,7 @@
 pub mod egress;
 #[cfg(test)]
 mod egress_tests;
+pub mod service;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -202,7 +203,16 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
 /// One raw message and the descriptors that came with it, at most `most`; `None` once the peer is gone. More than those,
 /// and descriptors for which this process has no room, are an error.
 pub fn receive(socket: impl AsFd, most: usize) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-    let mut bytes = vec![0; LONGEST];
+    receive_up_to(socket, LONGEST, most)
+}
+
+/// The same for messages of at most `longest` bytes; a longer one is an error.
+pub fn receive_up_to(
+    socket: impl AsFd,
+    longest: usize,
+    most: usize,
+) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0; longest];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let room = if most == 0 { 0 } else { rustix::cmsg_space!(ScmRights(most.min(MOST_DESCRIPTORS))) };
     let mut control = RecvAncillaryBuffer::new(&mut space[..room]);
@@ -221,6 +231,9 @@ pub fn receive(socket: impl AsFd, most: usize) -> io::Result<Option<(Vec<u8>, Ve
         }
     };
     let truncated = received.flags.contains(ReturnFlags::CTRUNC);
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the message is longer than any may be"));
+    }
     let mut all = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = message {

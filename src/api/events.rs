@@ -1,0 +1,70 @@
+//! What happens on a node, in order.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Agent, Login};
+
+/// One event of `GET /v1/events`: `id:` is `cursor`, `event:` is `type`, `data:` is all of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// Grows with every event; survives the daemon's restarts.
+    pub cursor: u64,
+    /// When, ISO 8601.
+    pub at: String,
+    /// Whose agent.
+    pub tenant: String,
+    /// Which agent; none: the node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// What.
+    #[serde(flatten)]
+    pub happened: Happened,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", tag = "type", content = "data")]
+pub enum Happened {
+    /// An agent was asked for.
+    AgentCreated(Box<Agent>),
+    /// Its state is another one.
+    AgentState(Box<Agent>),
+    /// It waits for a login.
+    LoginRequired(Login),
+    /// A message was answered.
+    TurnComplete(Turn),
+    /// An agent is gone from the list.
+    AgentRemoved,
+    /// Events before this one are no longer kept.
+    Gap(Gap),
+    /// The node takes no new agents any more.
+    Draining,
+    /// What this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// A message, and its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Turn {
+    /// The message's id.
+    pub message: String,
+    /// Plain text, its last 8000 characters.
+    pub output: String,
+}
+
+/// What is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Gap {
+    /// The first cursor that is missing.
+    pub from: u64,
+    /// The first that is there again.
+    pub to: u64,
+}

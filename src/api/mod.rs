@@ -1,0 +1,13 @@
+//! What travels between a service and its clients, in both directions: the types of `/v1`.
+//!
+//! camelCase in JSON, ISO 8601 in UTC for times, bytes as plain numbers. What a client does not know it leaves out of
+//! account; what a service does not know in a request it refuses, by name.
+
+pub mod agent;
+pub mod events;
+pub mod node;
+pub mod problem;
+pub mod terminal;
+
+pub use agent::{Agent, AgentPage, Login, Spawn, State};
+pub use problem::Problem;

@@ -1,0 +1,1 @@
+//! The face that an unmodified Parallax drives.

@@ -1,0 +1,1 @@
+//! mTLS: who may connect, and who they are.
