@@ -13,6 +13,7 @@ pub mod api;
 pub mod authz;
 pub mod events;
 pub mod parallax;
+pub mod store;
 pub mod supervisor;
 pub mod terminal;
 pub mod tls;
