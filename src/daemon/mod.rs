@@ -11,6 +11,7 @@
 
 pub mod api;
 pub mod authz;
+pub mod config;
 pub mod events;
 pub mod parallax;
 pub mod problem;
