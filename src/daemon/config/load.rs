@@ -47,8 +47,7 @@ impl Config {
     /// # Errors
     /// When a file cannot be read, or says what it cannot mean.
     pub fn load(places: &Places, file: Option<&Path>) -> Result<Self> {
-        let main = file.map_or_else(|| places.config().join("stockaded.toml"), Path::to_owned);
-        let more = main.with_extension("d");
+        let (main, more) = (main(places, file), more(places, file));
         let mut config = Self::defaults(places);
         let mut grants = Vec::new();
         for path in std::iter::once(main).chain(fragments(&more)?) {
@@ -151,8 +150,17 @@ fn replace<T>(old: &mut T, new: Option<T>) {
     }
 }
 
+fn main(places: &Places, file: Option<&Path>) -> PathBuf {
+    file.map_or_else(|| places.config().join("stockaded.toml"), Path::to_owned)
+}
+
+/// Where what is read after the main file lies.
+pub fn more(places: &Places, file: Option<&Path>) -> PathBuf {
+    main(places, file).with_extension("d")
+}
+
 /// The `.toml` files of a directory, in the order of their names; none without the directory.
-fn fragments(dir: &Path) -> Result<Vec<PathBuf>> {
+pub fn fragments(dir: &Path) -> Result<Vec<PathBuf>> {
     let failed = |source| ConfigError::Read { path: dir.into(), source };
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
