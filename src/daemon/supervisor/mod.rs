@@ -32,7 +32,9 @@ pub enum SupervisorError {
         id: String,
     },
     /// 409: the id belongs to another request.
-    #[error("the id {id} is taken by an agent that was asked for differently: choose another one, or remove it")]
+    #[error(
+        "the id {id} is taken by an agent that was asked for differently: choose another one, or remove it"
+    )]
     Taken {
         /// The id.
         id: String,
@@ -144,12 +146,7 @@ impl Supervisor {
     }
 
     /// Types a message and submits it; with `wait` until the agent has answered (its turn's text).
-    pub async fn send(
-        &self,
-        _caller: &Caller,
-        _id: &str,
-        _message: crate::api::agent::Send,
-    ) -> Result<Sent> {
+    pub async fn send(&self, _caller: &Caller, _id: &str, _message: crate::api::agent::Send) -> Result<Sent> {
         todo!()
     }
 
