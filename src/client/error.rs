@@ -125,6 +125,15 @@ pub enum ClientError {
         /// Why.
         source: io::Error,
     },
+    /// No such thing on this host.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is there already.
+    #[error("{0}")]
+    Conflict(String),
+    /// Damaged.
+    #[error("{0}")]
+    Corrupt(String),
     /// What is said otherwise.
     #[error("{0}")]
     Failed(String),
@@ -139,7 +148,9 @@ impl ClientError {
             Self::Status { status, .. } => of_status(*status),
             Self::Refused { .. } => code::DENIED,
             Self::Unreachable { .. } | Self::Lost { .. } => code::UNAVAILABLE,
-            Self::Untrusted { .. } => code::INTEGRITY,
+            Self::Untrusted { .. } | Self::Corrupt(_) => code::INTEGRITY,
+            Self::NotFound(_) => code::NOT_FOUND,
+            Self::Conflict(_) => code::CONFLICT,
             Self::Timeout { .. } => code::TIMEOUT,
             Self::File { .. }
             | Self::Content { .. }

@@ -7,12 +7,14 @@
 //! ```
 
 mod agents;
+mod authority;
 pub mod config;
 pub mod error;
 pub mod http;
 mod manual;
 mod node;
 pub mod output;
+pub mod pki;
 pub mod sse;
 pub mod table;
 mod texts;
@@ -48,6 +50,7 @@ fn run(output: Output, connection: &Connection, command: Command) -> Result<u8, 
     let code = match command {
         Command::Completions(words) => manual::completions(&words.shell),
         Command::Man => manual::man(),
+        Command::Pki(command) => authority::run(output, command),
         command => {
             let client = Client { target: config::target(connection, |name| std::env::var_os(name))? };
             runtime.block_on(ask(&client, output, command))

@@ -86,6 +86,18 @@ pub enum Pki {
         /// Identity, like spiffe://example.org/alice
         #[arg(long, value_name = "SPIFFE-ID")]
         uri: String,
+        /// Lifetime
+        #[arg(long, value_name = "N", default_value_t = 365)]
+        days: u32,
+    },
+    /// Issue a server certificate for these names: DIR/server.crt, DIR/server.key
+    IssueServer {
+        /// Where the authority's files are
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// Name or address by which clients reach the server
+        #[arg(long, value_name = "NAME", required = true)]
+        host: Vec<String>,
     },
     /// Revoke a certificate: DIR/crl.pem names it from now on
     Revoke {
@@ -94,6 +106,18 @@ pub enum Pki {
         dir: PathBuf,
         /// Its serial number, hexadecimal
         serial: String,
+    },
+    /// Write DIR/crl.pem anew, so that it is valid for another year
+    RenewCrl {
+        /// Where the authority's files are
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// List what was issued and revoked
+    List {
+        /// Where the authority's files are
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
     },
 }
 
