@@ -13,6 +13,8 @@ pub mod api;
 pub mod authz;
 pub mod events;
 pub mod parallax;
+pub mod problem;
+pub mod serve;
 pub mod supervisor;
 pub mod terminal;
 pub mod tls;
