@@ -7,36 +7,44 @@ pub mod policy;
 mod report;
 mod request;
 mod run;
+pub mod service;
 mod summary;
+pub mod terminal;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::shim::keeper;
+use service::Connection;
 
 /// Runs CLI coding agents behind walls that the kernel enforces.
 #[derive(Debug, Parser)]
 #[command(name = "stockade", version, arg_required_else_help = true)]
-struct Arguments {
+pub struct Arguments {
     /// Machine-readable output: one JSON document, or one a line
     #[arg(long, global = true)]
-    json: bool,
+    pub json: bool,
     /// Nothing but errors on standard error
     #[arg(long, short, global = true)]
-    quiet: bool,
+    pub quiet: bool,
+    /// How to reach a service
+    #[command(flatten)]
+    pub connection: Connection,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     /// What this host can enforce, and how to mend what it cannot
     Doctor(doctor::Doctor),
     /// The policies: what there are, what they say, why they allow what they allow
     #[command(subcommand)]
     Policy(policy::Command),
+    #[command(flatten)]
+    Service(service::Command),
 }
 
 /// How Stockade speaks, as the global flags have it.
@@ -57,13 +65,45 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return refuse_arguments(&error),
     };
-    let voice = Voice { json: arguments.json, quiet: arguments.quiet };
+    let voice = arguments.voice();
     let code = match arguments.command {
-        Command::Run(run) => run::run(run, voice),
+        Command::Run(run) => run::run(*run, voice),
         Command::Doctor(doctor) => doctor::run(doctor.json || voice.json),
         Command::Policy(policy) => policy::run(&policy, voice.json),
+        Command::Service(_) => {
+            eprintln!("stockade: {}", service::hand_over::hand_over());
+            1
+        }
     };
     ExitCode::from(code)
+}
+
+/// What `stockade-client` was told to do; or the exit code of one that was told something else.
+///
+/// # Errors
+/// When the arguments are not understood, ask for help, or name a command of `stockade` itself; all that is to be said of it
+/// has been.
+pub fn service_arguments() -> Result<(Voice, Connection, service::Command), ExitCode> {
+    let arguments = Arguments::try_parse().map_err(|error| refuse_arguments(&error))?;
+    let voice = arguments.voice();
+    match arguments.command {
+        Command::Service(command) => Ok((voice, arguments.connection, command)),
+        Command::Run(_) | Command::Doctor(_) | Command::Policy(_) => {
+            eprintln!("stockade: this program only talks to services: call stockade itself for that");
+            Err(ExitCode::from(2))
+        }
+    }
+}
+
+/// The whole command line, for completions and the manual.
+pub fn definition() -> clap::Command {
+    Arguments::command()
+}
+
+impl Arguments {
+    fn voice(&self) -> Voice {
+        Voice { json: self.json, quiet: self.quiet }
+    }
 }
 
 /// `run` answers for its own arguments with 125, for 2 could be the command's own; everything else with 2.

@@ -93,6 +93,9 @@ const ONE_OF: &[(Sysno, &[OneOf])] = &[
             (2, u32::MAX, &[0, libc::IPPROTO_TCP as u32, libc::IPPROTO_UDP as u32]),
         ],
     ),
+    // tokio has a pair of its own wherever another program of this package listens to signals (cargo unites features). It
+    // leads from this process to itself.
+    (Sysno::socketpair, &[(0, u32::MAX, &[libc::AF_UNIX as u32])]),
     (Sysno::ioctl, &[(1, u32::MAX, &[libc::FIONBIO as u32])]),
 ];
 /// An argument, the bits of it that matter, and what they may be.

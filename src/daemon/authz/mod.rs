@@ -1,9 +1,21 @@
 //! Who may do what: an identity from a certificate, grants from the configuration, one table for every endpoint.
 
+pub mod decision;
 pub mod endpoint;
+pub mod grant;
+pub mod guard;
+pub mod routes;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+pub use decision::{Decision, Record};
 pub use endpoint::{Action, Endpoint};
+pub use grant::{Grant, Grants};
+pub use routes::Routes;
 
+use crate::daemon::serve::Peer;
 use crate::id::Tenant;
 
 /// What a caller may do at most. A role includes those before it, except that only `Auditor` and `Admin` read the audit,
@@ -19,6 +31,18 @@ pub enum Role {
     Operator,
     /// Also drains, and sees every tenant.
     Admin,
+}
+
+impl Role {
+    /// As in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auditor => "auditor",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// Who calls, once the certificate was verified and a grant found.
@@ -46,5 +70,46 @@ impl Caller {
     }
 }
 
-/// The grants in force.
-pub struct Authz {}
+/// The grants in force, and who hears of every decision.
+pub struct Authz {
+    grants: ArcSwap<Grants>,
+    record: Box<dyn Record>,
+}
+
+impl Authz {
+    /// With these grants; decisions go to the operators' log.
+    pub fn new(grants: Grants) -> Self {
+        Self::recording(grants, Box::new(decision::Log))
+    }
+
+    /// With these grants; `record` hears of every decision before its request goes on.
+    pub fn recording(grants: Grants, record: Box<dyn Record>) -> Self {
+        Self { grants: ArcSwap::from_pointee(grants), record }
+    }
+
+    /// From now on these are in force, for requests on connections that are open, too.
+    pub fn replace(&self, grants: Arc<Grants>) {
+        self.grants.store(grants);
+    }
+
+    /// The grants in force.
+    pub fn grants(&self) -> Arc<Grants> {
+        self.grants.load_full()
+    }
+
+    /// Who a verified peer is here; none without a grant.
+    pub fn caller(&self, peer: &Peer) -> Option<Caller> {
+        let grants = self.grants.load();
+        let grant = grants.of(&peer.identity)?;
+        Some(Caller {
+            identity: peer.identity.clone(),
+            role: grant.role,
+            tenant: grant.tenant.clone(),
+            serial: peer.serial.clone(),
+        })
+    }
+
+    fn record(&self, decision: &Decision<'_>) {
+        self.record.record(decision);
+    }
+}

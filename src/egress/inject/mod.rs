@@ -6,6 +6,7 @@
 //! ```
 
 mod body;
+pub mod heads;
 pub mod mask;
 pub mod path;
 pub mod rule;
@@ -36,6 +37,7 @@ use super::upstream::{NoUpstream, Target};
 use crate::wire::egress::{Config, Protocol, Secret};
 pub use body::Reply;
 use body::{Counted, Masked};
+use heads::{Heads, Smuggling};
 use mask::Mask;
 use rule::Rule;
 use tls::Tls;
@@ -132,9 +134,11 @@ impl Injector {
 /// Serves one connection of the agent's to an injected name.
 pub async fn serve(gateway: &Rc<Gateway>, stream: TcpStream, rule: usize) {
     let Some(rule) = gateway.injector.rules.get(rule).cloned() else { return };
+    let (stream, smuggling) = Heads::watch(stream);
     let exchange = Rc::new(Exchange {
         gateway: Rc::clone(gateway),
         rule,
+        smuggling,
         upstream: RefCell::default(),
         address: Cell::default(),
     });
@@ -156,6 +160,7 @@ pub async fn serve(gateway: &Rc<Gateway>, stream: TcpStream, rule: usize) {
 struct Exchange {
     gateway: Rc<Gateway>,
     rule: Rc<Rule>,
+    smuggling: Smuggling,
     upstream: RefCell<Option<SendRequest<Counted>>>,
     /// Where that leads.
     address: Cell<Option<IpAddr>>,
@@ -181,7 +186,17 @@ impl Exchange {
         let name = Some(self.rule.name.to_string());
         let account = Rc::new(Account::open(&self.gateway.ledger, Protocol::Http, name, 80));
         account.allow(self.rule.shown());
-        match self.pass_on(request, &account).await {
+        let is_last = request.headers().contains_key(header::TRANSFER_ENCODING) || self.smuggling.was_seen();
+        let mut response = self.outcome(request, &account).await;
+        if is_last {
+            // Where a body in chunks ends is hyper's to know: no head behind one can be watched.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn outcome(&self, request: Request<Incoming>, account: &Rc<Account>) -> Response<Reply> {
+        match self.pass_on(request, account).await {
             Ok(response) => response,
             Err(NoAnswer::Refused(refusal)) => {
                 let body = serde_json::json!({ "error": &refusal.detail, "remedy": &refusal.remedy });
@@ -201,7 +216,8 @@ impl Exchange {
         request: Request<Incoming>,
         account: &Rc<Account>,
     ) -> Result<Response<Reply>, NoAnswer> {
-        self.rule.check(&request).map_err(NoAnswer::Refused)?;
+        let is_smuggling = self.smuggling.was_seen();
+        self.rule.check(&request, is_smuggling).map_err(NoAnswer::Refused)?;
         let injector = &self.gateway.injector;
         let secret = injector.secrets.borrow().get(self.rule.name.as_str()).cloned();
         let masks = injector.masks.borrow().clone();

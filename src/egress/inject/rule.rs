@@ -81,8 +81,8 @@ impl Rule {
         format!("[[network.inject]] name = \"{}\"", self.name)
     }
 
-    /// Decides about a request by its head.
-    pub fn check<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+    /// Decides about a request by its head; `has_two_lengths`: of which hyper shows only one.
+    pub fn check<B>(&self, request: &Request<B>, has_two_lengths: bool) -> Result<(), Refusal> {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         let refuse = |what: String| {
             let shown: String = format!("{method} {uri}").escape_debug().take(120).collect();
@@ -97,7 +97,9 @@ impl Rule {
         if headers.contains_key(header::UPGRADE) {
             return Err(refuse("a connection cannot be turned into another kind".into()));
         }
-        // Of two lengths hyper takes the chunks, removes the other, and ends the connection: nothing is seen of it here.
+        if has_two_lengths {
+            return Err(refuse("its body has two lengths, Content-Length and Transfer-Encoding".into()));
+        }
         if !is_only_chunked(headers) {
             return Err(refuse("its body is sent in another form than in chunks".into()));
         }

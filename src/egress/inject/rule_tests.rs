@@ -32,9 +32,9 @@ const HOST: (&str, &str) = ("host", "raven.internal");
 #[test]
 fn a_request_within_the_rule_passes() {
     for uri in ["/v1/messages", "/v1/messages?beta=true&x=../..", "http://raven.internal/v1/messages"] {
-        assert_eq!(rule().check(&request("POST", uri, &[HOST])), Ok(()), "{uri}");
+        assert_eq!(rule().check(&request("POST", uri, &[HOST]), false), Ok(()), "{uri}");
     }
-    assert_eq!(rule().check(&request("GET", "/v1/x", &[("host", "RAVEN.internal:80")])), Ok(()));
+    assert_eq!(rule().check(&request("GET", "/v1/x", &[("host", "RAVEN.internal:80")]), false), Ok(()));
 }
 
 #[test]
@@ -55,10 +55,12 @@ fn a_request_beyond_the_rule_is_refused_with_the_reason() {
         ("POST", "/v1/x", vec![HOST, ("transfer-encoding", "gzip, chunked")], "another form"),
         ("CONNECT", "raven.internal:80", vec![HOST], "only plain HTTP/1.1"),
     ] {
-        let refusal = rule().check(&request(method, uri, &headers)).expect_err(uri);
+        let refusal = rule().check(&request(method, uri, &headers), false).expect_err(uri);
         assert!(refusal.detail.contains(why), "{}", refusal.detail);
     }
-    let refusal = rule().check(&request("DELETE", "/v1/x", &[HOST])).expect_err("refused");
+    let refusal = rule().check(&request("GET", "/v1/x", &[HOST]), true).expect_err("refused");
+    assert!(refusal.detail.contains("two lengths"), "{refusal:?}");
+    let refusal = rule().check(&request("DELETE", "/v1/x", &[HOST]), false).expect_err("refused");
     assert!(refusal.remedy.expect("a remedy").contains(r#"methods = ["GET", "POST", "DELETE"]"#));
 }
 
@@ -81,9 +83,9 @@ fn the_upstream_gets_its_own_host_the_secret_and_nothing_of_the_connection() {
 fn a_rule_for_every_method_has_none_that_shows_the_request() {
     let every = Inject { methods: vec![], ..inject() };
     let every = Rule::parse(&every).expect("a rule");
-    assert_eq!(every.check(&request("PATCH", "/v1/x", &[HOST])), Ok(()));
+    assert_eq!(every.check(&request("PATCH", "/v1/x", &[HOST]), false), Ok(()));
     for method in ["TRACE", "TRACK"] {
-        let refusal = every.check(&request(method, "/v1/x", &[HOST])).expect_err(method);
+        let refusal = every.check(&request(method, "/v1/x", &[HOST]), false).expect_err(method);
         assert!(refusal.detail.contains("sends the request back"), "{}", refusal.detail);
     }
 }

@@ -37,7 +37,7 @@ struct Waiting {
 impl Typing {
     /// Whether more may be typed.
     pub(crate) fn has_room(&self) -> bool {
-        self.typed - self.taken < ROOM
+        self.typed.saturating_sub(self.taken) < ROOM
     }
 
     /// Takes what was typed.
@@ -47,15 +47,18 @@ impl Typing {
         self.tell();
     }
 
-    /// A new connection: the shim has taken so much; what was sent beyond that is sent again.
-    pub(crate) fn resume(&mut self, taken: u64) {
+    /// A new connection: so much has reached the terminal, and so much the shim; what was sent beyond that is lost with
+    /// the old connection, and sent again.
+    pub(crate) fn resume(&mut self, taken: u64, received: u64) {
+        // One that does not say what it has received has nothing that waits.
+        let received = received.max(taken);
         if !std::mem::replace(&mut self.counted, true) {
             // A daemon that has just come knows nothing of what was typed before.
-            self.typed += taken;
-            self.waiting.iter_mut().for_each(|waiting| waiting.end += taken);
+            self.typed += received;
+            self.waiting.iter_mut().for_each(|waiting| waiting.end += received);
         }
-        self.typed = self.typed.max(taken);
-        (self.taken, self.sent) = (taken, taken);
+        self.typed = self.typed.max(received);
+        (self.taken, self.sent) = (taken, received);
         self.tell();
     }
 
@@ -123,11 +126,11 @@ mod tests {
     #[test]
     fn what_a_lost_connection_swallowed_is_sent_again_and_nothing_else() {
         let mut typing = Typing::default();
-        typing.resume(0);
+        typing.resume(0, 0);
         let (bytes, mut told) = typed(10);
         typing.push(bytes);
         assert_eq!(sent(&mut typing), 10);
-        typing.resume(4);
+        typing.resume(2, 4);
         assert_eq!(sent(&mut typing), 6);
         typing.take(10);
         told.try_recv().expect("it is there").expect("typed");
@@ -136,7 +139,7 @@ mod tests {
     #[test]
     fn a_daemon_that_has_just_come_goes_on_where_the_shim_is() {
         let mut typing = Typing::default();
-        typing.resume(7_000);
+        typing.resume(6_990, 7_000);
         let (bytes, mut told) = typed(5);
         typing.push(bytes);
         assert_eq!(sent(&mut typing), 5);
@@ -146,8 +149,8 @@ mod tests {
         let mut early = Typing::default();
         let (bytes, _told) = typed(5);
         early.push(bytes);
-        early.resume(7_000);
+        early.resume(6_990, 7_000);
         assert_eq!(sent(&mut early), 5);
-        assert_eq!(early.taken, 7_000);
+        assert_eq!((early.taken, early.typed), (6_990, 7_005));
     }
 }

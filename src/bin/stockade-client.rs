@@ -1,0 +1,4 @@
+//! What `stockade` executes for commands against a service. Everything it does lives in the library, where tests reach it.
+fn main() -> std::process::ExitCode {
+    stockade::client::main()
+}
