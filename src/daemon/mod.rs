@@ -22,7 +22,10 @@ pub mod tls;
 use std::sync::Arc;
 
 use authz::Authz;
+use parallax::Parallax;
 use supervisor::Supervisor;
+
+use crate::policy::Library;
 
 /// What every handler works with.
 #[derive(Clone)]
@@ -31,4 +34,8 @@ pub struct Daemon {
     pub authz: Arc<Authz>,
     /// The agents.
     pub supervisor: Supervisor,
+    /// Where the node's policies lie.
+    pub policies: Arc<Library>,
+    /// The face of Parallax: its threads, and whom it tells what.
+    pub parallax: Parallax,
 }

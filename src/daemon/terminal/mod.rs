@@ -90,8 +90,23 @@ impl Viewer {
         todo!()
     }
 
-    /// Resolves when the size or its owner changed.
-    pub async fn size_changed(&mut self) -> Size {
+    /// Tells when the size or its owner changes, from now on.
+    pub fn changes(&self) -> Changes {
+        todo!()
+    }
+
+    /// Types what came from this viewer's window.
+    pub async fn input(&self, _bytes: Bytes) -> io::Result<()> {
+        todo!()
+    }
+}
+
+/// Changes of a terminal's size, and of who owns it.
+pub struct Changes {}
+
+impl Changes {
+    /// The next one; the size that it is then.
+    pub async fn next(&mut self) -> Size {
         todo!()
     }
 }
