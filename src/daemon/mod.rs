@@ -17,6 +17,7 @@ pub mod operations;
 pub mod parallax;
 pub mod problem;
 pub mod serve;
+pub mod store;
 pub mod supervisor;
 pub mod terminal;
 pub mod tls;

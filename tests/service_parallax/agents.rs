@@ -9,7 +9,8 @@ fn parallax() -> Client {
 }
 
 async fn spawned(client: &Client, id: &str) -> Value {
-    let config = json!({ "id": id, "name": "worker", "type": "custom", "capabilities": ["code"], "role": "lead" });
+    let config =
+        json!({ "id": id, "name": "worker", "type": "custom", "capabilities": ["code"], "role": "lead" });
     client.ask("POST", "/api/agents", config).await.expect(201).json()
 }
 
@@ -35,8 +36,13 @@ async fn an_agent_is_spawned_listed_shown_and_stopped() {
     let agent = ready(&client, "px-life").await;
     assert_eq!(agent["capabilities"], json!(["code"]));
 
-    let listed = client.get("/api/agents?type=custom&type=claude&status=ready,busy&role=lead").await.expect(200).json();
-    let ids: Vec<_> = listed["agents"].as_array().expect("a list").iter().map(|agent| agent["id"].clone()).collect();
+    let listed = client
+        .get("/api/agents?type=custom&type=claude&status=ready,busy&role=lead")
+        .await
+        .expect(200)
+        .json();
+    let ids: Vec<_> =
+        listed["agents"].as_array().expect("a list").iter().map(|agent| agent["id"].clone()).collect();
     assert!(ids.contains(&json!("px-life")), "{listed}");
     assert_eq!(listed["count"].as_u64(), Some(ids.len() as u64));
     let none = client.get("/api/agents?type=custom&role=nobody").await.expect(200).json();
@@ -74,15 +80,22 @@ async fn a_message_is_answered_with_the_turn() {
     let response = &answer["response"];
     assert!(response["content"].as_str().expect("a text").contains("42-forty-two"), "{answer}");
     assert!(!response["content"].as_str().expect("a text").contains('\u{1b}'), "{answer}");
-    assert_eq!((response["direction"].as_str(), response["agentId"].as_str()), (Some("outbound"), Some("px-send")));
+    assert_eq!(
+        (response["direction"].as_str(), response["agentId"].as_str()),
+        (Some("outbound"), Some("px-send"))
+    );
 
-    let plain = client.ask("POST", "/api/agents/px-send/send", json!({ "message": "true" })).await.expect(200).json();
+    let plain =
+        client.ask("POST", "/api/agents/px-send/send", json!({ "message": "true" })).await.expect(200).json();
     assert_eq!(plain, json!({ "sent": true }));
     client.ask("POST", "/api/agents/px-send/send", json!({})).await.expect(400);
 
     let logs = client.get("/api/agents/px-send/logs?tail=50").await.expect(200).json();
     let lines = logs["logs"].as_array().expect("lines");
-    assert!(lines.iter().any(|line| line.as_str().is_some_and(|line| line.ends_with("42-forty-two"))), "{logs}");
+    assert!(
+        lines.iter().any(|line| line.as_str().is_some_and(|line| line.ends_with("42-forty-two"))),
+        "{logs}"
+    );
     assert_eq!(logs["count"].as_u64(), Some(lines.len() as u64));
     client.delete("/api/agents/px-send?force=true").await.expect(204);
 }

@@ -55,12 +55,19 @@ async fn what_an_agent_answers_comes_as_a_message_on_the_plain_bus() {
     let mut bus = client.socket("/ws").await.expect("the bus");
     spawn(&client, "ws-message").await;
     ready(&client, "ws-message").await;
-    client.ask("POST", "/api/agents/ws-message/send", json!({ "message": "echo $((40 + 2))" })).await.expect(200);
+    client
+        .ask("POST", "/api/agents/ws-message/send", json!({ "message": "echo $((40 + 2))" }))
+        .await
+        .expect(200);
 
-    let envelope = bus.until(|e| e["event"] == "message" && e["data"]["message"]["agentId"] == "ws-message").await;
+    let envelope =
+        bus.until(|e| e["event"] == "message" && e["data"]["message"]["agentId"] == "ws-message").await;
 
     let message = &envelope["data"]["message"];
-    assert_eq!((message["direction"].as_str(), message["type"].as_str()), (Some("outbound"), Some("response")));
+    assert_eq!(
+        (message["direction"].as_str(), message["type"].as_str()),
+        (Some("outbound"), Some("response"))
+    );
     assert!(message["content"].as_str().expect("text").contains("42"), "{message}");
     client.delete("/api/agents/ws-message?force=true").await.expect(204);
 }
@@ -71,7 +78,9 @@ async fn a_message_over_the_bus_is_typed_and_nonsense_is_left_out_of_account() {
     let mut bus = client.socket("/ws?agentId=ws-typed").await.expect("the bus");
     spawn(&client, "ws-typed").await;
     bus.until(|e| e["event"] == "ready" && e["data"]["agent"]["id"] == "ws-typed").await;
-    for nonsense in ["", "{", "[]", r#"{"type":"send"}"#, r#"{"type":"send","agentId":"nobody","message":"x"}"#] {
+    for nonsense in
+        ["", "{", "[]", r#"{"type":"send"}"#, r#"{"type":"send","agentId":"nobody","message":"x"}"#]
+    {
         bus.send(nonsense).await;
     }
     bus.send(r#"{"type":"send","agentId":"ws-typed","message":"echo $((20 + 3))-typed"}"#).await;
@@ -150,7 +159,10 @@ async fn who_may_only_look_sees_the_terminal_and_types_nothing() {
     let mut looking = viewer.socket("/ws/agents/ws-look/terminal").await.expect("a terminal");
     looking.json().await;
     looking.send("echo from-the-view\"er\"\r").await;
-    client.ask("POST", "/api/agents/ws-look/send", json!({ "message": "echo from-the-own\"er\"" })).await.expect(200);
+    client
+        .ask("POST", "/api/agents/ws-look/send", json!({ "message": "echo from-the-own\"er\"" }))
+        .await
+        .expect(200);
     let output = looking.output_until("from-the-owner").await;
     assert!(!output.contains("from-the-viewer"), "{output:?}");
     viewer.ask("POST", "/api/agents", json!({ "name": "x", "type": "custom" })).await.expect(403);

@@ -149,7 +149,10 @@ impl Client {
         let stream = TokioIo::new(self.connect().await);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.expect("HTTP");
         tokio::spawn(connection);
-        tokio::time::timeout(PATIENCE, sender.send_request(request)).await.expect("in time").expect("an answer")
+        tokio::time::timeout(PATIENCE, sender.send_request(request))
+            .await
+            .expect("in time")
+            .expect("an answer")
     }
 
     /// Asks with these bytes.
@@ -203,7 +206,12 @@ impl Client {
             if wanted(&json) {
                 return json;
             }
-            assert!(Instant::now() < deadline, "{path} did not come to that: {} {}", answer.status, answer.text());
+            assert!(
+                Instant::now() < deadline,
+                "{path} did not come to that: {} {}",
+                answer.status,
+                answer.text()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
