@@ -36,7 +36,8 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
     let digest = shared.store.digest(&text);
     request::wipe(text);
     // A node that drains still answers for what is there.
-    if let Some(there) = shared.agents().get(id.as_str()).cloned() {
+    let there = shared.agents().get(id.as_str()).cloned();
+    if let Some(there) = there {
         return found(there, caller, &digest).await;
     }
     if shared.is_draining() {

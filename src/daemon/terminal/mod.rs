@@ -30,7 +30,7 @@ use feed::Feed;
 use log::{Log, Position};
 pub use reader::Reader;
 pub(crate) use text::Spoken;
-pub use viewers::Viewer;
+pub use viewers::{Changes, Viewer};
 use viewers::{Shape, Viewers};
 
 /// How many writes may wait for an agent that takes none.

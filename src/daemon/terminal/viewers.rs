@@ -198,11 +198,9 @@ impl Viewer {
         self.viewers.take_over(self.number)
     }
 
-    /// Resolves when the size or its owner changed.
-    pub async fn size_changed(&mut self) -> Size {
-        // The sender lives in `viewers`, which this viewer holds.
-        self.changes.changed().await.expect("the table of viewers is there");
-        self.changes.borrow_and_update().size
+    /// Tells when the size or its owner changes, from the attachment on.
+    pub fn changes(&self) -> Changes {
+        Changes { changes: self.changes.clone(), _viewers: self.viewers.clone() }
     }
 
     /// Types what came from this viewer's window. What its terminal emulator says by itself, as an answer to a query of
@@ -211,6 +209,21 @@ impl Viewer {
         let mut replies = self.replies.lock().await;
         let typed = replies.pass(&self.terminal, bytes, || self.owns_size()).await;
         if typed.is_empty() { Ok(()) } else { self.terminal.input(typed).await }
+    }
+}
+
+/// Changes of a terminal's size, and of who owns it.
+pub struct Changes {
+    changes: watch::Receiver<Shape>,
+    /// Holds the sender.
+    _viewers: Arc<Viewers>,
+}
+
+impl Changes {
+    /// Resolves at the next one; the size that it is then. Nothing is lost when it is dropped while it waits.
+    pub async fn next(&mut self) -> Size {
+        self.changes.changed().await.expect("the table of viewers is there");
+        self.changes.borrow_and_update().size
     }
 }
 
