@@ -76,9 +76,6 @@ pub enum FromShim {
         end: u64,
         /// How many typed bytes it has taken.
         taken: u64,
-        /// How many it has received, those that wait for the terminal included; a daemon goes on from there.
-        #[serde(default)]
-        typed: u64,
         /// The terminal's size.
         size: Size,
     },

@@ -245,8 +245,8 @@ impl Agent {
 
     async fn said(&mut self, said: FromShim) -> Flow {
         match said {
-            FromShim::Welcome { phase, end, taken, typed, size, .. } => {
-                self.typing.resume(taken, typed);
+            FromShim::Welcome { phase, end, taken, size, .. } => {
+                self.typing.resume(taken);
                 self.welcome(phase, end, size).await;
             }
             FromShim::Running { since } => self.running(since),
@@ -279,12 +279,9 @@ impl Agent {
             self.step(state::Event::Launched);
         }
         self.handle.terminal.extend(Extent { end, ended: false });
-        match (phase, self.life) {
-            (Phase::Running | Phase::Stopping, Lifecycle::Building) => {
-                let since = self.record.started.unwrap_or_else(now);
-                self.running(since);
-            }
-            _ => {}
+        if matches!(phase, Phase::Running | Phase::Stopping) && self.life == Lifecycle::Building {
+            // Since when follows at once, from a shim that knows.
+            self.running(self.record.started.unwrap_or_else(now));
         }
         match (phase, self.life) {
             (Phase::Stopping, Lifecycle::Running) => self.step(state::Event::StopAsked),

@@ -47,18 +47,16 @@ impl Typing {
         self.tell();
     }
 
-    /// A new connection: so much has reached the terminal, and so much the shim; what was sent beyond that is lost with
-    /// the old connection, and sent again.
-    pub(crate) fn resume(&mut self, taken: u64, received: u64) {
-        // One that does not say what it has received has nothing that waits.
-        let received = received.max(taken);
+    /// A new connection: so much has reached the shim, and with that the terminal, sooner or later; what was sent beyond
+    /// that is lost with the old connection, and sent again.
+    pub(crate) fn resume(&mut self, taken: u64) {
         if !std::mem::replace(&mut self.counted, true) {
             // A daemon that has just come knows nothing of what was typed before.
-            self.typed += received;
-            self.waiting.iter_mut().for_each(|waiting| waiting.end += received);
+            self.typed += taken;
+            self.waiting.iter_mut().for_each(|waiting| waiting.end += taken);
         }
-        self.typed = self.typed.max(received);
-        (self.taken, self.sent) = (taken, received);
+        self.typed = self.typed.max(taken);
+        (self.taken, self.sent) = (taken, taken);
         self.tell();
     }
 
@@ -126,11 +124,11 @@ mod tests {
     #[test]
     fn what_a_lost_connection_swallowed_is_sent_again_and_nothing_else() {
         let mut typing = Typing::default();
-        typing.resume(0, 0);
+        typing.resume(0);
         let (bytes, mut told) = typed(10);
         typing.push(bytes);
         assert_eq!(sent(&mut typing), 10);
-        typing.resume(2, 4);
+        typing.resume(4);
         assert_eq!(sent(&mut typing), 6);
         typing.take(10);
         told.try_recv().expect("it is there").expect("typed");
@@ -139,7 +137,7 @@ mod tests {
     #[test]
     fn a_daemon_that_has_just_come_goes_on_where_the_shim_is() {
         let mut typing = Typing::default();
-        typing.resume(6_990, 7_000);
+        typing.resume(7_000);
         let (bytes, mut told) = typed(5);
         typing.push(bytes);
         assert_eq!(sent(&mut typing), 5);
@@ -149,8 +147,8 @@ mod tests {
         let mut early = Typing::default();
         let (bytes, _told) = typed(5);
         early.push(bytes);
-        early.resume(6_990, 7_000);
+        early.resume(7_000);
         assert_eq!(sent(&mut early), 5);
-        assert_eq!((early.taken, early.typed), (6_990, 7_005));
+        assert_eq!((early.taken, early.typed), (7_000, 7_005));
     }
 }
