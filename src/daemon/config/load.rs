@@ -52,10 +52,8 @@ impl Config {
         let mut grants = Vec::new();
         for path in std::iter::once(main).chain(fragments(&more)?) {
             config.read(&path, &mut grants)?;
-            config.sources.push(path);
         }
         config.grants = Grants::new(grants).expect("ties were refused where they were read");
-        config.sources.push(more);
         Ok(config)
     }
 
@@ -76,7 +74,6 @@ impl Config {
             node: NodeSettings { name: if host.is_empty() { "stockade".into() } else { host } },
             limits: Limits::default(),
             parallax: ParallaxSettings { runtime_name: "stockade".into() },
-            sources: Vec::new(),
         }
     }
 
@@ -150,7 +147,8 @@ fn replace<T>(old: &mut T, new: Option<T>) {
     }
 }
 
-fn main(places: &Places, file: Option<&Path>) -> PathBuf {
+/// The main file.
+pub fn main(places: &Places, file: Option<&Path>) -> PathBuf {
     file.map_or_else(|| places.config().join("stockaded.toml"), Path::to_owned)
 }
 

@@ -34,8 +34,6 @@ pub struct Config {
     pub limits: Limits,
     /// `[parallax]`
     pub parallax: ParallaxSettings,
-    /// The files that it was read from, and the directory that more may come from.
-    pub sources: Vec<PathBuf>,
 }
 
 /// Where the material for TLS lies.
