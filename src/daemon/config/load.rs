@@ -132,8 +132,6 @@ impl Config {
             let limits = self.tenants.entry(tenant).or_default();
             limits.max_agents = entry.max_agents.or(limits.max_agents);
             limits.memory = entry.memory.or(limits.memory);
-            limits.cpus = entry.cpus.or(limits.cpus);
-            limits.policies = entry.policies.or(limits.policies.take());
         }
         replace(&mut self.node.name, document.node.name.map(String::from));
         replace(&mut self.parallax.runtime_name, document.parallax.runtime_name.map(String::from));
