@@ -21,6 +21,7 @@
 //! | [`wire`] | messages between our processes | nobody |
 //! | [`api`] | what travels between a service and its clients | nobody |
 //! | [`audit`] | the record for judges: written, chained, signed, verified | `id` |
+//! | [`agents`] | what each CLI's screen says, and how it is driven | `api` (states), `policy` (whom files are believed from) |
 //! | [`netns`] | one private network | `sys` |
 //! | [`jail`] | the child's side: from clone3 to exec | `plan`, `netns`, `sys` |
 //! | [`shim`] | the parent's side: from plan to proved-empty cgroup | `plan`, `jail`, `cgroup`, `sys` |
@@ -31,6 +32,8 @@
 //! | [`client`] | `stockade …` against a service | `api`, `audit`, `cli`, `wire` |
 #![deny(unsafe_code)]
 
+#[cfg(feature = "agents")]
+pub mod agents;
 pub mod api;
 #[cfg(feature = "audit")]
 pub mod audit;

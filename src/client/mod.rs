@@ -12,6 +12,7 @@ mod authority;
 pub mod config;
 pub mod error;
 pub mod http;
+mod kinds;
 mod manual;
 mod node;
 pub mod output;
@@ -51,6 +52,7 @@ fn run(output: Output, connection: &Connection, command: Command) -> Result<u8, 
     let code = match command {
         Command::Completions(words) => manual::completions(&words.shell),
         Command::Man => manual::man(),
+        Command::Agents(command) => kinds::run(output, command),
         Command::Pki(command) => authority::run(output, command),
         // Files of this host's: no service is asked.
         Command::Audit(words::Audit::Verify(words)) => audit::verify(output, &words),

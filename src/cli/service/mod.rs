@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod audit;
 pub mod hand_over;
+pub mod kinds;
 pub mod site;
 pub mod terminal;
 pub mod words;
@@ -60,6 +61,8 @@ pub enum Command {
     /// The record of what was done on the node, and by whom
     #[command(subcommand)]
     Audit(audit::Audit),
+    #[command(subcommand)]
+    Agents(kinds::Kinds),
     /// A small certificate authority for sites without one
     #[command(subcommand)]
     Pki(site::Pki),
