@@ -274,7 +274,7 @@ impl Supervisor {
             version: env!("CARGO_PKG_VERSION").into(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             boot: self.shared.boot.clone(),
-            since: self.shared.since.clone(),
+            since: times::iso(self.shared.since),
             active,
             agents,
             draining: self.shared.is_draining(),

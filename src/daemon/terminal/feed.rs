@@ -28,7 +28,7 @@ const NEAR: u64 = 64 * 1024;
 /// Output is fed in pieces of so many bytes; between them others have their turn.
 const PIECE: u64 = 16 * 1024;
 /// A screen that nobody has asked for and nothing was put out on for so long needs no emulator.
-const DROWSY: Duration = Duration::from_secs(5);
+const DROWSY: Duration = Duration::from_secs(2);
 /// How much of the log is looked through at most when a daemon comes anew.
 const HISTORY: u64 = 8 * 1024 * 1024;
 
@@ -165,5 +165,12 @@ impl Feed {
     pub(crate) async fn is_on(&self, mode: u16) -> bool {
         self.catch_up().await;
         self.state.lock().await.screen.is_on(mode)
+    }
+
+    /// From here on there is a fresh terminal.
+    pub(crate) async fn renew(&self) {
+        self.catch_up().await;
+        let mut fed = self.state.lock().await;
+        fed.screen = Screen::new(self.viewers.shape().size, fed.screen.offset());
     }
 }

@@ -118,6 +118,8 @@ pub(crate) struct Agent {
     end: Option<End>,
     note: Option<String>,
     clocks: Clocks,
+    /// It was there before this daemon.
+    adopted: bool,
     /// Why it was not started, until its shim is gone.
     not_started: Option<Refusal>,
     /// Who waits for a new start to have come to something.
@@ -163,6 +165,7 @@ impl Agent {
             end: None,
             note: None,
             clocks: Clocks::default(),
+            adopted: false,
             not_started: None,
             restarting: Vec::new(),
             usages: VecDeque::new(),
