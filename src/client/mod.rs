@@ -11,6 +11,7 @@ mod authority;
 pub mod config;
 pub mod error;
 pub mod http;
+mod kinds;
 mod manual;
 mod node;
 pub mod output;
@@ -50,6 +51,7 @@ fn run(output: Output, connection: &Connection, command: Command) -> Result<u8, 
     let code = match command {
         Command::Completions(words) => manual::completions(&words.shell),
         Command::Man => manual::man(),
+        Command::Agents(command) => kinds::run(output, command),
         Command::Pki(command) => authority::run(output, command),
         command => {
             let client = Client { target: config::target(connection, |name| std::env::var_os(name))? };
