@@ -123,3 +123,21 @@ fn a_daemon_that_was_killed_finds_agents_output_and_exit_codes_again() {
         assert!(!world.supervisor.spawn(&world.me, request("runs")).await.expect("found").created);
     });
 }
+
+#[test]
+fn more_than_the_shim_has_room_for_is_typed_without_a_lost_byte() {
+    let mut node = Node::start();
+    daemon(&mut node, Config::default(), async |world| {
+        let script = "stty raw -echo; echo up; sleep 1; head -c 300000 | sha256sum; read x";
+        world.spawn(shell("a", script)).await;
+        world.shows("a", "up").await;
+        let text: String = (0..50_000).map(|n| format!("{n:05},")).collect();
+        world.type_in("a", &text).await;
+        let digest: String = {
+            use sha2::{Digest, Sha256};
+            Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        world.shows("a", &digest).await;
+        world.kill("a").await;
+    });
+}

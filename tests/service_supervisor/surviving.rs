@@ -7,7 +7,7 @@ use stockade::api::agent::Spawn;
 use stockade::daemon::supervisor::{Config, SupervisorError};
 
 use crate::common::leaks::eventually;
-use crate::common::node::Node;
+use crate::common::node::{DAEMON, Node};
 use crate::world::{daemon, output, patiently, shell, soon};
 
 /// How many agents are found again at once; more with STOCKADE_TEST_AGENTS.
@@ -76,6 +76,63 @@ fn a_shim_that_was_killed_is_noticed_and_its_agent_has_failed() {
         assert_eq!(failed.exit_code, None);
         // And everything of it can be removed.
         patiently(world.supervisor.remove(&world.me, "a")).await.expect("removed");
+    });
+}
+
+/// Where the daemon that is to be killed lives.
+const ROOT: &str = "STOCKADE_TEST_ROOT";
+
+#[test]
+#[ignore = "the daemon of the test below, in a process of its own"]
+fn a_daemon_that_starts_agents_until_it_is_killed() {
+    let root = std::env::var(ROOT).expect("started by the test below");
+    let places = stockade::wire::service::Places::under(root);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let supervisor = stockade::daemon::supervisor::Supervisor::start(places, Config::default()).await;
+        let supervisor = supervisor.expect("it starts");
+        let me = crate::world::caller("research");
+        let mut number = supervisor.list(&me).len();
+        loop {
+            let request = shell(&format!("k{number}"), "seq 1 3000; exit 7");
+            supervisor.spawn(&me, request).await.expect("started");
+            println!("started k{number}");
+            number += 1;
+        }
+    });
+}
+
+#[test]
+fn a_daemon_that_is_killed_at_any_moment_loses_no_agent_that_it_has_answered_for() {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
+
+    let mut node = Node::start();
+    let mut answered = Vec::new();
+    for round in 1..=3 {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
+        let test = "surviving::a_daemon_that_starts_agents_until_it_is_killed";
+        command.args(["--exact", test, "--ignored", "--nocapture"]).env(ROOT, node.root());
+        command.uid(DAEMON).gid(DAEMON).stdout(std::process::Stdio::piped());
+        let mut daemon = command.spawn().expect("it starts");
+        let lines = BufReader::new(daemon.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let started = lines.filter_map(|line| Some(line.split_once("started ")?.1.to_owned()));
+        answered.extend(started.take(2 * round));
+        daemon.kill().expect("killed");
+        daemon.wait().expect("reaped");
+    }
+    daemon(&mut node, Config::default(), async |world| {
+        assert_eq!(answered.len(), 12);
+        let expected: String = (1..=3000).map(|n| format!("{n}\r\n")).collect();
+        for id in &answered {
+            let ended = world.ended(id).await;
+            assert_eq!(ended.exit_code, Some(7), "{ended:?}");
+            assert_eq!(output(&world.terminal(id), 0).await, expected);
+        }
+        // One that was under way is there, too, and ends, or never was.
+        for agent in world.supervisor.list(&world.me) {
+            world.ended(&agent.id).await;
+        }
     });
 }
 

@@ -282,6 +282,7 @@ impl Agent {
             self.step(state::Event::Launched);
         }
         self.handle.terminal.extend(Extent { end, ended: false });
+        self.handle.terminal.feed().wake();
         if matches!(phase, Phase::Running | Phase::Stopping) && self.life == Lifecycle::Building {
             // Since when follows at once, from a shim that knows.
             self.running(self.record.started.unwrap_or_else(now));
