@@ -20,11 +20,10 @@ pub mod stream;
 pub mod terminal;
 
 use super::authz::{Endpoint, Routes};
-use super::parallax;
 
-/// Every route but those of operations: native, minimal, Parallax's, and the description of all.
+/// Their routes, and the description of all routes there are.
 pub fn routes() -> Routes {
-    native().and(minimal()).and(parallax::routes()).on(Endpoint::OpenApi, description)
+    native().and(minimal()).on(Endpoint::OpenApi, description)
 }
 
 async fn description() -> axum::response::Response {
@@ -72,7 +71,7 @@ mod tests {
 
     #[test]
     fn every_endpoint_of_the_table_but_those_of_operations_is_served() {
-        let routes = routes();
+        let routes = routes().and(crate::daemon::parallax::routes());
         let operations = [Endpoint::Livez, Endpoint::Readyz, Endpoint::Metrics];
         let known =
             |endpoint: &&Endpoint| routes.registered().contains(endpoint) || operations.contains(endpoint);
