@@ -61,6 +61,14 @@ pub enum ClientError {
         /// Why not.
         source: io::Error,
     },
+    /// Nobody can connect here.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// The connection broke.
     #[error("the connection to {server} was lost")]
     Lost {
@@ -155,6 +163,7 @@ impl ClientError {
             Self::File { .. }
             | Self::Content { .. }
             | Self::Answer { .. }
+            | Self::Listen { .. }
             | Self::Stream { .. }
             | Self::Failed(_) => code::FAILURE,
         }

@@ -7,6 +7,7 @@
 //! ```
 
 mod agents;
+mod attach;
 mod authority;
 pub mod config;
 pub mod error;
@@ -15,6 +16,7 @@ mod manual;
 mod node;
 pub mod output;
 pub mod pki;
+mod proxy;
 pub mod sse;
 pub mod table;
 mod texts;
@@ -80,6 +82,8 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Recording(words) => texts::recording(client, output, words).await,
         Command::Events(words) => texts::events(client, output, words).await,
         Command::Node(words) => node::node(client, output, words).await,
+        Command::Attach(words) => attach::attach(client, output, words).await,
+        Command::Proxy(words) => proxy::proxy(&client.target, output, words).await,
         _ => Err(ClientError::Failed("this command is not there yet".into())),
     }
 }
