@@ -139,6 +139,9 @@ pub enum ClientError {
     /// It is there already.
     #[error("{0}")]
     Conflict(String),
+    /// Not for this user.
+    #[error("{0}")]
+    Denied(String),
     /// Damaged.
     #[error("{0}")]
     Corrupt(String),
@@ -154,7 +157,7 @@ impl ClientError {
             Self::Usage(_) => code::USAGE,
             Self::Problem(problem) => of_status(problem.status),
             Self::Status { status, .. } => of_status(*status),
-            Self::Refused { .. } => code::DENIED,
+            Self::Refused { .. } | Self::Denied(_) => code::DENIED,
             Self::Unreachable { .. } | Self::Lost { .. } => code::UNAVAILABLE,
             Self::Untrusted { .. } | Self::Corrupt(_) => code::INTEGRITY,
             Self::NotFound(_) => code::NOT_FOUND,

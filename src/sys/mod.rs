@@ -4,6 +4,8 @@
 
 pub mod audit;
 pub mod beside;
+#[cfg(feature = "client")]
+pub mod child;
 pub mod exec;
 pub mod fd;
 pub mod kernel;

@@ -53,7 +53,8 @@ impl Progress {
 
     /// Bytes are lost.
     pub fn gap(&mut self, from: u64, to: u64) {
-        self.missed += to.saturating_sub(from);
+        // What was not kept when the connection was made has been counted there.
+        self.missed += to.saturating_sub(from.max(self.offset.unwrap_or(from)));
         self.offset = Some(to);
     }
 
@@ -99,7 +100,9 @@ mod tests {
         progress.screen(35, 0);
         assert_eq!((progress.missed, progress.since(true)), (20, Some(35)));
         progress.attached(Some(35), 40);
-        assert_eq!((progress.missed, progress.since(true)), (25, Some(40)));
+        progress.gap(35, 45);
+        progress.screen(45, 0);
+        assert_eq!((progress.missed, progress.since(true)), (30, Some(45)));
     }
 
     proptest! {
