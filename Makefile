@@ -1,6 +1,7 @@
 # make demo      builds Stockade and shows what a sandbox enforces and what it refuses
 # make test      formatting, lints and every test
 # make test-agents  the real agents, up to their first screens
+# make fuzz      the parsers against whatever a fuzzer thinks of
 # make test-vm   the tests on other kernels, in emulated machines
 #
 # All install what they need with apt-get, if it is missing, and all need root: a sandbox is made of
@@ -41,6 +42,10 @@ test: root ## formatting, lints and every test, the escape attempts included
 	@echo "== 4/4 tests"
 	cargo test --workspace --locked
 
+fuzz: ## coverage-guided fuzzing of the parsers, a minute each (needs g++)
+	@packaging/prerequisites.sh build
+	@sandbox-tests/fuzz/run 60
+
 bench: root ## start-up against peers, steady state against the host, the gateway against plain loopback
 	@packaging/prerequisites.sh build bench
 	cargo build --release --locked
@@ -56,4 +61,4 @@ test-agents: root ## Claude Code, Codex, Gemini CLI and aider (1.4 GB, downloade
 	@packaging/prerequisites.sh build agents
 	@agents="$$(packaging/agents.sh)" && STOCKADE_AGENTS="$$agents" cargo test --locked --test agents
 
-.PHONY: help root build demo test test-agents test-vm bench
+.PHONY: help root build demo test test-agents test-vm fuzz bench

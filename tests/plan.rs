@@ -25,6 +25,7 @@ fn able() -> Host {
         user_namespaces: true,
         euid: 0,
         missing_capabilities: BTreeSet::new(),
+        missing_for_network: BTreeSet::new(),
         missing_calls: Vec::new(),
         swap: false,
     }
@@ -255,6 +256,14 @@ fn what_no_policy_can_tolerate_refuses_the_start() {
         let error = plan_on(&host, &policy, &debian(), &ann()).expect_err("refused");
         assert!(matches!(error, PlanError::Host { .. }) && error.is_refusal(), "{error}");
     }
+}
+
+#[test]
+fn a_way_to_the_network_is_refused_before_the_start_where_its_capabilities_are_missing() {
+    let host = Host { missing_for_network: ["CAP_NET_RAW".to_owned()].into(), ..able() };
+    plan_on(&host, &shipped("base"), &debian(), &ann()).expect("it has no network");
+    let error = plan_on(&host, &shipped("claude"), &debian(), &ann()).expect_err("refused");
+    assert!(error.is_refusal() && error.to_string().contains("CAP_NET_RAW"), "{error}");
 }
 
 #[test]

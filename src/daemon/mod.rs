@@ -11,7 +11,9 @@
 
 pub mod api;
 pub mod authz;
+pub mod config;
 pub mod events;
+pub mod operations;
 pub mod parallax;
 pub mod problem;
 pub mod serve;
@@ -22,7 +24,9 @@ pub mod tls;
 use std::sync::Arc;
 
 use authz::Authz;
+use operations::Metrics;
 use supervisor::Supervisor;
+use tls::Live;
 
 /// What every handler works with.
 #[derive(Clone)]
@@ -31,4 +35,8 @@ pub struct Daemon {
     pub authz: Arc<Authz>,
     /// The agents.
     pub supervisor: Supervisor,
+    /// The configuration and the material in force.
+    pub live: Arc<Live>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }

@@ -107,11 +107,15 @@ fn standing(host: &Host) -> [Finding; 2] {
         0 => Finding::ok(Feature::Root, "running as root"),
         euid => Finding::missing(Feature::Root, format!("running as uid {euid}")),
     };
-    let missing: Vec<&str> = host.missing_capabilities.iter().map(String::as_str).collect();
-    let capabilities = if missing.is_empty() {
-        Finding::ok(Feature::Capabilities, "all that are needed")
-    } else {
-        Finding::missing(Feature::Capabilities, format!("lacking {}", missing.join(" ")))
+    let names = |missing: &BTreeSet<String>| missing.iter().cloned().collect::<Vec<_>>().join(" ");
+    let lacking = (names(&host.missing_capabilities), names(&host.missing_for_network));
+    let capabilities = match (lacking.0.as_str(), lacking.1.as_str()) {
+        ("", "") => Finding::ok(Feature::Capabilities, "all that are needed"),
+        ("", network) => Finding::degraded(
+            Feature::Capabilities,
+            format!("lacking {network}: only agents without a network can be started"),
+        ),
+        (missing, _) => Finding::missing(Feature::Capabilities, format!("lacking {missing}")),
     };
     [root, capabilities]
 }

@@ -125,6 +125,7 @@ mod tests {
             user_namespaces: true,
             euid: 0,
             missing_capabilities: [].into(),
+            missing_for_network: [].into(),
             missing_calls: Vec::new(),
             swap,
         }

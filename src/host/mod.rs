@@ -47,6 +47,8 @@ pub struct Host {
     pub euid: u32,
     /// Which of [`NEEDED`] are not effective, by name (`CAP_SYS_ADMIN`).
     pub missing_capabilities: BTreeSet<String>,
+    /// Which of [`NEEDED_FOR_NETWORK`] are not effective.
+    pub missing_for_network: BTreeSet<String>,
     /// System calls that every start needs and that do not exist here, each with the Linux that brought it.
     pub missing_calls: Vec<(&'static str, &'static str)>,
     /// Whether there is swap that an agent's memory could move to.
@@ -80,6 +82,10 @@ pub const NEEDED: [Capability; 9] = [
     Capability::CAP_CHOWN,
     Capability::CAP_KILL,
 ];
+
+/// What it must be able to do besides for an agent that has a way to the network: see what nobody listens for, and listen
+/// on the low ports of the sandbox's network, where names are asked for.
+pub const NEEDED_FOR_NETWORK: [Capability; 2] = [Capability::CAP_NET_RAW, Capability::CAP_NET_BIND_SERVICE];
 
 /// The protections that a policy asks this host for; all of them unless it does without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +193,8 @@ impl Host {
             seccomp: Seccomp::probe(),
             user_namespaces: allows_user_namespaces(),
             euid: rustix::process::geteuid().as_raw(),
-            missing_capabilities: missing_capabilities(),
+            missing_capabilities: missing_of(&NEEDED),
+            missing_for_network: missing_of(&NEEDED_FOR_NETWORK),
             missing_calls: kernel::missing_calls(),
             swap: rustix::system::sysinfo().totalswap > 0,
         }
@@ -212,6 +219,12 @@ impl Host {
             refusals.push(Refusal::SeccompFilter);
         }
         refusals
+    }
+
+    /// Why nothing that has a way to the network can start here; empty on a fit host.
+    pub fn network_refusals(&self) -> Vec<Refusal> {
+        let missing = self.missing_for_network.iter().cloned();
+        missing.map(|capability| Refusal::Capability { capability }).collect()
     }
 
     /// What its Landlock and seccomp lack of the wanted protections. An older kernel never lacks less than a newer
@@ -268,9 +281,9 @@ fn allows_user_namespaces() -> bool {
     most.is_ok_and(|text| text.trim().parse::<u64>().is_ok_and(|most| most > 0))
 }
 
-fn missing_capabilities() -> BTreeSet<String> {
+fn missing_of(needed: &[Capability]) -> BTreeSet<String> {
     let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
-    NEEDED.iter().filter(|needed| !effective.contains(needed)).map(ToString::to_string).collect()
+    needed.iter().filter(|needed| !effective.contains(needed)).map(ToString::to_string).collect()
 }
 
 #[cfg(test)]
@@ -287,6 +300,7 @@ mod tests {
             user_namespaces: true,
             euid: 0,
             missing_capabilities: BTreeSet::new(),
+            missing_for_network: BTreeSet::new(),
             missing_calls: Vec::new(),
             swap: false,
         }

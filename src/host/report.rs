@@ -108,7 +108,9 @@ impl PolicyReport {
             Ok(policy) => {
                 let lacking = findings.iter().flat_map(|finding| &finding.shortfalls).copied().collect();
                 let shortfalls = wanted(policy, &lacking);
-                let reason = nothing_starts(host, findings).or_else(|| intolerable(policy, &shortfalls));
+                let reason = nothing_starts(host, findings)
+                    .or_else(|| no_network(policy, host))
+                    .or_else(|| intolerable(policy, &shortfalls));
                 (shortfalls, reason)
             }
         };
@@ -124,6 +126,11 @@ fn nothing_starts(host: &Host, findings: &[Finding]) -> Option<String> {
         findings.iter().filter(|finding| finding.status == Status::Missing && finding.feature.is_required());
     let names: Vec<&str> = needed.map(|finding| finding.feature.name()).collect();
     (!names.is_empty()).then(|| format!("every sandbox needs {}", names.join(", ")))
+}
+
+fn no_network(policy: &Policy, host: &Host) -> Option<String> {
+    let refusals = if policy.network.has_destinations() { host.network_refusals() } else { Vec::new() };
+    refusals.first().map(ToString::to_string)
 }
 
 fn intolerable(policy: &Policy, shortfalls: &BTreeSet<Shortfall>) -> Option<String> {
@@ -147,6 +154,7 @@ mod tests {
             user_namespaces: true,
             euid: 0,
             missing_capabilities: BTreeSet::new(),
+            missing_for_network: BTreeSet::new(),
             missing_calls: Vec::new(),
             swap: false,
         }

@@ -27,6 +27,7 @@ pub fn run(
     socket: &OwnedFd,
     dialer: Option<OwnedFd>,
     streams: [Stream; 3],
+    announce: bool,
 ) -> Result<Infallible, JailError> {
     let terminal =
         (0..).zip(streams).find(|(_, s)| *s == Stream::Terminal).map(|(n, _)| sys::fd::standard(n));
@@ -44,6 +45,10 @@ pub fn run(
     // Returns once the agent is executed, in a process group of its own: a signal that is already waiting finds it.
     let agent = sys::process::spawn_shared(&mut || start(plan, terminal, socket)).at(Step::Exec)?;
     let agent = Pid::from_raw(agent);
+    if announce {
+        // After its own word, if it was not executed.
+        FromInit::Started.send(socket.as_fd(), None).at(Step::Report)?;
+    }
     // The agent-to-be changed its uid on memory that it shared with this process (prctl(2), PR_SET_DUMPABLE).
     capabilities::tether().at(Step::Tether)?;
     attend(agent, &plan.user, terminal, socket, dialer, &ended).at(Step::Report)?;

@@ -49,6 +49,8 @@ pub struct Birthright {
     pub streams: [Stream; 3],
     /// The size of the terminal to make, if one is to be made.
     pub terminal: Option<WindowSize>,
+    /// Whether the shim is to be told when the command was executed.
+    pub announce: bool,
 }
 
 /// Becomes the sandbox's pid 1. Never returns: on failure it tells the shim which step failed, and ends.
@@ -79,7 +81,7 @@ fn describe(error: &JailError) -> String {
 
 /// The order is the design: each step needs a right that a later one gives up.
 fn confine(plan: &Plan, birthright: Birthright) -> Result<Infallible, JailError> {
-    let Birthright { socket, dialer, streams, terminal } = birthright;
+    let Birthright { socket, dialer, streams, terminal, announce } = birthright;
 
     sys::process::rename("stockade-init").at(Step::Ids)?;
     // Before the cgroups: a real-time process cannot enter a v1 cpu group, and would not be limited by a v2 one.
@@ -126,7 +128,7 @@ fn confine(plan: &Plan, birthright: Birthright) -> Result<Infallible, JailError>
 
     // The shim has read back from the kernel what this process is. If it died meanwhile, this read says so.
     expect(&socket, ToInit::Go).at(Step::Report)?;
-    init::run(plan, &socket, dialer, streams)
+    init::run(plan, &socket, dialer, streams, announce)
 }
 
 fn expect(socket: &OwnedFd, wanted: ToInit) -> io::Result<()> {

@@ -9,7 +9,7 @@ use super::{
     view,
 };
 use crate::host::survey::Survey;
-use crate::host::{Host, Wanted};
+use crate::host::{Host, Refusal, Wanted};
 use crate::policy::{Policy, Shortfall};
 
 /// Readable for everybody, granted by no Landlock rule: if it opens, Landlock is not in force.
@@ -49,6 +49,9 @@ pub fn resolve(given: &Given<'_>, request: &Request) -> Result<Plan, PlanError> 
     let directory = view::directory(request, &user);
     let environment = environment::resolve(policy, given.survey, request, &user, &mounts);
     let network = network::resolve(policy, request)?;
+    if network.is_some() {
+        refuse_if_any(given.host.network_refusals())?;
+    }
     Ok(Plan {
         policy: policy.name.clone(),
         widened: request.widened.clone(),
@@ -81,10 +84,7 @@ pub fn scenery(given: &Given<'_>, request: &Request) -> Result<(User, Vec<Mount>
 
 /// Refuses a host that lacks what the policy does not tolerate.
 fn tolerated(given: &Given<'_>) -> Result<BTreeSet<Shortfall>, PlanError> {
-    let refusals = given.host.refusals();
-    if !refusals.is_empty() {
-        return Err(PlanError::Host { refusals });
-    }
+    refuse_if_any(given.host.refusals())?;
     let mut shortfalls = given.host.shortfalls(Wanted::from(given.policy));
     shortfalls.extend(&given.limits_missing);
     let refused: Vec<_> = shortfalls.difference(&given.policy.tolerate.shortfalls).copied().collect();
@@ -93,6 +93,10 @@ fn tolerated(given: &Given<'_>) -> Result<BTreeSet<Shortfall>, PlanError> {
     } else {
         Err(PlanError::Shortfall { policy: given.policy.name.clone(), shortfalls: refused })
     }
+}
+
+fn refuse_if_any(refusals: Vec<Refusal>) -> Result<(), PlanError> {
+    if refusals.is_empty() { Ok(()) } else { Err(PlanError::Host { refusals }) }
 }
 
 /// Each mount's own rights; below `/` nothing but the names of directories.

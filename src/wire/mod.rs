@@ -7,6 +7,7 @@
 //!   │ ◀─ Terminal + fd ───────────────── │  PTY master
 //!   │ ◀─ Confined [+ fd] ─────────────── │  every wall stands; seccomp listener
 //!   │ ── Go ───────────────────────────▶ │  what the kernel says of it was read and accepted
+//!   │ ◀─ Started ────────────────────── │  where the shim wants to know: the command was executed
 //!   │ ── Signal(n) / Resume ───────────▶ │
 //!   │ ◀─ Stopped(n) ─────────────────── │  the agent was stopped (Ctrl-Z)
 //!   │ ◀─ Ended(status) ───────────────── │  then pid 1 exits, and the kernel ends the rest
@@ -60,6 +61,8 @@ pub enum FromInit {
     Stopped(i32),
     /// waitpid(2)'s status of the agent.
     Ended(i32),
+    /// The command was executed, or has said itself why not.
+    Started,
     /// A step failed; nothing of the agent has run, or (step `exec`) it could not be executed.
     Failed {
         /// The step's index in the sequence.
@@ -111,6 +114,7 @@ impl FromInit {
             Self::Confined => plain(2, 0),
             Self::Stopped(signal) => plain(3, *signal),
             Self::Ended(status) => plain(4, *status),
+            Self::Started => plain(6, 0),
             Self::Failed { step, errno, detail } => {
                 let detail = &detail.as_bytes()[..detail.len().min(LONGEST - 6)];
                 [&[5, *step], errno.to_le_bytes().as_slice(), detail].concat()
@@ -127,6 +131,7 @@ impl FromInit {
             (2, 0, 0) if detail.is_empty() => Self::Confined,
             (3, 0, signal @ 1..=64) if detail.is_empty() => Self::Stopped(signal),
             (4, 0, status) if detail.is_empty() => Self::Ended(status),
+            (6, 0, 0) if detail.is_empty() => Self::Started,
             (5, step, errno) => {
                 Self::Failed { step, errno, detail: String::from_utf8_lossy(detail).into_owned() }
             }
@@ -212,17 +217,30 @@ pub fn receive_up_to(
     longest: usize,
     most: usize,
 ) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    receive_with(socket, longest, most, RecvFlags::CMSG_CLOEXEC)
+}
+
+/// The same without waiting: `WouldBlock`.
+pub fn receive_now(
+    socket: impl AsFd,
+    longest: usize,
+    most: usize,
+) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    receive_with(socket, longest, most, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
+}
+
+fn receive_with(
+    socket: impl AsFd,
+    longest: usize,
+    most: usize,
+    flags: RecvFlags,
+) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; longest];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let room = if most == 0 { 0 } else { rustix::cmsg_space!(ScmRights(most.min(MOST_DESCRIPTORS))) };
     let mut control = RecvAncillaryBuffer::new(&mut space[..room]);
     let received = loop {
-        match rustix::net::recvmsg(
-            socket.as_fd(),
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        ) {
+        match rustix::net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
             Ok(received) => break received,
             // A peer that ended with a message of ours unread resets the connection, ahead of what it said before:
             // this error is reported once, and then come its messages.
@@ -267,9 +285,14 @@ mod tests {
     #[test]
     fn every_message_survives_the_wire() {
         let failed = FromInit::Failed { step: 7, errno: 13, detail: "mount /usr".into() };
-        for message in
-            [FromInit::Terminal, FromInit::Confined, FromInit::Stopped(20), FromInit::Ended(0x8b), failed]
-        {
+        for message in [
+            FromInit::Terminal,
+            FromInit::Confined,
+            FromInit::Started,
+            FromInit::Stopped(20),
+            FromInit::Ended(0x8b),
+            failed,
+        ] {
             assert_eq!(FromInit::decode(&message.encode()), Some(message));
         }
         for message in

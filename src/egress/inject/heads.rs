@@ -54,7 +54,8 @@ impl<S> Heads<S> {
         (Self { stream, at: At::Head(Vec::new()), smuggling: smuggling.clone() }, smuggling)
     }
 
-    fn see(&mut self, mut bytes: &[u8]) {
+    /// Looks at what was read.
+    pub fn see(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match &mut self.at {
                 At::Rest => return,

@@ -6,7 +6,7 @@
 //! ```
 
 mod body;
-mod heads;
+pub mod heads;
 pub mod mask;
 pub mod path;
 pub mod rule;
