@@ -67,10 +67,11 @@ async fn read_keys(tty: &AsyncFd<OwnedFd>, read_only: bool, typist: &mpsc::Sende
         let piece = &buffer[..count];
         let end = leave_key(piece, read_only);
         let before = &piece[..end.unwrap_or(count)];
-        if !read_only && !before.is_empty() {
-            if let Ok(Ok(room)) = timeout(STUCK, typist.reserve()).await {
-                room.send(before.to_vec());
-            }
+        if !read_only
+            && !before.is_empty()
+            && let Ok(Ok(room)) = timeout(STUCK, typist.reserve()).await
+        {
+            room.send(before.to_vec());
         }
         if end.is_some() {
             return Leaving::Wish;

@@ -8,6 +8,7 @@
 //! ```
 //! Output is written before more of it is read, so that nothing piles up here; what is typed waits in a bounded queue.
 
+mod incoming;
 mod keys;
 mod link;
 mod place;
@@ -17,16 +18,18 @@ use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 
+use self::incoming::Incoming;
 use self::keys::{Keys, Leaving};
-use self::link::{Received, Receiver, Sender, Wanted};
+use self::link::{Receiver, Sender, Wanted};
 use self::place::{Place, Window};
 use self::progress::Progress;
 use super::error::{ClientError, code};
 use super::http::Client;
 use super::output::Output;
-use crate::api::terminal::{FromClient, FromServer};
+use crate::api::terminal::FromClient;
 use crate::cli::service::terminal as words;
 
 /// How long a terminal in the background waits before it is looked at again.
@@ -75,6 +78,17 @@ struct Session<'a> {
     closing: Option<String>,
     /// Others' words and ours have spoilt the screen.
     spoilt: bool,
+    /// Before the next connection; none after one that was of use.
+    pause: Duration,
+    /// Since when there is no service.
+    away: Option<Away>,
+}
+
+/// There is no service.
+struct Away {
+    since: Instant,
+    /// The user knows.
+    told: bool,
 }
 
 /// Attaches.
@@ -99,6 +113,8 @@ pub async fn attach(client: &Client, output: Output, words: words::Attach) -> Re
         progress: Progress::from(words.since),
         closing: None,
         spoilt: false,
+        pause: Duration::ZERO,
+        away: None,
     };
     let end = session.run(&mut place).await;
     // A terminal that takes nothing any more must not keep us.
@@ -116,7 +132,12 @@ impl Session<'_> {
         };
         place.enter().map_err(broken)?;
         loop {
-            let lost = match self.converse(place, link).await? {
+            let before = self.progress.since(false);
+            let next = self.converse(place, link).await?;
+            // A service that takes connections only to drop them is not asked without end.
+            let was_of_use = self.progress.since(false) != before;
+            self.pause = if was_of_use { Duration::ZERO } else { longer(self.pause) };
+            let lost = match next {
                 Next::Over(end) => return Ok(end),
                 Next::Lost(error) => Some(error),
                 Next::Redraw => {
@@ -147,49 +168,51 @@ impl Session<'_> {
         place: &mut Place,
         lost: Option<ClientError>,
     ) -> Result<Result<(Sender, Receiver), End>, ClientError> {
-        let begun = Instant::now();
-        let mut notice = Some(begun + NOTICEABLE);
-        let mut pause = SHORTEST;
         let why = lost.map(|error| error.line()).unwrap_or_default();
         let why = self.closing.take().unwrap_or(why);
+        let Away { since, mut told } =
+            self.away.take().unwrap_or(Away { since: Instant::now(), told: false });
         loop {
             let attempted = {
-                let attempt = self.open(place.is_screen());
+                let attempt = self.attempt(place.is_screen());
                 tokio::pin!(attempt);
                 loop {
                     tokio::select! {
                         attempted = &mut attempt => break attempted,
-                        () = sleep_until(notice.unwrap_or(begun)), if notice.is_some() => {
-                            notice = None;
+                        () = sleep_until(since + NOTICEABLE), if !told => {
+                            told = true;
                             let text = format!("stockade: {why}; connecting again, Ctrl-] leaves");
                             place.remark(&text).await.map_err(broken)?;
                         }
                     }
                 }
             };
-            let is_spoilt = notice.is_none() && place.is_alternate();
+            self.away = Some(Away { since, told });
+            let is_spoilt = told && place.is_alternate();
             match attempted {
                 // The remark was made during this very attempt: the screen is asked for once more.
                 Ok(Ok(_)) if is_spoilt && !self.spoilt => {}
                 Ok(Ok(link)) => {
-                    if notice.is_none() && !is_spoilt {
-                        place.remark("stockade: connected again").await.map_err(broken)?;
-                    }
                     self.spoilt = false;
                     return Ok(Ok(link));
                 }
                 Ok(Err(end)) => return Ok(Err(end)),
                 Err(error) if error.is_passing() => {}
-                Err(error) if error.exit_code() == code::NOT_FOUND && begun.elapsed() < FINDING => {}
+                Err(error) if error.exit_code() == code::NOT_FOUND && since.elapsed() < FINDING => {}
                 Err(error) => return Err(error),
             }
             self.spoilt |= is_spoilt;
-            tokio::select! {
-                () = sleep(pause) => {}
-                end = gone(&mut self.keys, &mut self.signals) => return Ok(Err(end)),
-            }
-            pause = (pause * 2).min(LONGEST);
+            self.pause = longer(self.pause);
         }
+    }
+
+    /// One attempt, after a pause.
+    async fn attempt(&mut self, is_screen: bool) -> Result<Result<(Sender, Receiver), End>, ClientError> {
+        tokio::select! {
+            () = sleep(self.pause) => {}
+            end = gone(&mut self.keys, &mut self.signals) => return Ok(Err(end)),
+        }
+        self.open(is_screen).await
     }
 
     /// One connection, to its end.
@@ -198,14 +221,22 @@ impl Session<'_> {
         place: &mut Place,
         (mut sender, mut receiver): (Sender, Receiver),
     ) -> Result<Next, ClientError> {
-        let Self { keys, signals, window, progress, closing, output, wanted, .. } = self;
+        let Self { keys, signals, window, progress, closing, output, wanted, away, .. } = self;
         let Signals { interrupt, terminate, hangup, resized, resumed } = signals;
         let mut leaving = keys.leaving.clone();
-        let mut incoming =
-            Incoming { receiver: &mut receiver, progress, closing, since: wanted.since, output: *output };
+        let greeted = Notify::new();
+        let mut incoming = Incoming {
+            receiver: &mut receiver,
+            progress,
+            closing,
+            since: wanted.since,
+            output: *output,
+            greeted: &greeted,
+            away,
+        };
         tokio::select! {
             next = incoming.show(place, resumed) => next,
-            leaving = transmit(&mut sender, keys, window.as_ref(), resized) => Ok(Next::Over(End::Left(leaving))),
+            leaving = transmit(&mut sender, keys, window.as_ref(), resized, &greeted) => Ok(Next::Over(End::Left(leaving))),
             leaving = too_long_gone(&mut leaving) => Ok(Next::Over(End::Left(leaving))),
             signal = told_to_end(interrupt, terminate, hangup) => Ok(Next::Over(End::Signal(signal))),
         }
@@ -230,80 +261,12 @@ impl Session<'_> {
     }
 }
 
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).clamp(SHORTEST, LONGEST)
+}
+
 fn broken(source: io::Error) -> ClientError {
     ClientError::Stream { what: "cannot write the output", source }
-}
-
-/// What comes from the service.
-struct Incoming<'a> {
-    receiver: &'a mut Receiver,
-    progress: &'a mut Progress,
-    closing: &'a mut Option<String>,
-    since: Option<u64>,
-    output: Output,
-}
-
-impl Incoming<'_> {
-    /// Shows it as it comes.
-    async fn show(&mut self, place: &mut Place, resumed: &mut Signal) -> Result<Next, ClientError> {
-        loop {
-            let received = tokio::select! {
-                received = self.receiver.next() => received,
-                () = sleep(RECHECK), if place.is_waiting() => {
-                    place.enter().map_err(broken)?;
-                    continue;
-                }
-                _ = resumed.recv() => {
-                    place.enter().map_err(broken)?;
-                    if place.is_screen() {
-                        return Ok(Next::Redraw);
-                    }
-                    continue;
-                }
-            };
-            match received {
-                Ok(Received::Alive) => {}
-                Ok(Received::Bytes(bytes)) => {
-                    let pieces = self.progress.take(bytes);
-                    if place.is_screen() {
-                        place.show(&pieces.drawing).await.map_err(broken)?;
-                    }
-                    place.show(&pieces.output).await.map_err(broken)?;
-                }
-                Ok(Received::Word(word)) => {
-                    if let Some(end) = self.heed(word, place).await? {
-                        return Ok(Next::Over(end));
-                    }
-                }
-                Err(error) if error.is_passing() => return Ok(Next::Lost(error)),
-                // The certificate may have been renewed: whether it is really over shows the next attempt.
-                Err(error @ ClientError::Refused { .. }) => return Ok(Next::Lost(error)),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn heed(&mut self, word: FromServer, place: &mut Place) -> Result<Option<End>, ClientError> {
-        match word {
-            FromServer::Attached { offset, .. } => self.progress.attached(self.since, offset),
-            FromServer::Screen { offset, bytes } => {
-                self.progress.screen(offset, bytes);
-                if place.is_screen() {
-                    place.clear().await.map_err(broken)?;
-                }
-            }
-            FromServer::Gap { from, to } => {
-                self.progress.gap(from, to);
-                if !place.is_screen() {
-                    self.output.remark(&format!("output from byte {from} to {to} is no longer kept"));
-                }
-            }
-            FromServer::Ended { exit_code } => return Ok(Some(End::Ended(exit_code))),
-            FromServer::Closing { reason } => *self.closing = Some(format!("the service says: {reason}")),
-            FromServer::Size { .. } | FromServer::State { .. } | FromServer::Other => {}
-        }
-        Ok(None)
-    }
 }
 
 /// Sends what is typed, and the window's size. Returns once the user has left. A connection that is lost is noticed where
@@ -313,13 +276,19 @@ async fn transmit(
     keys: &mut Keys,
     window: Option<&Window>,
     resized: &mut Signal,
+    greeted: &Notify,
 ) -> Leaving {
     let mut ping = interval(PING);
-    let mut typing = true;
+    // Before the greeting it would go nowhere.
+    let (mut is_greeted, mut typing) = (false, true);
     loop {
         let sent = tokio::select! {
             biased;
-            typed = keys.typed.recv(), if typing => match typed {
+            () = greeted.notified(), if !is_greeted => {
+                is_greeted = true;
+                Ok(())
+            }
+            typed = keys.typed.recv(), if typing && is_greeted => match typed {
                 Some(bytes) => sender.typed(bytes).await,
                 None => {
                     typing = false;

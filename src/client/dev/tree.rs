@@ -193,11 +193,11 @@ fn hosts(listen: IpAddr) -> Vec<String> {
 
 /// Whether the server's certificate is for all of these.
 fn covers(entries: &[Entry], hosts: &[String]) -> bool {
-    let servers = entries.iter().filter_map(|entry| match entry {
+    let mut servers = entries.iter().filter_map(|entry| match entry {
         Entry::Issued { name, identity, .. } if name == "server" => Some(identity),
         _ => None,
     });
-    servers.last().is_some_and(|identity| hosts.iter().all(|host| identity.contains(host)))
+    servers.next_back().is_some_and(|identity| hosts.iter().all(|host| identity.contains(host)))
 }
 
 fn absolute(path: &Path) -> Result<String, ClientError> {
