@@ -17,6 +17,7 @@ pub mod operations;
 pub mod parallax;
 pub mod problem;
 pub mod serve;
+pub mod store;
 pub mod supervisor;
 pub mod terminal;
 pub mod tls;
@@ -25,8 +26,11 @@ use std::sync::Arc;
 
 use authz::Authz;
 use operations::Metrics;
+use parallax::Parallax;
 use supervisor::Supervisor;
 use tls::Live;
+
+use crate::policy::Library;
 
 /// What every handler works with.
 #[derive(Clone)]
@@ -39,4 +43,8 @@ pub struct Daemon {
     pub live: Arc<Live>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where the node's policies lie.
+    pub policies: Arc<Library>,
+    /// The face of Parallax: its threads, and whom it tells what.
+    pub parallax: Parallax,
 }

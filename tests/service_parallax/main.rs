@@ -1,0 +1,5 @@
+//! The face of Parallax, driven by a client that was written from the contract alone: `docs/parallax.md`.
+
+mod agents;
+mod sockets;
+mod world;
