@@ -7,14 +7,17 @@
 //! ```
 
 mod agents;
+mod attach;
 mod authority;
 pub mod config;
+mod dev;
 pub mod error;
 pub mod http;
 mod manual;
 mod node;
 pub mod output;
 pub mod pki;
+mod proxy;
 pub mod sse;
 pub mod table;
 mod texts;
@@ -50,6 +53,7 @@ fn run(output: Output, connection: &Connection, command: Command) -> Result<u8, 
     let code = match command {
         Command::Completions(words) => manual::completions(&words.shell),
         Command::Man => manual::man(),
+        Command::Dev(words) => runtime.block_on(dev::dev(output, words)),
         Command::Pki(command) => authority::run(output, command),
         command => {
             let client = Client { target: config::target(connection, |name| std::env::var_os(name))? };
@@ -80,6 +84,10 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Recording(words) => texts::recording(client, output, words).await,
         Command::Events(words) => texts::events(client, output, words).await,
         Command::Node(words) => node::node(client, output, words).await,
-        _ => Err(ClientError::Failed("this command is not there yet".into())),
+        Command::Attach(words) => attach::attach(client, output, words).await,
+        Command::Proxy(words) => proxy::proxy(&client.target, output, words).await,
+        Command::Completions(_) | Command::Man | Command::Dev(_) | Command::Pki(_) => {
+            unreachable!("these ask no service")
+        }
     }
 }
