@@ -69,12 +69,13 @@ fn serve(arguments: Arguments) -> Result<(), LauncherError> {
     let node = config::settings(&arguments)?;
     let tree = tree::Tree::make(&node)?;
     let signals = signals()?;
+    let mut launcher = Launcher::new(node, tree)?;
+    // Whoever gets through to it finds the node in order.
+    launcher.sweep();
     let listener = match given {
         Some(listener) => listener,
-        None => tree.listen()?,
+        None => launcher.listen()?,
     };
-    let mut launcher = Launcher::new(node, tree)?;
-    launcher.sweep();
     attend(&mut launcher, &listener, &signals)
 }
 

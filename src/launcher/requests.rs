@@ -67,6 +67,11 @@ impl Launcher {
         Ok(Self { node, tree, boot, program, shims: BTreeMap::new() })
     }
 
+    /// Its own socket.
+    pub fn listen(&self) -> Result<OwnedFd, super::LauncherError> {
+        self.tree.listen()
+    }
+
     /// The only user that it obeys.
     pub fn daemon_uid(&self) -> u32 {
         self.node.daemon_uid
@@ -203,12 +208,13 @@ impl Launcher {
         if !places.agent(id.as_str()).is_dir() {
             return refuse(Reason::Unknown, format!("there is no agent {id}"));
         }
-        self.end(id.as_str(), "its shim was ended by the launcher").map_err(failed("cannot end it"))?;
+        self.end(id.as_str(), &self.boot, "its shim was ended by the launcher")
+            .map_err(failed("cannot end it"))?;
         Ok(FromLauncher::Done)
     }
 
     /// Ends what is left of an agent, and says so in its directory.
-    fn end(&self, id: &str, what: &str) -> io::Result<()> {
+    fn end(&self, id: &str, boot: &str, what: &str) -> io::Result<()> {
         let places = &self.tree.places;
         if let Some(found) = bury::whereabouts(places, id, &self.boot) {
             bury::end(&found)?;
@@ -221,7 +227,7 @@ impl Launcher {
         }
         let _ = fs::remove_file(kept::whereabouts(places, id));
         let _ = fs::remove_file(places.shim_socket(id));
-        bury::record(places, id, &self.boot, what)
+        bury::record(places, id, boot, what)
     }
 
     fn remove(&mut self, id: &AgentId, workspace: bool) -> Answer {
@@ -281,7 +287,7 @@ impl Launcher {
                 continue; // it was started anew meanwhile
             }
             let what = format!("its shim ended without a word (wait status {status:#x})");
-            if let Err(error) = self.end(&id, &what) {
+            if let Err(error) = self.end(&id, &self.boot, &what) {
                 eprintln!("stockade-launcher: agent {id}: {error}");
             }
         }
@@ -305,10 +311,9 @@ impl Launcher {
                 None => "its start was cut short",
             };
             let boot = record.map_or_else(|| self.boot.clone(), |record| record.boot);
-            if let Err(error) = self.end(&id, what) {
+            if let Err(error) = self.end(&id, &boot, what) {
                 eprintln!("stockade-launcher: agent {id}: {error}");
             }
-            let _ = boot;
         }
     }
 }

@@ -12,6 +12,8 @@ use super::session::Reins;
 use super::terminal::WindowSize;
 use crate::jail::Stream;
 use crate::plan::Plan;
+use crate::sys::process::End;
+use crate::wire::service::order::File;
 
 /// The side of a sandbox that somebody sits at. Everything else of a session is the same, whoever that is.
 pub trait Front {
@@ -39,6 +41,11 @@ pub trait Front {
         false
     }
 
+    /// What is to lie in the agent's directory before it starts.
+    fn files(&self) -> &[File] {
+        &[]
+    }
+
     /// The terminal was made: its master.
     fn open(&mut self, master: OwnedFd) -> io::Result<()>;
 
@@ -54,6 +61,9 @@ pub trait Front {
     fn started(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    /// Something else that was run within the walls has ended: its number, and waitpid(2)'s status.
+    fn extra_ended(&mut self, _number: i32, _end: End) {}
 
     /// Adds what is worth waiting for now.
     fn register<'a>(&'a self, polls: &mut Vec<PollFd<'a>>) -> Self::Interest;

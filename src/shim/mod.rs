@@ -232,7 +232,7 @@ impl<F: Front> Launch<'_, F> {
         let (ours, theirs) = wire::pair()?;
         let plan = self.ground.plan;
         let (streams, terminal) = (self.front.streams(), self.front.size());
-        let announce = self.front.awaits_start();
+        let (announce, files) = (self.front.awaits_start(), self.front.files());
         let dialer = match ways {
             Some(ways) => {
                 self.keeper.in_network(|| ways.open_doors())??;
@@ -251,7 +251,8 @@ impl<F: Front> Launch<'_, F> {
                 // For good: it never comes back from here. It keeps no copy of our end, whose end it must see.
                 Side::Child => {
                     drop(ours);
-                    jail::enter(plan, Birthright { socket: theirs, dialer, streams, terminal, announce })
+                    let socket = theirs;
+                    jail::enter(plan, Birthright { socket, dialer, streams, terminal, announce, files })
                 }
                 Side::Parent { pid, pidfd } => {
                     Ok(Child { pid, pidfd, socket: ours, pinned: pin_elsewhere(pid) })

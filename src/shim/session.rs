@@ -170,6 +170,10 @@ impl<F: Front> Session<'_, F> {
                 self.front.started()?;
                 Ok(Heard::Nothing)
             }
+            Some(FromInit::ExecEnded(number, status)) => {
+                self.front.extra_ended(number, End::from_status(status));
+                Ok(Heard::Nothing)
+            }
             Some(FromInit::Failed { step, errno, detail }) => Err(ShimError::jail(step, errno, detail)),
             other => Err(ShimError::Protocol { what: format!("{other:?} while the agent runs") }),
         }

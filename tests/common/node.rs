@@ -406,6 +406,11 @@ impl Line {
         self.socket.send(message, fds);
     }
 
+    /// Says what may be no message.
+    pub fn say_raw(&self, bytes: &[u8]) {
+        self.socket.send_raw(bytes);
+    }
+
     /// Types.
     pub fn type_in(&self, text: &[u8]) {
         self.socket.send_raw(&service::encode_input(text));

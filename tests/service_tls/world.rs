@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,21 +131,7 @@ impl World {
 
     /// A client with this certificate and key, or without.
     pub fn client_by(&self, files: Option<(PathBuf, PathBuf)>) -> Client {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(self.roots.clone());
-        let config = match files {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = CertificateDer::pem_file_iter(certificate).expect("a file");
-                let chain = chain.collect::<Result<_, _>>().expect("certificates");
-                let key = PrivateKeyDer::from_pem_file(key).expect("a key");
-                builder.with_client_auth_cert(chain, key).expect("a pair")
-            }
-        };
-        Client { address: self.address, config }
+        client_of(self.address, self.roots.clone(), files.as_ref())
     }
 
     pub fn tell_to_stop(&mut self) {
@@ -158,6 +144,31 @@ impl World {
         tokio::time::timeout(PATIENCE, &mut self.server).await.expect("it ends").expect("without a panic");
         self.follow.abort();
     }
+}
+
+/// A client of the daemon at `address`, which it knows by the CA in a file.
+pub fn client(address: SocketAddr, ca: &Path, files: Option<&(PathBuf, PathBuf)>) -> Client {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).expect("a CA")).expect("a CA");
+    client_of(address, roots, files)
+}
+
+fn client_of(address: SocketAddr, roots: RootCertStore, files: Option<&(PathBuf, PathBuf)>) -> Client {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots);
+    let config = match files {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = CertificateDer::pem_file_iter(certificate).expect("a file");
+            let chain = chain.collect::<Result<_, _>>().expect("certificates");
+            let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+            builder.with_client_auth_cert(chain, key).expect("a pair")
+        }
+    };
+    Client { address, config }
 }
 
 fn write_config(places: &Places, limits: &str, grants: &str) {

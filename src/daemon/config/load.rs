@@ -52,10 +52,8 @@ impl Config {
         let mut grants = Vec::new();
         for path in std::iter::once(main).chain(fragments(&more)?) {
             config.read(&path, &mut grants)?;
-            config.sources.push(path);
         }
         config.grants = Grants::new(grants).expect("ties were refused where they were read");
-        config.sources.push(more);
         Ok(config)
     }
 
@@ -76,7 +74,6 @@ impl Config {
             node: NodeSettings { name: if host.is_empty() { "stockade".into() } else { host } },
             limits: Limits::default(),
             parallax: ParallaxSettings { runtime_name: "stockade".into() },
-            sources: Vec::new(),
         }
     }
 
@@ -135,8 +132,6 @@ impl Config {
             let limits = self.tenants.entry(tenant).or_default();
             limits.max_agents = entry.max_agents.or(limits.max_agents);
             limits.memory = entry.memory.or(limits.memory);
-            limits.cpus = entry.cpus.or(limits.cpus);
-            limits.policies = entry.policies.or(limits.policies.take());
         }
         replace(&mut self.node.name, document.node.name.map(String::from));
         replace(&mut self.parallax.runtime_name, document.parallax.runtime_name.map(String::from));
@@ -150,7 +145,8 @@ fn replace<T>(old: &mut T, new: Option<T>) {
     }
 }
 
-fn main(places: &Places, file: Option<&Path>) -> PathBuf {
+/// The main file.
+pub fn main(places: &Places, file: Option<&Path>) -> PathBuf {
     file.map_or_else(|| places.config().join("stockaded.toml"), Path::to_owned)
 }
 

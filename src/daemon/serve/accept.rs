@@ -37,7 +37,9 @@ pub struct Server {
 impl Server {
     /// Serves `router` to whoever `live` lets in.
     pub fn new(live: Arc<Live>, router: Router, metrics: Arc<Metrics>) -> Self {
-        let limits = Arc::new(live.config().limits.clone());
+        let mut limits = live.config().limits.clone();
+        limits.connections = limits.connections.min(room());
+        let limits = Arc::new(limits);
         let desk = Desk {
             router,
             rates: Rates::new(limits.requests_per_second, limits.burst),
@@ -61,7 +63,7 @@ impl Server {
                     Ok((socket, address)) => self.admit(&mut tasks, socket, address),
                     Err(error) => self.pause(&error).await,
                 },
-                () = self.live.changed() => self.open.recheck(&self.live.material(), self.live.authz()),
+                () = self.live.changed() => self.recheck(),
                 // Reaped as they end.
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
             }
@@ -76,6 +78,12 @@ impl Server {
             );
         }
         tasks.shutdown().await;
+    }
+
+    /// Verifies as many chains as there are connections: not on a thread that serves them.
+    fn recheck(&self) {
+        let (open, live) = (Arc::clone(&self.open), Arc::clone(&self.live));
+        tokio::task::spawn_blocking(move || open.recheck(&live.material(), live.authz()));
     }
 
     fn admit(&self, tasks: &mut JoinSet<()>, socket: TcpStream, address: SocketAddr) {
@@ -113,6 +121,12 @@ impl Server {
         tracing::warn!(%error, "cannot accept a connection");
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// How many connections there are descriptors for, when the agents have as many.
+fn room() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX).max(1))
 }
 
 /// Why there is no connection.

@@ -16,6 +16,8 @@ mod replies;
 mod scan;
 mod screen;
 mod text;
+#[cfg(test)]
+mod text_tests;
 mod viewers;
 
 use std::io;

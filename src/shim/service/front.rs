@@ -1,40 +1,39 @@
 //! The front of a service's agent: its terminal goes to the log, a daemon that comes and goes is told and obeyed.
-//!
-//! ```text
-//!  agent ─▶ master ─▶ [64 KiB] ─▶ log on disk ─▶ (read by the daemon)      `Output{end}` says how far
-//!  agent ◀─ master ◀─ [64 KiB] ◀─ line ◀─ daemon                            `Taken{total}` makes room
-//! ```
-//! While the disk takes nothing the master is not read, and the agent waits: nothing is lost without a word.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::io::Errno;
-use rustix::termios::tcsetwinsize;
 
 use super::kept;
 use super::line::{self, Came, Line};
-use super::log::Log;
+use super::terminal::Terminal;
 use crate::jail::{Stream, WindowSize};
 use crate::plan::Plan;
 use crate::shim::ShimError;
 use crate::shim::attestation::Attestation;
-use crate::shim::backlog::{Backlog, CAPACITY};
 use crate::shim::front::Front;
 use crate::shim::session::Reins;
-use crate::wire::ToInit;
+use crate::shim::streams::{self, StreamKind};
+use crate::shim::words;
+use crate::sys::process::End;
+use crate::wire::service::claim::sealed;
 use crate::wire::service::launcher::{Reason, Refusal};
-use crate::wire::service::order::Size;
+use crate::wire::service::order::{File, Size};
 use crate::wire::service::shim::Phase;
 use crate::wire::service::{Ended, Frame, FromShim, INPUT_WINDOW, Places, ToShim, Versions, places};
+use crate::wire::{Extra, ToInit};
 
 /// The daemon is told of new output at most this often.
 const PACE: Duration = Duration::from_millis(1);
 
-/// How long to wait before a full disk is tried again.
-const DISK_PAUSE: Duration = Duration::from_millis(100);
+/// As many things at once are run beside the agent.
+const MOST_EXTRAS: usize = 64;
+
+/// The longest time that a stop can leave.
+const LONGEST_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Frames that are read before others get their turn.
 const BATCH: usize = 64;
@@ -56,26 +55,19 @@ pub struct ServiceFront {
     identity: Identity,
     listener: OwnedFd,
     line: Option<Line>,
-    master: Option<OwnedFd>,
-    log: Log,
-    size: WindowSize,
-    /// Typed, and not yet taken by the terminal.
-    keys: Backlog,
-    /// Put out, and not yet on disk.
-    shown: Backlog,
-    /// Typed bytes that the terminal has taken.
-    taken: u64,
+    terminal: Terminal,
+    /// For the agent's directory.
+    files: Vec<File>,
     phase: Phase,
     /// Whether it was asked to stop.
     pub stopped: bool,
-    /// Whether the command was executed.
-    pub was_started: bool,
+    /// When the command was executed, in milliseconds since 1970.
+    pub since: Option<u64>,
+    /// What else runs within the walls: the number that init knows, and the daemon's.
+    extras: BTreeMap<i32, u64>,
+    next_extra: i32,
     /// The end of the log that the daemon was told of, and when.
     told: (u64, Instant),
-    /// When the disk is tried again, if it took nothing.
-    disk: Option<Instant>,
-    /// No process holds the terminal any more.
-    agent_gone: bool,
 }
 
 /// Which poll entries are its own.
@@ -94,30 +86,31 @@ pub struct Events {
 
 impl ServiceFront {
     /// Before anything is built.
-    pub fn new(identity: Identity, line: OwnedFd, listener: OwnedFd, log: Log, size: WindowSize) -> Self {
-        let told = (log.end(), Instant::now());
+    pub fn new(identity: Identity, line: OwnedFd, listener: OwnedFd, terminal: Terminal) -> Self {
+        let told = (terminal.end(), Instant::now());
         Self {
             identity,
             listener,
             line: Some(Line::new(line, 0)),
-            master: None,
-            log,
-            size,
-            keys: Backlog::default(),
-            shown: Backlog::default(),
-            taken: 0,
+            terminal,
+            files: Vec::new(),
             phase: Phase::Starting,
             stopped: false,
-            was_started: false,
+            since: None,
+            extras: BTreeMap::new(),
+            next_extra: 0,
             told,
-            disk: None,
-            agent_gone: false,
         }
     }
 
-    /// The offset of the next byte of output.
-    pub fn end(&self) -> u64 {
-        self.log.end()
+    /// What is to lie in the agent's directory.
+    pub fn put_files(&mut self, files: Vec<File>) {
+        self.files = files;
+    }
+
+    /// Its terminal.
+    pub fn terminal(&self) -> &Terminal {
+        &self.terminal
     }
 
     /// It was not started: says so, to whoever has said `Hello`.
@@ -170,24 +163,30 @@ impl ServiceFront {
             return;
         };
         line.version = Some(version);
-        self.told = (self.log.end(), Instant::now());
+        let typed = line.first;
+        let (end, size) = (self.terminal.end(), self.terminal.size());
+        self.told = (end, Instant::now());
         self.say(&FromShim::Welcome {
             version,
             id: self.identity.id.clone(),
             pid: std::process::id(),
             boot: self.identity.boot.clone(),
             phase: self.phase,
-            end: self.log.end(),
-            taken: self.taken,
-            size: Size { cols: self.size.ws_col, rows: self.size.ws_row },
+            end,
+            // What an earlier daemon typed last, and nobody has read yet, is not this one's to wait for.
+            taken: typed,
+            size: Size { cols: size.ws_col, rows: size.ws_row },
         });
+        if let Some(since) = self.since {
+            self.say(&FromShim::Running { since });
+        }
     }
 
     /// A newer daemon replaces the older.
     fn accept(&mut self) {
         while let Some(socket) = line::accept(self.listener.as_fd(), self.identity.daemon_uid) {
             // What the older one typed last and nobody took yet still goes to the terminal; the newer counts from there.
-            let typed = self.taken + self.keys.waiting().len() as u64;
+            let (_, typed) = self.terminal.typed();
             self.line = Some(Line::new(socket, typed));
         }
     }
@@ -210,7 +209,8 @@ impl ServiceFront {
     fn type_in(&mut self, bytes: &[u8]) {
         let Some(line) = &mut self.line else { return };
         line.typed += bytes.len() as u64;
-        if line.typed - self.taken > INPUT_WINDOW || !self.keys.push(bytes) {
+        let (taken, _) = self.terminal.typed();
+        if line.typed - taken.max(line.first) > INPUT_WINDOW || !self.terminal.type_in(bytes) {
             self.line = None;
         }
     }
@@ -226,10 +226,11 @@ impl ServiceFront {
                 let usage = super::usage::now(reins);
                 self.say(&FromShim::Usage(usage));
             }
-            ToShim::Exec { exec, .. } => {
-                drop(fds);
-                let refused = Some("this version runs nothing else within an agent's walls".to_owned());
-                self.say(&FromShim::ExecEnded { exec, code: None, refused });
+            ToShim::Exec { exec, command, environment } => {
+                let extra = Extra { command, environment };
+                if let Err(why) = self.run_extra(exec, &extra, &fds, reins) {
+                    self.say(&FromShim::ExecEnded { exec, code: None, refused: Some(why) });
+                }
             }
             ToShim::Secret { name, value } => {
                 let none = || Err("the agent has no way to the network".to_owned());
@@ -242,6 +243,46 @@ impl ServiceFront {
         Ok(())
     }
 
+    /// Has init run something else. What leads out of the sandbox is not handed in, whoever gives it.
+    fn run_extra(
+        &mut self,
+        exec: u64,
+        extra: &Extra,
+        fds: &[OwnedFd],
+        reins: &Reins<'_>,
+    ) -> Result<(), String> {
+        if self.since.is_none() || self.extras.len() >= MOST_EXTRAS {
+            return Err(format!("not now: before the start, or more than {MOST_EXTRAS} at once"));
+        }
+        let plain = |text: &String| !text.contains('\0');
+        if extra.command.is_empty() || !extra.command.iter().chain(extra.environment.values()).all(plain) {
+            return Err("a command has at least one word, and none holds NUL".into());
+        }
+        if let Some(name) = extra.environment.keys().find(|name| !words::is_variable(name)) {
+            return Err(format!("{name:.80?} is no variable's name"));
+        }
+        for fd in fds {
+            match streams::check_stream(fd) {
+                Ok(StreamKind::Direct) => {}
+                Ok(StreamKind::Terminal | StreamKind::Closed) => return Err("a stream is a terminal".into()),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        let is_socket = |fd: &OwnedFd| rustix::net::sockopt::socket_type(fd).is_ok();
+        if !(fds.len() == 3 || fds.len() == 1 && is_socket(&fds[0])) {
+            return Err("three streams come with it, or one socket for a terminal".into());
+        }
+        let number = self.next_extra;
+        self.next_extra = number.checked_add(1).unwrap_or(0);
+        let words = serde_json::to_vec(extra).map_err(io::Error::other);
+        let words =
+            words.and_then(|words| sealed("stockade-exec", &words)).map_err(|error| error.to_string())?;
+        let all: Vec<_> = [words.as_fd()].into_iter().chain(fds.iter().map(AsFd::as_fd)).collect();
+        ToInit::Exec(number).send_with(reins.socket.as_fd(), &all).map_err(|error| error.to_string())?;
+        self.extras.insert(number, exec);
+        Ok(())
+    }
+
     fn refuse(&mut self, detail: String) {
         self.say(&FromShim::Refused(Refusal { reason: Reason::Malformed, detail, field: None }));
     }
@@ -251,18 +292,12 @@ impl ServiceFront {
             self.refuse("columns and rows are 1 to 1000".into());
             return Ok(());
         }
-        self.size = WindowSize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
-        if let Some(master) = &self.master {
-            tcsetwinsize(master, self.size)?;
-        }
-        // A full disk has no room for the mark; the bytes come first.
-        let _ = self.log.resize((size.cols, size.rows));
-        Ok(())
+        self.terminal.resize(size)
     }
 
     /// SIGTERM; and the whole group is killed when the time is over. Asking again can only bring that forward.
     fn stop(&mut self, grace: Duration, reins: &mut Reins<'_>) -> io::Result<()> {
-        let Some(at) = Instant::now().checked_add(grace) else { return Ok(()) };
+        let at = Instant::now() + grace.min(LONGEST_GRACE);
         self.stopped = true;
         self.phase = Phase::Stopping;
         reins.deadline = Some(reins.deadline.map_or(at, |earlier| earlier.min(at)));
@@ -271,88 +306,25 @@ impl ServiceFront {
         reins.tell(ToInit::Signal(libc::SIGCONT))
     }
 
-    fn write_keys(&mut self) -> io::Result<()> {
-        let Some(master) = &self.master else { return Ok(()) };
-        let before = self.taken;
-        while !self.keys.is_empty() {
-            match rustix::io::write(master, self.keys.waiting()) {
-                Ok(0) | Err(Errno::AGAIN) => break,
-                Ok(written) => {
-                    self.keys.consume(written);
-                    self.taken += written as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::IO) => {
-                    // Nobody will read them any more.
-                    self.taken += self.keys.waiting().len() as u64;
-                    self.keys.clear();
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if self.taken != before && !self.line.as_mut().is_none_or(|line| line.tell_taken(self.taken)) {
+    /// Tells the daemon that what it typed was taken.
+    fn tell_taken(&mut self, before: u64) {
+        let (taken, _) = self.terminal.typed();
+        let owed = self.line.as_ref().is_some_and(|line| taken > before.max(line.first));
+        if owed && !self.line.as_mut().is_some_and(|line| line.tell_taken(taken)) {
             self.line = None;
         }
-        Ok(())
-    }
-
-    /// Whether the terminal has no more for now.
-    fn read_output(&mut self) -> io::Result<bool> {
-        let Some(master) = &self.master else { return Ok(true) };
-        let mut moved = 0;
-        while self.shown.has_room() && moved < CAPACITY {
-            match self.shown.fill(master) {
-                Ok(0) | Err(Errno::IO) => {
-                    self.agent_gone = true;
-                    return Ok(true);
-                }
-                Ok(read) => moved += read,
-                Err(Errno::AGAIN) => return Ok(true),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(false)
-    }
-
-    fn write_output(&mut self) {
-        while !self.shown.is_empty() {
-            match self.log.append(self.shown.waiting()) {
-                Ok(written) => {
-                    self.shown.consume(written);
-                    self.disk = None;
-                }
-                Err(_) => {
-                    self.disk = Some(Instant::now() + DISK_PAUSE);
-                    break;
-                }
-            }
-        }
-        self.tell_output(false);
     }
 
     /// Tells the daemon how far the log reaches: now, or when its time comes.
     fn tell_output(&mut self, at_once: bool) {
-        let (end, at) = self.told;
-        if self.log.end() == end || !(at_once || at.elapsed() >= PACE) {
+        let (end, (told, at)) = (self.terminal.end(), self.told);
+        if end == told || !(at_once || at.elapsed() >= PACE) {
             return;
         }
-        self.told = (self.log.end(), Instant::now());
+        self.told = (end, Instant::now());
         let is_known = self.line.as_ref().is_some_and(|line| line.version.is_some());
-        if is_known && !self.line.as_mut().is_some_and(|line| line.tell_output(self.log.end())) {
+        if is_known && !self.line.as_mut().is_some_and(|line| line.tell_output(end)) {
             self.line = None;
-        }
-    }
-
-    fn drain(&mut self) -> io::Result<()> {
-        loop {
-            let exhausted = self.read_output()?;
-            self.write_output();
-            match self.disk {
-                // What is left of the output is worth waiting for, but not for ever: the agent has ended.
-                Some(_) if self.log.end() == self.told.0 => return Ok(()),
-                _ if exhausted => return Ok(()),
-                _ => {}
-            }
         }
     }
 }
@@ -379,18 +351,19 @@ impl Front for ServiceFront {
     }
 
     fn size(&self) -> Option<WindowSize> {
-        Some(self.size)
+        Some(self.terminal.size())
     }
 
     fn awaits_start(&self) -> bool {
         true
     }
 
+    fn files(&self) -> &[File] {
+        &self.files
+    }
+
     fn open(&mut self, master: OwnedFd) -> io::Result<()> {
-        // Nobody else reads or writes through the master, so its description may be non-blocking.
-        rustix::io::ioctl_fionbio(&master, true)?;
-        self.master = Some(master);
-        Ok(())
+        self.terminal.open(master)
     }
 
     fn attested(&mut self, attestation: &Attestation) -> io::Result<()> {
@@ -403,18 +376,19 @@ impl Front for ServiceFront {
     }
 
     fn started(&mut self) -> io::Result<()> {
-        self.was_started = true;
+        let since = kept::now();
+        self.since = Some(since);
         if self.phase == Phase::Starting {
             self.phase = Phase::Running;
         }
-        // Whoever waits for the start has said `Hello` by now, and hears `Welcome` first.
-        if self.line.as_ref().is_some_and(|line| line.version.is_none()) {
-            self.phase = Phase::Starting;
-            self.greet_first();
-            self.phase = Phase::Running;
-        }
-        self.say(&FromShim::Running { since: kept::now() });
+        self.say(&FromShim::Running { since });
         Ok(())
+    }
+
+    fn extra_ended(&mut self, number: i32, end: End) {
+        if let Some(exec) = self.extras.remove(&number) {
+            self.say(&FromShim::ExecEnded { exec, code: Some(end.code()), refused: None });
+        }
     }
 
     fn register<'a>(&'a self, polls: &mut Vec<PollFd<'a>>) -> Interest {
@@ -424,11 +398,8 @@ impl Front for ServiceFront {
         };
         let listener = add(self.listener.as_fd(), PollFlags::IN);
         let line = self.line.as_ref().map(|line| add(line.fd(), line.interest()));
-        let mut wanted = PollFlags::empty();
-        wanted.set(PollFlags::IN, self.shown.has_room() && self.disk.is_none());
-        wanted.set(PollFlags::OUT, !self.keys.is_empty());
-        let master = self.master.as_ref().filter(|_| !self.agent_gone && !wanted.is_empty());
-        Interest { listener, line, master: master.map(|master| add(master.as_fd(), wanted)) }
+        let master = self.terminal.interest().map(|(master, wanted)| add(master, wanted));
+        Interest { listener, line, master }
     }
 
     fn events(&self, interest: &Interest, polled: &[PollFd<'_>]) -> Events {
@@ -438,8 +409,9 @@ impl Front for ServiceFront {
     }
 
     fn recheck_after(&self) -> Option<Duration> {
-        let output = (self.log.end() != self.told.0).then(|| self.told.1 + PACE);
-        let soonest = [output, self.disk].into_iter().flatten().min()?;
+        let (told, at) = self.told;
+        let output = (self.terminal.end() != told).then(|| at + PACE);
+        let soonest = [output, self.terminal.recheck()].into_iter().flatten().min()?;
         Some(soonest.saturating_duration_since(Instant::now()))
     }
 
@@ -453,13 +425,9 @@ impl Front for ServiceFront {
         if events.listener {
             self.accept();
         }
-        self.write_keys()?;
-        if events.master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-            self.read_output()?;
-        }
-        if !self.shown.is_empty() && self.disk.is_none_or(|at| Instant::now() >= at) {
-            self.write_output();
-        }
+        let (before, _) = self.terminal.typed();
+        self.terminal.attend(events.master)?;
+        self.tell_taken(before);
         self.tell_output(false);
         Ok(())
     }
@@ -470,22 +438,10 @@ impl Front for ServiceFront {
     }
 
     fn finish(&mut self, _patience: Option<Instant>) -> io::Result<()> {
-        self.drain()
+        self.terminal.drain()
     }
 
     fn last(&mut self) -> io::Result<()> {
-        self.agent_gone = false;
-        self.drain()
-    }
-}
-
-impl ServiceFront {
-    /// Reads no further than `Hello`: what follows it is for the running agent.
-    fn greet_first(&mut self) {
-        match self.line.as_ref().map(Line::receive) {
-            Some(Came::Frame(Frame::Message(ToShim::Hello { versions }), _)) => self.greet(versions),
-            Some(Came::Frame(..) | Came::End) => self.line = None,
-            Some(Came::Nothing) | None => {}
-        }
+        self.terminal.drain()
     }
 }

@@ -34,12 +34,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// The one that has this pid now.
+    /// The one that has this pid now; one that has ended and was not reaped yet is none.
     pub fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The second field is the name, in parentheses, and may hold anything.
         let (_, rest) = stat.rsplit_once(')')?;
-        let started = rest.split_whitespace().nth(19)?.parse().ok()?;
+        let mut fields = rest.split_whitespace();
+        if matches!(fields.next()?, "Z" | "X") {
+            return None;
+        }
+        let started = fields.nth(18)?.parse().ok()?;
         Some(Self { pid, started })
     }
 

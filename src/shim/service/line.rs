@@ -24,7 +24,9 @@ pub struct Line {
     waiting: VecDeque<Vec<u8>>,
     /// The version that both speak, once that is known.
     pub version: Option<u16>,
-    /// How much of what was typed on this line has been read. Starts at what had been taken when it came.
+    /// How much had been typed before this line was.
+    pub first: u64,
+    /// The same, and how much has been read of what was typed on it.
     pub typed: u64,
     /// The newest end of the log, if the daemon has not been told of it.
     output: Option<u64>,
@@ -44,8 +46,9 @@ pub enum Came {
 
 impl Line {
     /// Takes over a socket.
-    pub fn new(socket: OwnedFd, taken: u64) -> Self {
-        Self { socket, waiting: VecDeque::new(), version: None, typed: taken, output: None, taken: None }
+    pub fn new(socket: OwnedFd, typed: u64) -> Self {
+        let (first, waiting) = (typed, VecDeque::new());
+        Self { socket, waiting, version: None, first, typed, output: None, taken: None }
     }
 
     /// What poll is to wait for.

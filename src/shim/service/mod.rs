@@ -12,6 +12,7 @@ pub mod front;
 pub mod kept;
 pub mod line;
 pub mod log;
+pub mod terminal;
 mod usage;
 
 use std::fs;
@@ -35,6 +36,7 @@ use crate::wire::service::{Ended, Order, Places, order, places};
 use admit::Admitted;
 use front::{Identity, ServiceFront};
 use log::Log;
+use terminal::Terminal;
 
 /// What the launcher hands over.
 struct Given {
@@ -85,7 +87,7 @@ fn attend(given: Given) -> io::Result<()> {
         daemon_uid: node.daemon_uid,
         boot: boot.clone(),
     };
-    let mut front = ServiceFront::new(identity, line, listener, log, window(&order));
+    let mut front = ServiceFront::new(identity, line, listener, Terminal::new(log, window(&order)));
     let result = admit::admit(&order, &node).and_then(|admitted| run(admitted, &mut front));
     let ended = sum_up(result, &front, boot);
     let written = kept::put_exit(&directory, &ended);
@@ -111,7 +113,8 @@ fn run(admitted: Admitted, front: &mut ServiceFront) -> Result<Outcome, Refusal>
     let fit = host.refusals().is_empty();
     let keeper = fit.then(Keeper::start).transpose();
     let keeper = keeper.map_err(|error| refusal(&ShimError::Keeper(error).into()))?;
-    let Admitted { id, policy, words, .. } = admitted;
+    let Admitted { id, policy, words, files, .. } = admitted;
+    front.put_files(files);
     let request = words::resolve(words, admit::caller(), &policy).map_err(|error| Refusal {
         reason: Reason::Exceeds,
         detail: error.to_string(),
@@ -168,7 +171,7 @@ fn sum_up(result: Result<Outcome, Refusal>, front: &ServiceFront, boot: String) 
         not_started: None,
         boot,
         at: kept::now(),
-        end: front.end(),
+        end: front.terminal().end(),
         usage: Default::default(),
         report: serde_json::Value::Null,
     };
@@ -179,11 +182,11 @@ fn sum_up(result: Result<Outcome, Refusal>, front: &ServiceFront, boot: String) 
             out_of_memory: outcome.out_of_memory,
             killed: outcome.killed,
             usage: usage::in_all(&outcome),
-            report: report(&outcome),
+            report: report(&outcome, front.terminal().has_lost()),
             ..nothing
         },
         // It ran, and could not be attended to any longer.
-        Err(refusal) if front.was_started => {
+        Err(refusal) if front.since.is_some() => {
             Ended { report: serde_json::json!({ "error": refusal.detail }), ..nothing }
         }
         Err(refusal) => Ended { not_started: Some(refusal), ..nothing },
@@ -191,7 +194,7 @@ fn sum_up(result: Result<Outcome, Refusal>, front: &ServiceFront, boot: String) 
 }
 
 /// What it was refused, and what went over the network, as in the report of `stockade run`.
-fn report(outcome: &Outcome) -> serde_json::Value {
+fn report(outcome: &Outcome, lost: bool) -> serde_json::Value {
     let Outcome { denials, traffic, landlock_audit, usage, attestation, .. } = outcome;
     let Attestation { shortfalls, .. } = attestation;
     let mut report = serde_json::json!({
@@ -200,6 +203,9 @@ fn report(outcome: &Outcome) -> serde_json::Value {
         "usage": usage,
         "shortfalls": shortfalls,
     });
+    if lost {
+        report["lostOutput"] = "the disk was full, and what the agent showed last is not in the log".into();
+    }
     if let Some(traffic) = traffic {
         report["network"] = serde_json::json!(traffic);
     }

@@ -245,7 +245,10 @@ impl Agent {
 
     async fn said(&mut self, said: FromShim) -> Flow {
         match said {
-            FromShim::Welcome { phase, end, taken, size, .. } => self.welcome(phase, end, taken, size).await,
+            FromShim::Welcome { phase, end, taken, size, .. } => {
+                self.typing.resume(taken);
+                self.welcome(phase, end, size).await;
+            }
             FromShim::Running { since } => self.running(since),
             FromShim::NotStarted(refusal) => self.not_started = Some(refusal),
             FromShim::Output { end } => self.output(end),
@@ -270,19 +273,15 @@ impl Agent {
         Flow::Continue(())
     }
 
-    async fn welcome(&mut self, phase: Phase, end: u64, taken: u64, size: Size) {
+    async fn welcome(&mut self, phase: Phase, end: u64, size: Size) {
         self.clocks.found();
         if self.life == Lifecycle::Asked {
             self.step(state::Event::Launched);
         }
-        self.typing.resume(taken);
         self.handle.terminal.extend(Extent { end, ended: false });
-        match (phase, self.life) {
-            (Phase::Running | Phase::Stopping, Lifecycle::Building) => {
-                let since = self.record.started.unwrap_or_else(now);
-                self.running(since);
-            }
-            _ => {}
+        if matches!(phase, Phase::Running | Phase::Stopping) && self.life == Lifecycle::Building {
+            // Since when follows at once, from a shim that knows.
+            self.running(self.record.started.unwrap_or_else(now));
         }
         match (phase, self.life) {
             (Phase::Stopping, Lifecycle::Running) => self.step(state::Event::StopAsked),
