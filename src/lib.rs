@@ -20,6 +20,7 @@
 //! | [`cgroup`] | limits ↔ control files | `policy`, `sys` |
 //! | [`wire`] | messages between our processes | nobody |
 //! | [`api`] | what travels between a service and its clients | nobody |
+//! | [`agents`] | what each CLI's screen says, and how it is driven | `api` (states), `policy` (whom files are believed from) |
 //! | [`netns`] | one private network | `sys` |
 //! | [`jail`] | the child's side: from clone3 to exec | `plan`, `netns`, `sys` |
 //! | [`shim`] | the parent's side: from plan to proved-empty cgroup | `plan`, `jail`, `cgroup`, `sys` |
@@ -30,6 +31,8 @@
 //! | [`client`] | `stockade …` against a service | `api`, `cli`, `wire` |
 #![deny(unsafe_code)]
 
+#[cfg(feature = "agents")]
+pub mod agents;
 pub mod api;
 pub mod cgroup;
 #[cfg(feature = "cli")]

@@ -13,6 +13,7 @@ pub mod config;
 mod dev;
 pub mod error;
 pub mod http;
+mod kinds;
 mod manual;
 mod node;
 pub mod output;
@@ -54,6 +55,7 @@ fn run(output: Output, connection: &Connection, command: Command) -> Result<u8, 
         Command::Completions(words) => manual::completions(&words.shell),
         Command::Man => manual::man(),
         Command::Dev(words) => runtime.block_on(dev::dev(output, words)),
+        Command::Agents(command) => kinds::run(output, command),
         Command::Pki(command) => authority::run(output, command),
         command => {
             let client = Client { target: config::target(connection, |name| std::env::var_os(name))? };
@@ -86,7 +88,7 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Node(words) => node::node(client, output, words).await,
         Command::Attach(words) => attach::attach(client, output, words).await,
         Command::Proxy(words) => proxy::proxy(&client.target, output, words).await,
-        Command::Completions(_) | Command::Man | Command::Dev(_) | Command::Pki(_) => {
+        Command::Agents(_) | Command::Completions(_) | Command::Dev(_) | Command::Man | Command::Pki(_) => {
             unreachable!("these ask no service")
         }
     }

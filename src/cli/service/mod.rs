@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod hand_over;
+pub mod kinds;
 pub mod site;
 pub mod terminal;
 pub mod words;
@@ -56,6 +57,8 @@ pub enum Command {
     Node(site::Node),
     Proxy(site::Proxy),
     Dev(site::Dev),
+    #[command(subcommand)]
+    Agents(kinds::Kinds),
     /// A small certificate authority for sites without one
     #[command(subcommand)]
     Pki(site::Pki),
