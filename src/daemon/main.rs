@@ -20,6 +20,8 @@ use super::supervisor::{Supervisor, SupervisorError};
 use super::tls::Live;
 use super::tls::live::LoadError;
 use super::{Daemon, api, parallax};
+use crate::audit::event::Event;
+use crate::audit::text::Word;
 use crate::policy::Library;
 use crate::wire::service::Places;
 
@@ -109,7 +111,9 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
         tokio::spawn(health::run(socket, Arc::new(Desk::of_probes(probes, Arc::clone(&daemon.metrics)))));
     }
     let router = routes().finish(Arc::clone(live.authz()), daemon.clone());
-    let server = Server::new(Arc::clone(&live), router, Arc::clone(&daemon.metrics));
+    let audit = daemon.supervisor.audit().clone();
+    let server = Server::new(Arc::clone(&live), router, Arc::clone(&daemon.metrics)).audited(audit.clone());
+    tokio::spawn(audit.clone().follow_refusals());
     tokio::spawn({
         let live = Arc::clone(&live);
         async move { live.follow().await }
@@ -118,6 +122,8 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     tracing::info!(%address, node = config.node.name, version = env!("CARGO_PKG_VERSION"), "serving");
     notify(&[NotifyState::Ready]);
     server.run(socket, signals.end(&live)).await;
+    audit.record(Event::ServiceStopped { reason: Word::new("asked") });
+    audit.close().await;
     tracing::info!("ended; the agents go on");
     Ok(())
 }
@@ -128,6 +134,7 @@ async fn start(places: Places, live: &Arc<Live>) -> Result<Daemon, DaemonError> 
         ["etc/stockade/policies", "usr/lib/stockade/policies"].map(|below| places.root().join(below));
     let records = places.records();
     let supervisor = Supervisor::start(places, config.supervisor()).await?;
+    live.audited(supervisor.audit().clone());
     let parallax = Parallax::start(supervisor.clone(), &records, &config.parallax.runtime_name)?;
     Ok(Daemon {
         authz: Arc::clone(live.authz()),

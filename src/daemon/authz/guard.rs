@@ -15,11 +15,15 @@ use crate::daemon::serve::Peer;
 pub async fn let_through(endpoint: Endpoint, mut request: Request, next: Next) -> Response {
     match decide(endpoint, &request) {
         Ok(caller) => {
-            if let Some(caller) = caller {
+            if let Some(caller) = caller.clone() {
                 request.extensions_mut().insert(caller);
             }
             let mut response = next.run(request).await;
             response.extensions_mut().insert(endpoint);
+            // For whoever keeps account of what was answered to whom.
+            if let Some(caller) = caller {
+                response.extensions_mut().insert(caller);
+            }
             response
         }
         Err(fault) => {

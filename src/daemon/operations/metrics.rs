@@ -42,7 +42,7 @@ pub enum Handshake {
 
 impl Handshake {
     /// As a label.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::Crowded => "crowded",

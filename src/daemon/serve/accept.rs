@@ -17,6 +17,7 @@ use super::connection::{self, Version};
 use super::open::{self, Connection, Full, Open};
 use super::rate::Rates;
 use super::request::Desk;
+use crate::daemon::audit::Audit;
 use crate::daemon::config::Limits;
 use crate::daemon::operations::{Handshake, Metrics};
 use crate::daemon::tls::{Identity, Live, Material};
@@ -32,6 +33,7 @@ pub struct Server {
     open: Arc<Open>,
     metrics: Arc<Metrics>,
     handshakes: Arc<Handshakes>,
+    audit: Option<Audit>,
 }
 
 impl Server {
@@ -45,11 +47,21 @@ impl Server {
             rates: Rates::new(limits.requests_per_second, limits.burst),
             most_body: limits.body.get(),
             metrics: Arc::clone(&metrics),
+            audit: None,
         };
         let most = limits.connections.div_ceil(2);
         let handshakes = Arc::new(Handshakes::new(most, limits.handshakes_per_address));
         let open = metrics.connections();
-        Self { live, limits, desk: Arc::new(desk), open, metrics, handshakes }
+        Self { live, limits, desk: Arc::new(desk), open, metrics, handshakes, audit: None }
+    }
+
+    /// Keeps account of requests, and of connections that it refuses, in this log.
+    #[must_use]
+    pub fn audited(mut self, audit: Audit) -> Self {
+        let desk = Arc::get_mut(&mut self.desk).expect("nothing is served yet");
+        desk.audit = Some(audit.clone());
+        self.audit = Some(audit);
+        self
     }
 
     /// Accepts until `stop`, then lets what is open end, for as long as the limits say.
@@ -96,13 +108,14 @@ impl Server {
         let (live, limits) = (Arc::clone(&self.live), Arc::clone(&self.limits));
         let (desk, open, metrics) =
             (Arc::clone(&self.desk), Arc::clone(&self.open), Arc::clone(&self.metrics));
+        let audit = self.audit.clone();
         tasks.spawn(async move {
             let material = live.material();
             let shaken = shake(socket, &material, limits.handshake_timeout).await;
             drop(slot);
             let stream = match shaken {
                 Ok(stream) => stream,
-                Err(failure) => return refused(&metrics, failure, address),
+                Err(failure) => return refused(&metrics, audit.as_ref(), failure, address),
             };
             let most = (limits.connections, limits.connections_per_identity);
             match enter(&stream, address, &open, &live, most) {
@@ -112,7 +125,7 @@ impl Server {
                     connection.recheck(&live.material(), live.authz());
                     connection::serve(stream, version, connection, desk, limits).await;
                 }
-                Err(failure) => refused(&metrics, failure, address),
+                Err(failure) => refused(&metrics, audit.as_ref(), failure, address),
             }
         });
     }
@@ -167,7 +180,7 @@ fn enter(
     Ok((connection, version))
 }
 
-fn refused(metrics: &Metrics, failure: Failure, address: SocketAddr) {
+fn refused(metrics: &Metrics, audit: Option<&Audit>, failure: Failure, address: SocketAddr) {
     let (kind, why) = match failure {
         Failure::Timeout => (Handshake::Timeout, "it took too long".into()),
         Failure::Nobody => (Handshake::Certificate, "its certificate names nobody".into()),
@@ -175,6 +188,9 @@ fn refused(metrics: &Metrics, failure: Failure, address: SocketAddr) {
         Failure::Tls(error) => (Handshake::of(&error), error.to_string()),
     };
     metrics.handshake(kind);
+    if let Some(audit) = audit {
+        audit.refused(address, kind.name());
+    }
     tracing::info!(%address, why, "connection refused");
 }
 

@@ -11,6 +11,7 @@ use super::agent::Handle;
 use super::config::Config;
 use super::launcher::Launcher;
 use super::{Result, SupervisorError, iso_now};
+use crate::daemon::audit::Audit;
 use crate::daemon::events::Events;
 use crate::daemon::store::Store;
 use crate::wire::service::Places;
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) launcher: Launcher,
     pub(crate) store: Store,
     pub(crate) events: Events,
+    pub(crate) audit: Audit,
     /// /proc/sys/kernel/random/boot_id
     pub(crate) boot: String,
     /// When this daemon began, ISO 8601.
@@ -41,6 +43,7 @@ impl Shared {
         let events = Events::open(store.clone()).map_err(failed("cannot take event numbers".into()))?;
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let boot = boot.map_err(failed("cannot read boot_id".into()))?.trim().to_owned();
+        let audit = Audit::start(&places).map_err(failed("cannot keep an audit log".into()))?;
         let launcher = Launcher::start(places.launcher_socket());
         Ok(Arc::new(Self {
             places,
@@ -48,6 +51,7 @@ impl Shared {
             launcher,
             store,
             events,
+            audit,
             boot,
             since: iso_now(),
             agents: Mutex::default(),

@@ -3,14 +3,17 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::material::{Material, MaterialError};
+use crate::audit::event::Event;
+use crate::audit::parts::{Outcome, Part};
+use crate::daemon::audit::Audit;
 use crate::daemon::authz::Authz;
 use crate::daemon::config::{self, Config, ConfigError, TlsFiles};
 use crate::wire::service::Places;
@@ -65,6 +68,7 @@ pub struct Live {
     generation: AtomicU64,
     refused: AtomicU64,
     changed: Notify,
+    audit: OnceLock<Audit>,
 }
 
 impl Live {
@@ -90,7 +94,20 @@ impl Live {
             generation: AtomicU64::new(1),
             refused: AtomicU64::new(0),
             changed: Notify::new(),
+            audit: OnceLock::new(),
         }))
+    }
+
+    /// From now on account is kept of what is read anew.
+    pub fn audited(&self, audit: Audit) {
+        // Once: a process has one log.
+        let _ = self.audit.set(audit);
+    }
+
+    fn record(&self, outcome: Outcome) {
+        if let Some(audit) = self.audit.get() {
+            audit.record(Event::Reloaded { part: Part::Config, outcome });
+        }
     }
 
     /// The configuration in force. What the process was started with (addresses, limits) does not follow it.
@@ -137,6 +154,7 @@ impl Live {
                 // Once for each mistake, however often it is looked at.
                 if self.status.load().error != error {
                     self.refused.fetch_add(1, Ordering::Relaxed);
+                    self.record(Outcome::Refused);
                     let error = error.as_deref().unwrap_or_default();
                     tracing::error!(
                         error,
@@ -163,6 +181,7 @@ impl Live {
         self.material.store(Arc::new(material));
         self.config.store(Arc::new(config));
         self.status.store(Arc::default());
+        self.record(Outcome::Done);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::info!(generation, "certificates, revocations and grants were read anew");
         self.changed.notify_one();

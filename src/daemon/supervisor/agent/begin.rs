@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::{Agent, End, Flow, Outcome};
 use crate::api::events::Happened;
+use crate::audit;
 use crate::daemon::store::Verdict;
 use crate::daemon::supervisor::SupervisorError;
 use crate::daemon::supervisor::socket::Socket;
@@ -35,7 +36,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// What a task begins with.
 pub(crate) enum Begin {
     /// A new agent, by this order.
-    Launch(OwnedFd),
+    Launch(OwnedFd, Box<audit::Event>),
     /// One that may be there already.
     Adopt,
 }
@@ -44,7 +45,10 @@ impl Agent {
     pub(super) async fn begin(&mut self, begin: Begin) -> Flow {
         match begin {
             Begin::Adopt => self.adopt().await,
-            Begin::Launch(order) => {
+            Begin::Launch(order, intent) => {
+                if let Err(unavailable) = self.intend(*intent).await {
+                    return self.give_up(Outcome::Unrecorded(unavailable)).await;
+                }
                 let id = self.record.id.clone();
                 match self.launch(ToLauncher::Launch { id }, Some(order)).await {
                     Ok(flow) => flow,
@@ -90,6 +94,7 @@ impl Agent {
     /// The first start came to nothing: nothing of it stays.
     async fn give_up(&mut self, outcome: Outcome) -> Flow {
         let id = self.record.id.clone();
+        self.account_for_no_start(&outcome);
         // What an older agent of this id has left is not ours to remove.
         let exists = matches!(&outcome, Outcome::Refused(refusal) if refusal.reason == Reason::Exists);
         if self.life != Lifecycle::Asked && !exists {
@@ -122,7 +127,10 @@ impl Agent {
         }
         let flow = match self.connect().await {
             Ok(()) => match self.greeted().await {
-                Ok(said) => self.said(said).await,
+                Ok(said) => {
+                    self.account_for_adoption();
+                    self.said(said).await
+                }
                 Err(_) => self.lost().await,
             },
             Err(_) => match self.exit() {
@@ -242,6 +250,7 @@ impl Agent {
     /// Nothing of it is left.
     pub(super) async fn ended(&mut self, end: End) -> Flow {
         self.step(Event::Ended);
+        self.account_for_end(&end);
         self.socket = None;
         self.typing.end();
         self.usages.clear();
@@ -314,14 +323,20 @@ impl Agent {
         self.show();
         info!(agent = self.record.id, restarts = self.record.restarts, "started anew");
         let id = self.record.id.clone();
-        match self.launch(ToLauncher::Relaunch { id }, None).await {
+        let launched = match self.intend_relaunch().await {
+            Ok(()) => self.launch(ToLauncher::Relaunch { id }, None).await,
+            Err(unavailable) => Err(Outcome::Unrecorded(unavailable)),
+        };
+        match launched {
             Ok(flow) => flow,
             Err(outcome) => {
+                self.account_for_no_start(&outcome);
                 let (error, told) = match outcome {
                     Outcome::Refused(refusal) => (refusal.detail.clone(), refusal.into()),
                     Outcome::Unanswered(kind, text) => {
                         (text.clone(), SupervisorError::Launcher { source: io::Error::new(kind, text) })
                     }
+                    Outcome::Unrecorded(unavailable) => (unavailable.to_string(), unavailable.into()),
                     Outcome::Started => unreachable!("launch fails with a reason"),
                 };
                 if let Some(asker) = self.restarting.pop() {
