@@ -215,3 +215,53 @@ fn a_key_that_was_rotated_is_vouched_for_by_the_one_before() {
         assert!(verify(&site.audit(), &Known { key, against: None }).expect("readable").intact);
     }
 }
+
+/// The same for the test below.
+const FULL: &str = "AUDIT_TEST_FULL";
+
+#[test]
+fn a_full_disk_refuses_intents_keeps_the_rest_and_recovers_by_itself() {
+    if let Some(directory) = std::env::var_os(FULL) {
+        return fill_the_disk(Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let test = "a_full_disk_refuses_intents_keeps_the_rest_and_recovers_by_itself";
+    // A file system of its own, which ends with the process.
+    let script = "mount -t tmpfs -o size=256k,mode=700 audit-test \"$AUDIT_TEST_FULL\" && exec \"$0\" \"$@\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", test, "--nocapture"])
+        .env(FULL, directory.path())
+        .output()
+        .expect("unshare");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn fill_the_disk(directory: &Path) {
+    let options = Options {
+        retry: Duration::from_millis(10),
+        ..Options::new(directory.join("audit"), directory.join("audit.key"))
+    };
+    let log = Log::open(options.clone()).expect("a log");
+    let filler = directory.join("filler");
+    let mut file = fs::File::create(&filler).expect("a file");
+    while file.write_all(&[1; 1024]).is_ok() {}
+    // What is left of the last block of the segment is used up first.
+    let refused = (0..10_000).find_map(|number| log.record(intent(number)).wait().err()).expect("it is full");
+    assert!(refused.reason.contains("No space left") || refused.reason.contains("os error 28"), "{refused}");
+    assert_eq!(log.state(), Err(refused));
+    let waiting = log.record(event(7));
+    let (told, key) = (log.record(intent(1)).wait(), log.rotate_key().wait());
+    assert!(told.is_err() && key.is_err(), "{told:?} {key:?}");
+    assert!(verify(&options.dir, &Known::default()).expect("readable").intact);
+
+    fs::remove_file(&filler).expect("removed");
+    let kept = waiting.wait().expect("it was kept until there was room");
+    log.record(intent(2)).wait().expect("written");
+    log.close();
+    let report = verify(&options.dir, &Known::default()).expect("readable");
+    assert!(report.intact && report.last > Some(kept), "{report:?}");
+    let text = fs::read_to_string(options.dir.join("0000000000000001.jsonl")).expect("a segment");
+    assert!(text.contains("\"type\":\"resumed\"") && text.contains("disk-full"), "{text}");
+}
