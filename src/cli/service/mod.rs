@@ -2,7 +2,9 @@
 //! `stockade run` carries no network stack along.
 
 pub mod agent;
+pub mod audit;
 pub mod hand_over;
+pub mod kinds;
 pub mod site;
 pub mod terminal;
 pub mod words;
@@ -56,6 +58,11 @@ pub enum Command {
     Node(site::Node),
     Proxy(site::Proxy),
     Dev(site::Dev),
+    /// The record of what was done on the node, and by whom
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    #[command(subcommand)]
+    Agents(kinds::Kinds),
     /// A small certificate authority for sites without one
     #[command(subcommand)]
     Pki(site::Pki),

@@ -106,7 +106,10 @@ fn typed(request: &Input) -> Result<Vec<Bytes>, Fault> {
     for key in &request.keys {
         let unknown = || {
             let shown: String = key.chars().take(80).collect();
-            Fault::unprocessable("keys", format_args!("keys: {shown:?} is no key: use enter, ctrl+c, up, f1 …"))
+            Fault::unprocessable(
+                "keys",
+                format_args!("keys: {shown:?} is no key: use enter, ctrl+c, up, f1 …"),
+            )
         };
         writes.push(keys::bytes(key).ok_or_else(unknown)?.into());
     }

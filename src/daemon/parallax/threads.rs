@@ -16,9 +16,9 @@ use crate::api::agent::Send;
 use crate::daemon::Daemon;
 use crate::daemon::api::agents::created;
 use crate::daemon::api::body::{Body, Id};
-use crate::daemon::api::query::Query;
 use crate::daemon::api::input::{MOST_KEYS, type_in};
 use crate::daemon::api::keys;
+use crate::daemon::api::query::Query;
 use crate::daemon::authz::Caller;
 use crate::daemon::problem::Fault;
 
