@@ -92,7 +92,7 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Node(words) => node::node(client, output, words).await,
         Command::Attach(words) => attach::attach(client, output, words).await,
         Command::Proxy(words) => proxy::proxy(&client.target, output, words).await,
-        Command::Completions(_) | Command::Man | Command::Dev(_) | Command::Pki(_) => {
+        Command::Agents(_) | Command::Completions(_) | Command::Dev(_) | Command::Man | Command::Pki(_) => {
             unreachable!("these ask no service")
         }
     }
