@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use super::error::{ClientError, code};
 use super::http::{Client, PATIENCE, agent_path, query};
@@ -197,6 +197,10 @@ pub async fn stop(client: &Client, output: Output, words: words::Stop) -> Result
     };
     for id in &words.ids {
         let agent: Agent = client.post(&agent_path(id, "/stop")?, &stop, grace + PATIENCE).await?;
+        if stop.wait && !agent.state.is_final() {
+            let what = format!("{id} has not ended");
+            return Err(ClientError::Timeout { what, after: grace });
+        }
         output.result(&agent, || line(&agent))?;
     }
     Ok(code::OK)
@@ -224,20 +228,15 @@ pub async fn wait(client: &Client, output: Output, words: words::Wait) -> Result
         let left = words.timeout.map_or(WAIT, |timeout| timeout.saturating_sub(begun.elapsed()));
         let step = left.min(WAIT);
         let path = format!("{path}?timeoutMs={}", step.as_millis());
-        let answer = client.ask(Method::GET, &path, None, step + PATIENCE).await;
-        match answer {
-            Ok(answer) => {
-                let agent: Agent = client.json(answer).await?;
-                output.result(&agent, || line(&agent))?;
-                return Ok(code::OK);
-            }
-            Err(ClientError::Problem(problem)) if problem.status == 408 && left > WAIT => {}
-            Err(ClientError::Problem(problem)) if problem.status == 408 && words.timeout.is_none() => {}
-            Err(ClientError::Problem(problem)) if problem.status == 408 => {
-                let what = format!("{} has not ended", words.id);
-                return Err(ClientError::Timeout { what, after: words.timeout.unwrap_or(WAIT) });
-            }
-            Err(error) => return Err(error),
+        let answer = client.ask(Method::GET, &path, None, step + PATIENCE).await?;
+        let has_ended = answer.status() == StatusCode::OK;
+        let agent: Agent = client.json(answer).await?;
+        if has_ended {
+            output.result(&agent, || line(&agent))?;
+            return Ok(code::OK);
+        }
+        if let Some(after) = words.timeout.filter(|timeout| begun.elapsed() >= *timeout) {
+            return Err(ClientError::Timeout { what: format!("{} has not ended", words.id), after });
         }
     }
 }

@@ -103,7 +103,7 @@ impl Program {
         command.args(&self.arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         // What its user exported is no business of a service's, but for how much it says.
         command.env_clear();
-        for name in ["PATH", "LANG", "RUST_LOG", "RUST_BACKTRACE"] {
+        for name in ["PATH", "LANG", "STOCKADE_LOG", "STOCKADE_LOG_FORMAT", "RUST_BACKTRACE"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         // Ctrl-C is for us.

@@ -275,7 +275,7 @@ mod tests {
         let tree = Tree::open(&directory.path().join("dev")).expect("a tree");
         let refused = Tree::open(&directory.path().join("dev")).expect_err("taken");
         assert_eq!(refused.exit_code(), 5, "{}", refused.line());
-        // A temporary directory is its owner's alone.
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).expect("closed");
         let refused = tree.let_pass().expect_err("closed");
         assert!(refused.line().contains(&directory.path().display().to_string()), "{}", refused.line());
         fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).expect("opened");
