@@ -139,7 +139,9 @@ fn waiting_is_asked_again_until_the_end_or_the_time_is_over() {
         ended["exitCode"] = json!(7);
         Json(ended).into_response()
     }
-    let service = Service::start(Router::new().route("/v1/agents/{id}/wait", get(wait)));
+    let there = get(|Path(id): Path<String>| async move { Json(agent(&id, "ready")) });
+    let routes = Router::new().route("/v1/agents/{id}/wait", get(wait)).route("/v1/agents/{id}", there);
+    let service = Service::start(routes);
     let output = service.run(&["wait", "a"]);
     assert_eq!((output.status.code(), said(&output).0.as_str()), (Some(0), "a exited (exit code 7)\n"));
     let output = service.run(&["wait", "never", "--timeout", "100ms"]);

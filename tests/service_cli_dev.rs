@@ -78,6 +78,7 @@ fn no_byte_is_lost_when_daemon_and_launcher_are_killed_while_somebody_is_attache
     let dev = Dev::start();
     dev.shell("a", COUNTING);
     let mut attached = dev.command(&["attach", "a", "--since", "0"]).spawn().expect("stockade starts");
+    let waiting = dev.command(&["wait", "a"]).spawn().expect("stockade starts");
     let mut shown = attached.stdout.take().expect("piped");
     let mut all = Vec::new();
     for program in ["stockaded", "stockade-launch", "stockaded"] {
@@ -90,7 +91,8 @@ fn no_byte_is_lost_when_daemon_and_launcher_are_killed_while_somebody_is_attache
     assert!(attached.wait().expect("it ended").success());
     let wanted: String = (0..3000).map(|number| format!("line {number}\r\n")).collect();
     assert!(all == wanted.as_bytes(), "{} bytes instead of {}", all.len(), wanted.len());
-    assert_eq!(dev.ok(&["wait", "a"]), "a exited (exit code 0)\n");
+    let waited = waiting.wait_with_output().expect("ended");
+    assert_eq!(String::from_utf8_lossy(&waited.stdout), "a exited (exit code 0)\n");
 }
 
 #[test]

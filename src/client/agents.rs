@@ -19,6 +19,9 @@ const GRACE: Duration = Duration::from_secs(5);
 const EXEC: Duration = Duration::from_secs(60);
 /// One question of `wait`.
 const WAIT: Duration = Duration::from_secs(25);
+/// How long a service that was there may be away, and how often it is asked meanwhile.
+const AWAY: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Starts one; prints its id.
 pub async fn spawn(client: &Client, output: Output, words: words::Spawn) -> Result<u8, ClientError> {
@@ -223,12 +226,24 @@ pub async fn restart(client: &Client, output: Output, words: words::Restart) -> 
 /// Waits for its end.
 pub async fn wait(client: &Client, output: Output, words: words::Wait) -> Result<u8, ClientError> {
     let path = agent_path(&words.id, "/wait")?;
+    // Nobody there at first is an answer; later it may be a restart.
+    let _: Agent = client.get(&agent_path(&words.id, "")?).await?;
     let begun = Instant::now();
+    let mut heard = begun;
     loop {
         let left = words.timeout.map_or(WAIT, |timeout| timeout.saturating_sub(begun.elapsed()));
         let step = left.min(WAIT);
         let path = format!("{path}?timeoutMs={}", step.as_millis());
-        let answer = client.ask(Method::GET, &path, None, step + PATIENCE).await?;
+        let answer = match client.ask(Method::GET, &path, None, step + PATIENCE).await {
+            Ok(answer) => answer,
+            // The service is started anew; the agent knows nothing of that.
+            Err(error) if error.is_passing() && heard.elapsed() < AWAY => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        heard = Instant::now();
         let has_ended = answer.status() == StatusCode::OK;
         let agent: Agent = client.json(answer).await?;
         if has_ended {
