@@ -162,7 +162,12 @@ fn complete(operation: &mut Operation, endpoint: Endpoint) {
 /// A refusal that a handler describes itself has its media type, too.
 fn as_problem(response: &mut RefOr<utoipa::openapi::Response>) {
     let RefOr::T(response) = response else { return };
-    let is_problem = |content: &utoipa::openapi::Content| matches!(&content.schema, Some(RefOr::Ref(to)) if to.ref_location.ends_with("/Problem"));
+    let is_problem = |content: &RefOr<utoipa::openapi::Content>| match content {
+        RefOr::T(content) => {
+            matches!(&content.schema, Some(RefOr::Ref(to)) if to.ref_location.ends_with("/Problem"))
+        }
+        RefOr::Ref(_) => false,
+    };
     if response.content.get("application/json").is_some_and(is_problem)
         && let Some(content) = response.content.shift_remove("application/json")
     {
