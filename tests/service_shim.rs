@@ -427,3 +427,36 @@ fn no_variable_of_an_order_is_in_a_file_that_others_read_or_on_a_command_line() 
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(order).expect("kept").permissions());
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[test]
+fn an_agent_with_a_way_to_the_network_has_its_gateway_and_its_account() {
+    let node = Node::start();
+    let policies = node.places().config().join("policies");
+    fs::create_dir(&policies).expect("made");
+    let policy = "extends = 'shell'\ndescription = 'reaches one host, for tests'\n[network]\nallow = ['example.invalid:443']\n";
+    fs::write(policies.join("reaching.toml"), policy).expect("written");
+    let wanted =
+        stockade::wire::service::Order { policy: "reaching".into(), ..order("a", "echo up; read x") };
+    let mut line = node.run(&wanted);
+    node.shows("a", "up");
+    line.say(&ToShim::Usage, &[]);
+    let usage = line.until("Usage", |message| match message {
+        FromShim::Usage(usage) => Some(*usage),
+        _ => None,
+    });
+    assert_eq!((usage.sent, usage.received), (Some(0), Some(0)));
+    line.say(&ToShim::Secret { name: "nothere".into(), value: "s3cr3t-value".into() }, &[]);
+    let refusal = line.until("Refused", |message| match message {
+        FromShim::Refused(refusal) => Some(refusal.clone()),
+        _ => None,
+    });
+    assert!(refusal.detail.contains("nothere") && !refusal.detail.contains("s3cr3t"), "{refusal:?}");
+    line.type_in(b"\n");
+    let ended = line.await_end();
+    assert_eq!(ended.report["network"]["count"], 0, "{ended:?}");
+    // Less than the policy allows is another policy's worth of network: none.
+    let none = stockade::wire::service::Order { allow: Some(Vec::new()), id: "b".into(), ..wanted };
+    let mut line = node.run(&none);
+    line.type_in(b"\n");
+    assert_eq!(line.await_end().report.get("network"), None);
+}

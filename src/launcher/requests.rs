@@ -293,8 +293,26 @@ impl Launcher {
         }
     }
 
+    /// Sockets, whereabouts and orders of agents that are no more.
+    fn sweep_run(&self) {
+        let places = &self.tree.places;
+        for directory in [places.shims(), places.orders()] {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let stem = ["", ".json", ".sock"].iter().find_map(|end| {
+                    let id = name.strip_suffix(end)?;
+                    (!id.is_empty() && places.agent(id).is_dir()).then_some(id)
+                });
+                if stem.is_none() {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+
     /// Looks at every agent that has not ended as far as its directory says, and at what is left of others.
     pub fn sweep(&mut self) {
+        self.sweep_run();
         let Ok(entries) = fs::read_dir(self.tree.places.agents()) else { return };
         for id in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
             if id.parse::<AgentId>().is_err() || self.tree.places.agent(&id).join(places::EXIT).exists() {

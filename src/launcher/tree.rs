@@ -165,7 +165,14 @@ fn open(at: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
 
 fn own(directory: BorrowedFd<'_>, mode: RawMode, uid: Option<Uid>, gid: Gid) -> io::Result<()> {
     rustix::fs::fchown(directory, uid, Some(gid))?;
-    Ok(rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?)
+    rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?;
+    match rustix::fs::fstat(directory)?.st_mode & 0o7777 {
+        found if found == mode => Ok(()),
+        // The kernel drops the set-group-ID bit without a word (chmod(2)).
+        found => {
+            Err(io::Error::other(format!("its mode is {found:o} instead of {mode:o} (CAP_FSETID is needed)")))
+        }
+    }
 }
 
 fn check(directory: BorrowedFd<'_>, path: &Path) -> io::Result<()> {

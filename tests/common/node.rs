@@ -55,11 +55,17 @@ impl Trace {
             pids.extend(children);
         }
         let names = [format!("run-{}", found.range), format!("run-{}.egress", found.range)];
+        let is_named = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            names.iter().any(|own| name == *own || name == format!("stockade-{own}"))
+        };
         let mut groups = Vec::new();
         leaks::groups(&mut |path, inode| {
-            if path.file_name().is_some_and(|name| {
-                names.iter().any(|own| name.to_str().is_some_and(|name| name.ends_with(own.as_str())))
-            }) {
+            // Of a short-lived agent the range may be another's by now.
+            let members = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+            let holds_one =
+                || members.lines().any(|pid| pid.parse().is_ok_and(|pid: u32| pids.contains(&pid)));
+            if is_named(path) && holds_one() {
                 groups.push((path.to_path_buf(), inode));
             }
         });
