@@ -46,7 +46,10 @@ fn main() {
     assert!(report.intact, "{report:?}");
     let wanted = SINGLE + THREADS * EACH + STREAM;
     assert!(report.records >= wanted as u64, "records are lost: {report:?}");
-    println!("verified                                    {:8.0} /s", report.records as f64 / begun.elapsed().as_secs_f64());
+    println!(
+        "verified                                    {:8.0} /s",
+        report.records as f64 / begun.elapsed().as_secs_f64()
+    );
     fs::remove_dir_all(&dir).expect("removed");
 }
 

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::arguments::{Arguments, Asked, Usage};
+use super::audit::Audit;
 use super::authz::Routes;
 use super::confine::{self, ConfineError};
 use super::operations::{self, Metrics};
@@ -98,8 +99,9 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     let places = Places::under(&arguments.root);
     // Caught before anything is started that a signal would have to end.
     let mut signals = Signals::catch()?;
-    let live = Live::load(places.clone(), arguments.config)?;
-    let daemon = start(places, &live).await?;
+    let audit = Audit::start(&places)?;
+    let live = Live::recording(places.clone(), arguments.config, Box::new(audit.clone()))?;
+    let daemon = start(places, &live, audit.clone()).await?;
     let config = live.config();
     let address = config.listen;
     let socket =
@@ -111,8 +113,7 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
         tokio::spawn(health::run(socket, Arc::new(Desk::of_probes(probes, Arc::clone(&daemon.metrics)))));
     }
     let router = routes().finish(Arc::clone(live.authz()), daemon.clone());
-    let audit = daemon.supervisor.audit().clone();
-    let server = Server::new(Arc::clone(&live), router, Arc::clone(&daemon.metrics)).audited(audit.clone());
+    let server = Server::new(Arc::clone(&live), router, Arc::clone(&daemon.metrics));
     tokio::spawn(audit.clone().follow_refusals());
     tokio::spawn({
         let live = Arc::clone(&live);
@@ -128,13 +129,12 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     Ok(())
 }
 
-async fn start(places: Places, live: &Arc<Live>) -> Result<Daemon, DaemonError> {
+async fn start(places: Places, live: &Arc<Live>, audit: Audit) -> Result<Daemon, DaemonError> {
     let config = live.config();
     let policies =
         ["etc/stockade/policies", "usr/lib/stockade/policies"].map(|below| places.root().join(below));
     let records = places.records();
-    let supervisor = Supervisor::start(places, config.supervisor()).await?;
-    live.audited(supervisor.audit().clone());
+    let supervisor = Supervisor::audited(places, config.supervisor(), audit).await?;
     let parallax = Parallax::start(supervisor.clone(), &records, &config.parallax.runtime_name)?;
     Ok(Daemon {
         authz: Arc::clone(live.authz()),

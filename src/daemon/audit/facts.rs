@@ -11,8 +11,7 @@ use crate::audit::parts::{
 use crate::audit::text::{
     FieldName, FilePath, Host, Identity, Name, Release, RequestId, Serial, VariableName, Word,
 };
-use crate::daemon::authz::{Caller, Endpoint};
-use crate::daemon::serve::Peer;
+use crate::daemon::authz::{Caller, Decision};
 use crate::daemon::supervisor::SupervisorError;
 use crate::id::AgentId;
 use crate::wire::service::launcher::Reason;
@@ -34,40 +33,28 @@ pub fn who(caller: &Caller) -> Who {
 }
 
 /// A request that was answered.
-pub fn answered(
-    id: &str,
-    peer: &Peer,
-    caller: Option<&Caller>,
-    endpoint: Endpoint,
-    path: &str,
-    answer: (u16, Option<&'static str>),
-) -> Event {
+pub fn answered(decision: &Decision<'_>, status: u16) -> Event {
+    let Decision { endpoint, caller, allowed, .. } = *decision;
     let row = endpoint.row();
-    let (status, code) = answer;
-    let refused = matches!(code, Some("role" | "no-grant"));
-    let who = match caller {
-        Some(caller) => Who { source: Some(peer.address), ..who(caller) },
-        None => Who {
-            identity: Identity::of(&peer.identity),
-            serial: Serial::of(&peer.serial),
-            role: None,
-            tenant: None,
-            source: Some(peer.address),
-        },
-    };
-    let rule = match (caller, code) {
-        (_, Some(code)) => Word::new(code),
-        (Some(caller), None) => Word::new(caller.role.name()),
-        (None, None) => Word::new("none"),
+    let rule = match (caller, allowed) {
+        (Some(caller), true) => caller.role.name(),
+        (Some(_), false) => "role",
+        (None, _) => "no-grant",
     };
     Event::Request {
-        request: RequestId::of(id),
-        who,
+        request: RequestId::of(decision.request),
+        who: Who {
+            identity: Identity::of(decision.identity),
+            serial: Serial::of(decision.serial),
+            role: caller.map(|caller| Word::new(caller.role.name())),
+            tenant: caller.map(|caller| caller.tenant.clone()),
+            source: Some(decision.address),
+        },
         action: Word::new(row.action.name()),
         endpoint: Word::new(endpoint.name()),
-        agent: agent_in(row.path, path),
-        verdict: if refused { Verdict::Refused } else { Verdict::Allowed },
-        rule,
+        agent: agent_in(row.path, decision.path),
+        verdict: if allowed { Verdict::Allowed } else { Verdict::Refused },
+        rule: Word::new(rule),
         status,
     }
 }

@@ -11,17 +11,19 @@ pub mod refusals;
 pub mod tail;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::StatusCode;
 use tokio::sync::watch;
 
 use crate::audit::event::Event;
-use crate::audit::parts::{Act, Outcome, Rights};
+use crate::audit::parts::{Act, Outcome, Part, Rights};
 use crate::audit::text::{RequestId, Word};
 use crate::audit::{Log, Options, Unavailable};
-use crate::daemon::authz::Caller;
+use crate::daemon::authz::{self, Caller, Decision, Endpoint};
 use crate::daemon::problem;
 use crate::id::AgentId;
 use crate::wire::service::Places;
@@ -95,7 +97,7 @@ impl Audit {
     }
 
     /// A connection that did not get as far as a request. Many of one kind from one address are one record.
-    pub fn refused(&self, address: std::net::SocketAddr, reason: &'static str) {
+    fn refused(&self, address: SocketAddr, reason: &'static str) {
         self.refusals.count(address, reason).into_iter().for_each(|event| self.record(event));
     }
 
@@ -121,6 +123,29 @@ impl Audit {
         left.into_iter().for_each(|event| self.record(event));
         // It syncs.
         let _ = tokio::task::spawn_blocking(move || log.close()).await;
+    }
+}
+
+impl authz::Record for Audit {
+    /// Nothing has happened yet: what it came to is recorded, and what must not happen unrecorded is intended first.
+    fn decided(&self, decision: &Decision<'_>) {
+        authz::decision::Log.decided(decision);
+    }
+
+    fn answered(&self, decision: &Decision<'_>, status: StatusCode) {
+        // Asked by machines every few seconds, and nothing is revealed.
+        if !matches!(decision.endpoint, Endpoint::Metrics | Endpoint::ParallaxHealth) {
+            self.record(facts::answered(decision, status.as_u16()));
+        }
+    }
+
+    fn connection_refused(&self, address: SocketAddr, reason: &'static str) {
+        self.refused(address, reason);
+    }
+
+    fn reloaded(&self, outcome: Result<u64, &str>) {
+        let outcome = if outcome.is_ok() { Outcome::Done } else { Outcome::Refused };
+        self.record(Event::Reloaded { part: Part::Config, outcome });
     }
 }
 

@@ -41,7 +41,7 @@ pub enum Handshake {
 }
 
 impl Handshake {
-    /// As a label.
+    /// In a word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Done => "done",

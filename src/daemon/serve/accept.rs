@@ -17,7 +17,6 @@ use super::connection::{self, Version};
 use super::open::{self, Connection, Full, Open};
 use super::rate::Rates;
 use super::request::Desk;
-use crate::daemon::audit::Audit;
 use crate::daemon::config::Limits;
 use crate::daemon::operations::{Handshake, Metrics};
 use crate::daemon::tls::{Identity, Live, Material};
@@ -33,7 +32,6 @@ pub struct Server {
     open: Arc<Open>,
     metrics: Arc<Metrics>,
     handshakes: Arc<Handshakes>,
-    audit: Option<Audit>,
 }
 
 impl Server {
@@ -47,21 +45,11 @@ impl Server {
             rates: Rates::new(limits.requests_per_second, limits.burst),
             most_body: limits.body.get(),
             metrics: Arc::clone(&metrics),
-            audit: None,
         };
         let most = limits.connections.div_ceil(2);
         let handshakes = Arc::new(Handshakes::new(most, limits.handshakes_per_address));
         let open = metrics.connections();
-        Self { live, limits, desk: Arc::new(desk), open, metrics, handshakes, audit: None }
-    }
-
-    /// Keeps account of requests, and of connections that it refuses, in this log.
-    #[must_use]
-    pub fn audited(mut self, audit: Audit) -> Self {
-        let desk = Arc::get_mut(&mut self.desk).expect("nothing is served yet");
-        desk.audit = Some(audit.clone());
-        self.audit = Some(audit);
-        self
+        Self { live, limits, desk: Arc::new(desk), open, metrics, handshakes }
     }
 
     /// Accepts until `stop`, then lets what is open end, for as long as the limits say.
@@ -108,14 +96,13 @@ impl Server {
         let (live, limits) = (Arc::clone(&self.live), Arc::clone(&self.limits));
         let (desk, open, metrics) =
             (Arc::clone(&self.desk), Arc::clone(&self.open), Arc::clone(&self.metrics));
-        let audit = self.audit.clone();
         tasks.spawn(async move {
             let material = live.material();
             let shaken = shake(socket, &material, limits.handshake_timeout).await;
             drop(slot);
             let stream = match shaken {
                 Ok(stream) => stream,
-                Err(failure) => return refused(&metrics, audit.as_ref(), failure, address),
+                Err(failure) => return refused(&metrics, &live, failure, address),
             };
             let most = (limits.connections, limits.connections_per_identity);
             match enter(&stream, address, &open, &live, most) {
@@ -125,7 +112,7 @@ impl Server {
                     connection.recheck(&live.material(), live.authz());
                     connection::serve(stream, version, connection, desk, limits).await;
                 }
-                Err(failure) => refused(&metrics, audit.as_ref(), failure, address),
+                Err(failure) => refused(&metrics, &live, failure, address),
             }
         });
     }
@@ -180,7 +167,7 @@ fn enter(
     Ok((connection, version))
 }
 
-fn refused(metrics: &Metrics, audit: Option<&Audit>, failure: Failure, address: SocketAddr) {
+fn refused(metrics: &Metrics, live: &Live, failure: Failure, address: SocketAddr) {
     let (kind, why) = match failure {
         Failure::Timeout => (Handshake::Timeout, "it took too long".into()),
         Failure::Nobody => (Handshake::Certificate, "its certificate names nobody".into()),
@@ -188,9 +175,7 @@ fn refused(metrics: &Metrics, audit: Option<&Audit>, failure: Failure, address: 
         Failure::Tls(error) => (Handshake::of(&error), error.to_string()),
     };
     metrics.handshake(kind);
-    if let Some(audit) = audit {
-        audit.refused(address, kind.name());
-    }
+    live.authz().record().connection_refused(address, kind.name());
     tracing::info!(%address, why, "connection refused");
 }
 

@@ -16,8 +16,7 @@ use tower::Service;
 use super::Peer;
 use super::body::STALLED;
 use super::rate::Rates;
-use crate::daemon::audit::{Audit, facts};
-use crate::daemon::authz::{Action, Caller, Endpoint};
+use crate::daemon::authz::Endpoint;
 use crate::daemon::operations::Metrics;
 use crate::daemon::problem::{self, Fault};
 
@@ -53,21 +52,18 @@ pub struct Desk {
     pub most_body: u64,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Where account is kept of them.
-    pub audit: Option<Audit>,
 }
 
 impl Desk {
     /// For the listener without TLS: nobody is known there, so that nobody is counted.
     pub fn of_probes(router: Router, metrics: Arc<Metrics>) -> Self {
-        Self { router, rates: Rates::new(1, 1), most_body: 0, metrics, audit: None }
+        Self { router, rates: Rates::new(1, 1), most_body: 0, metrics }
     }
 
     /// Answers. Never fails: what does is a problem.
     pub async fn answer(&self, mut request: Request<Body>) -> Response {
         let (id, start) = (RequestId::of(&request), Instant::now());
         let method = request.method().clone();
-        let path = request.uri().path().to_owned();
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
         request.extensions_mut().insert(id.clone());
         let answer = async {
@@ -82,30 +78,8 @@ impl Desk {
         response.headers_mut().insert(ID, value);
         let endpoint = response.extensions().get::<Endpoint>().copied();
         self.metrics.answered(endpoint, &method, response.status(), start.elapsed());
-        self.account(&id, peer.as_deref(), endpoint, &path, &response);
         log(&id, peer.as_deref(), endpoint, &response, start);
         response
-    }
-
-    /// In the audit: whatever changes or reveals something.
-    fn account(
-        &self,
-        id: &RequestId,
-        peer: Option<&Peer>,
-        endpoint: Option<Endpoint>,
-        path: &str,
-        response: &Response,
-    ) {
-        let (Some(audit), Some(peer), Some(endpoint)) = (&self.audit, peer, endpoint) else { return };
-        if matches!(endpoint, Endpoint::Metrics | Endpoint::ParallaxHealth)
-            || endpoint.row().action == Action::Probe
-        {
-            return;
-        }
-        let caller = response.extensions().get::<Caller>();
-        let code = response.extensions().get::<Fault>().map(Fault::code);
-        let answer = (response.status().as_u16(), code);
-        audit.record(facts::answered(&id.0, peer, caller, endpoint, path, answer));
     }
 
     fn refusal(&self, request: &Request<Body>, peer: Option<&Peer>) -> Option<Fault> {

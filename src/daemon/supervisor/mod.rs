@@ -154,7 +154,14 @@ impl Supervisor {
     /// Connects to the launcher, and finds all agents of the node again. Answers once every one of them is adopted, or
     /// known to have ended.
     pub async fn start(places: Places, config: Config) -> Result<Self> {
-        let shared = Shared::open(places, config)?;
+        let failed = |source| SupervisorError::Io { what: "cannot keep an audit log".into(), source };
+        let audit = Audit::start(&places).map_err(failed)?;
+        Self::audited(places, config, audit).await
+    }
+
+    /// The same, for a process that has begun its log.
+    pub async fn audited(places: Places, config: Config, audit: Audit) -> Result<Self> {
+        let shared = Shared::open(places, config, audit)?;
         shared.audit.record(Event::ServiceStarted {
             version: Release::of(env!("CARGO_PKG_VERSION")),
             pid: std::process::id(),

@@ -36,7 +36,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn open(places: Places, config: Config) -> Result<Arc<Self>> {
+    pub(super) fn open(places: Places, config: Config, audit: Audit) -> Result<Arc<Self>> {
         let failed = |what: String| move |source: io::Error| SupervisorError::Io { what, source };
         let records = places.records();
         let store =
@@ -44,7 +44,6 @@ impl Shared {
         let events = Events::open(store.clone()).map_err(failed("cannot take event numbers".into()))?;
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let boot = boot.map_err(failed("cannot read boot_id".into()))?.trim().to_owned();
-        let audit = Audit::start(&places).map_err(failed("cannot keep an audit log".into()))?;
         let launcher = Launcher::start(places.launcher_socket());
         Ok(Arc::new(Self {
             places,

@@ -3,18 +3,16 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::material::{Material, MaterialError};
-use crate::audit::event::Event;
-use crate::audit::parts::{Outcome, Part};
-use crate::daemon::audit::Audit;
-use crate::daemon::authz::Authz;
+use crate::daemon::authz::decision::Log;
+use crate::daemon::authz::{Authz, Record};
 use crate::daemon::config::{self, Config, ConfigError, TlsFiles};
 use crate::wire::service::Places;
 
@@ -68,7 +66,6 @@ pub struct Live {
     generation: AtomicU64,
     refused: AtomicU64,
     changed: Notify,
-    audit: OnceLock<Audit>,
 }
 
 impl Live {
@@ -77,12 +74,24 @@ impl Live {
     /// # Errors
     /// When any of it cannot be used.
     pub fn load(places: Places, file: Option<PathBuf>) -> Result<Arc<Self>, LoadError> {
+        Self::recording(places, file, Box::new(Log))
+    }
+
+    /// The same; `record` hears of every decision, and of every change.
+    ///
+    /// # Errors
+    /// When any of it cannot be used.
+    pub fn recording(
+        places: Places,
+        file: Option<PathBuf>,
+        record: Box<dyn Record>,
+    ) -> Result<Arc<Self>, LoadError> {
         // Looked at before they are read: what changes meanwhile differs from this.
         let mut read = look_at_config(&places, file.as_deref());
         let config = Config::load(&places, file.as_deref())?;
         read.extend(look_at_tls(&config.tls));
         let material = Material::load(&config)?;
-        let authz = Arc::new(Authz::new((*material.grants).clone()));
+        let authz = Arc::new(Authz::recording((*material.grants).clone(), record));
         Ok(Arc::new(Self {
             places,
             file,
@@ -94,20 +103,7 @@ impl Live {
             generation: AtomicU64::new(1),
             refused: AtomicU64::new(0),
             changed: Notify::new(),
-            audit: OnceLock::new(),
         }))
-    }
-
-    /// From now on account is kept of what is read anew.
-    pub fn audited(&self, audit: Audit) {
-        // Once: a process has one log.
-        let _ = self.audit.set(audit);
-    }
-
-    fn record(&self, outcome: Outcome) {
-        if let Some(audit) = self.audit.get() {
-            audit.record(Event::Reloaded { part: Part::Config, outcome });
-        }
     }
 
     /// The configuration in force. What the process was started with (addresses, limits) does not follow it.
@@ -154,8 +150,8 @@ impl Live {
                 // Once for each mistake, however often it is looked at.
                 if self.status.load().error != error {
                     self.refused.fetch_add(1, Ordering::Relaxed);
-                    self.record(Outcome::Refused);
                     let error = error.as_deref().unwrap_or_default();
+                    self.authz.record().reloaded(Err(error));
                     tracing::error!(
                         error,
                         "what was changed cannot be used: what was in force stays in force"
@@ -181,8 +177,8 @@ impl Live {
         self.material.store(Arc::new(material));
         self.config.store(Arc::new(config));
         self.status.store(Arc::default());
-        self.record(Outcome::Done);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        self.authz.record().reloaded(Ok(generation));
         tracing::info!(generation, "certificates, revocations and grants were read anew");
         self.changed.notify_one();
     }

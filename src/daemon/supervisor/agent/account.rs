@@ -35,7 +35,7 @@ impl Agent {
             Outcome::Refused(refusal) => (Some(refusal), "refused"),
             Outcome::Unanswered(..) => (None, "launcher"),
             Outcome::Unrecorded(_) => (None, "audit"),
-            Outcome::Started => (None, "ended"),
+            Outcome::Started | Outcome::CutShort => (None, "ended"),
         };
         self.record_all(facts::not_started(intent, &self.record.id, refusal, otherwise));
     }

@@ -101,7 +101,7 @@ impl Agent {
             Outcome::Unrecorded(_) => {}
             // What an older agent of this id has left is not ours to remove, and of a refused order there is nothing.
             Outcome::Refused(_) if self.life == Lifecycle::Asked => {}
-            Outcome::Refused(_) | Outcome::Started => self.clear().await,
+            Outcome::Refused(_) | Outcome::CutShort | Outcome::Started => self.clear().await,
             Outcome::Unanswered(..) => {
                 // Nobody waits for a launcher that is not there; its own sweep has ended what it had begun.
                 self.decide(outcome.clone());
@@ -301,7 +301,11 @@ impl Agent {
                 End::Unseen(_) => None,
             };
             let failed = Refusal { reason: Reason::Failed, detail, field: None };
-            return self.give_up(Outcome::Refused(refusal.unwrap_or(failed))).await;
+            let outcome = match refusal {
+                None if self.adopted => Outcome::CutShort,
+                refusal => Outcome::Refused(refusal.unwrap_or(failed)),
+            };
+            return self.give_up(outcome).await;
         }
         self.rest(end).await
     }
@@ -364,7 +368,7 @@ impl Agent {
                         (text.clone(), SupervisorError::Launcher { source: io::Error::new(kind, text) })
                     }
                     Outcome::Unrecorded(unavailable) => (unavailable.to_string(), unavailable.into()),
-                    Outcome::Started => unreachable!("launch fails with a reason"),
+                    Outcome::Started | Outcome::CutShort => unreachable!("launch fails with a reason"),
                 };
                 if let Some(asker) = self.restarting.pop() {
                     let _ = asker.send(Err(told));

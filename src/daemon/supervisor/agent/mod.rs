@@ -74,6 +74,8 @@ pub(crate) enum Outcome {
     Started,
     /// Somebody refused.
     Refused(Refusal),
+    /// An earlier daemon ended before it had asked for it: there never was anything.
+    CutShort,
     /// The launcher could not be asked.
     Unanswered(io::ErrorKind, String),
     /// It could not be recorded, and was not tried.
