@@ -78,6 +78,16 @@ impl Tree {
         self.bind(self.shims.as_fd(), &format!("{id}.sock"))
     }
 
+    /// Whether somebody holds the listening end of a shim's socket, and so whether the shim lives.
+    pub fn is_listening(&self, id: &str) -> bool {
+        let path = format!("/proc/self/fd/{}/{id}.sock", self.shims.as_raw_fd());
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let (Ok(socket), Ok(address)) = (socket, SocketAddrUnix::new(path)) else { return false };
+        // EAGAIN: so many knock that it has not come to them yet.
+        matches!(rustix::net::connect(&socket, &address), Ok(()) | Err(Errno::AGAIN))
+    }
+
     /// A directory of the node's own, for the daemon's agents: `homes/<tenant>/<name>`.
     pub fn make_place(&self, path: &Path) -> io::Result<()> {
         let tenant = path.parent().ok_or(io::ErrorKind::InvalidInput)?;

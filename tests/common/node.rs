@@ -132,6 +132,29 @@ impl Node {
         });
     }
 
+    /// Starts the launcher as a `.socket` unit does: listening on descriptor 3 (sd_listen_fds(3)).
+    pub fn start_launcher_with_socket(&mut self) {
+        let path = self.places().launcher_socket();
+        let _ = fs::remove_file(&path);
+        // The shell's pid is the launcher's after exec.
+        let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\" 3<&0 0</dev/null";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, "sh", env!("CARGO_BIN_EXE_stockade-launcher"), "--root"])
+            .arg(self.root());
+        command.args(["--daemon-uid", &DAEMON.to_string(), "--daemon-gid", &DAEMON.to_string()]);
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let socket = socket.expect("a socket");
+        let directory = fs::File::open(self.places().run()).expect("opened");
+        let address = format!("/proc/self/fd/{}/launcher.sock", std::os::fd::AsRawFd::as_raw_fd(&directory));
+        rustix::net::bind(&socket, &SocketAddrUnix::new(address).expect("short")).expect("bound");
+        rustix::net::listen(&socket, 8).expect("listening");
+        std::os::unix::fs::chown(&path, Some(DAEMON), None).expect("the daemon's");
+        command.stdin(Stdio::from(socket)).process_group(0);
+        self.launcher = Some(command.spawn().expect("it starts"));
+    }
+
     /// Ends the launcher as a crash would.
     pub fn kill_launcher(&mut self) {
         let mut launcher = self.launcher.take().expect("it runs");
