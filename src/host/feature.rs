@@ -57,7 +57,7 @@ features! {
     Capabilities, "capabilities", since "any",
         for "namespaces, id maps, mounts, ending an agent",
         without NOTHING_STARTS,
-        remedy "grant the container or service CAP_SYS_ADMIN CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_DAC_OVERRIDE CAP_FOWNER CAP_CHOWN CAP_NET_ADMIN CAP_KILL; agents with a network also need CAP_NET_RAW CAP_NET_BIND_SERVICE";
+        remedy "grant the container or service CAP_SYS_ADMIN CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_DAC_OVERRIDE CAP_FOWNER CAP_CHOWN CAP_MKNOD CAP_NET_ADMIN CAP_SYS_PTRACE CAP_KILL; agents with a network also need CAP_NET_RAW CAP_NET_BIND_SERVICE";
     UserNamespace, "user-namespace", since "3.8",
         for "gives each agent host uids that own nothing",
         without NOTHING_STARTS,

@@ -70,8 +70,11 @@ pub struct Seccomp {
 /// `SYS_ADMIN`: namespaces, mounts, idmapped mounts. `SETUID`, `SETGID`: write the id maps of a sandbox
 /// (user_namespaces(7)). `DAC_OVERRIDE`, `FOWNER`, `CHOWN`: open a workspace, keep its files their owner's, and clean up in
 /// it. `NET_ADMIN`: bring up the loopback of a network that belongs to the host's root. `KILL`: end an agent, which has a
-/// uid of its own. `SETPCAP`: empty the bounding set.
-pub const NEEDED: [Capability; 9] = [
+/// uid of its own. `SETPCAP`: empty the bounding set. `MKNOD`: make the devices of a `/dev`. `SYS_PTRACE`: read back what
+/// the sandbox is, which is another user's.
+pub const NEEDED: [Capability; 11] = [
+    Capability::CAP_MKNOD,
+    Capability::CAP_SYS_PTRACE,
     Capability::CAP_FOWNER,
     Capability::CAP_NET_ADMIN,
     Capability::CAP_SYS_ADMIN,
