@@ -21,7 +21,8 @@ fn taken(line: &mut Line, wanted: u64) {
 #[test]
 fn an_agent_runs_shows_takes_input_and_ends_with_its_exit_code() {
     let node = Node::start();
-    let mut line = node.run(&order("a", "stty -echo; echo ready; read x; echo \"got $x\"; stty size; exit 7"));
+    let mut line =
+        node.run(&order("a", "stty -echo; echo ready; read x; echo \"got $x\"; stty size; exit 7"));
     node.shows("a", "ready");
     line.type_in(b"hello\n");
     taken(&mut line, 6);
@@ -88,7 +89,8 @@ fn stop_ends_a_tree_that_ignores_sigterm_and_its_cgroup_is_gone() {
 #[test]
 fn stop_lets_an_agent_end_by_itself_if_it_does_so_in_time() {
     let node = Node::start();
-    let mut line = node.run(&order("a", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"));
+    let mut line =
+        node.run(&order("a", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"));
     node.shows("a", "up");
     line.say(&ToShim::Stop { grace_ms: 20_000 }, &[]);
     let ended = line.await_end();
@@ -179,7 +181,8 @@ fn a_message_that_is_none_closes_the_line_and_not_the_agent() {
 #[test]
 fn running_out_of_memory_is_said() {
     let node = Node::start();
-    let order = stockade::wire::service::Order { memory: Some(64 << 20), ..order("a", "tail /dev/zero; sleep 100") };
+    let order =
+        stockade::wire::service::Order { memory: Some(64 << 20), ..order("a", "tail /dev/zero; sleep 100") };
     let ended = node.launch(&order).expect("launched").await_end();
     assert!(ended.out_of_memory, "{ended:?}");
 }
@@ -219,7 +222,9 @@ fn a_shim_that_vanished_while_no_launcher_ran_is_found_by_the_next() {
     let line = node.run(&order("a", "sleep 1000"));
     node.kill_launcher();
     kill(line.pid, libc::SIGKILL);
-    eventually("the shim ends", || field(line.pid, "Name").is_empty() || field(line.pid, "State").starts_with('Z'));
+    eventually("the shim ends", || {
+        field(line.pid, "Name").is_empty() || field(line.pid, "State").starts_with('Z')
+    });
     node.start_launcher();
     let ended = node.exit("a").expect("the sweep wrote it");
     assert!(ended.report["error"].as_str().expect("why").contains("vanished"), "{ended:?}");
@@ -234,7 +239,8 @@ fn an_agent_of_another_boot_is_said_to_have_been_in_one() {
     let directory = node.places().agent("a");
     fs::remove_file(directory.join(places::EXIT)).expect("removed");
     let path = directory.join(places::AGENT);
-    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
+    let mut record: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
     record["boot"] = "another".into();
     fs::write(&path, record.to_string()).expect("written");
     node.start_launcher();
@@ -309,7 +315,8 @@ fn something_else_runs_within_the_same_walls_with_pipes() {
     let (stdin, mut to) = std::io::pipe().expect("a pipe");
     let (mut from, stdout) = std::io::pipe().expect("a pipe");
     let stderr = stdout.try_clone().expect("dup");
-    let script = "cat; cat ~/mark; echo $EXTRA; grep -c . /proc/1/comm; grep Seccomp: /proc/self/status; exit 9";
+    let script =
+        "cat; cat ~/mark; echo $EXTRA; grep -c . /proc/1/comm; grep Seccomp: /proc/self/status; exit 9";
     exec(&line, 5, &["sh", "-c", script], &[&stdin.into(), &stdout.into(), &stderr.into()]);
     to.write_all(b"typed\n").expect("written");
     drop(to);

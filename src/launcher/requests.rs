@@ -208,7 +208,8 @@ impl Launcher {
         if !places.agent(id.as_str()).is_dir() {
             return refuse(Reason::Unknown, format!("there is no agent {id}"));
         }
-        self.end(id.as_str(), &self.boot, "its shim was ended by the launcher").map_err(failed("cannot end it"))?;
+        self.end(id.as_str(), &self.boot, "its shim was ended by the launcher")
+            .map_err(failed("cannot end it"))?;
         Ok(FromLauncher::Done)
     }
 
