@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("wire", &[]),
     ("api", &[]),
+    ("audit", &["id"]),
     ("policy", &["id"]),
     ("agents", &["api", "id", "policy"]),
     ("cgroup", &["id", "policy", "sys"]),
@@ -24,10 +25,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("egress", &["policy", "sys", "wire"]),
     ("launcher", &["cgroup", "host", "id", "policy", "shim", "sys", "wire"]),
     // What reads the network has no way to privileged code but a message.
-    ("daemon", &["agents", "api", "host", "id", "policy", "sys", "wire"]),
+    ("daemon", &["agents", "api", "audit", "host", "id", "policy", "sys", "wire"]),
     // Not `jail`: whoever wants a sandbox goes through `shim`.
     ("cli", &["api", "cgroup", "host", "id", "netns", "plan", "policy", "shim", "sys", "wire"]),
-    ("client", &["agents", "api", "cli", "host", "id", "policy", "sys", "wire"]),
+    ("client", &["agents", "api", "audit", "cli", "host", "id", "policy", "sys", "wire"]),
 ];
 
 /// What the privileged processes must not be able to reach, whatever a dependency drags in.

@@ -7,8 +7,11 @@
 //! ```
 
 mod agents;
+mod attach;
+mod audit;
 mod authority;
 pub mod config;
+mod dev;
 pub mod error;
 pub mod http;
 mod kinds;
@@ -16,6 +19,7 @@ mod manual;
 mod node;
 pub mod output;
 pub mod pki;
+mod proxy;
 pub mod sse;
 pub mod table;
 mod texts;
@@ -26,7 +30,7 @@ use std::process::ExitCode;
 use self::error::ClientError;
 use self::http::Client;
 use self::output::Output;
-use crate::cli::service::{Command, Connection};
+use crate::cli::service::{Command, Connection, audit as words};
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
@@ -51,8 +55,11 @@ fn run(output: Output, connection: &Connection, command: Command) -> Result<u8, 
     let code = match command {
         Command::Completions(words) => manual::completions(&words.shell),
         Command::Man => manual::man(),
+        Command::Dev(words) => runtime.block_on(dev::dev(output, words)),
         Command::Agents(command) => kinds::run(output, command),
         Command::Pki(command) => authority::run(output, command),
+        // Files of this host's: no service is asked.
+        Command::Audit(words::Audit::Verify(words)) => audit::verify(output, &words),
         command => {
             let client = Client { target: config::target(connection, |name| std::env::var_os(name))? };
             runtime.block_on(ask(&client, output, command))
@@ -81,7 +88,12 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Screen(words) => texts::screen(client, output, words).await,
         Command::Recording(words) => texts::recording(client, output, words).await,
         Command::Events(words) => texts::events(client, output, words).await,
+        Command::Audit(words) => audit::ask(client, output, words).await,
         Command::Node(words) => node::node(client, output, words).await,
-        _ => Err(ClientError::Failed("this command is not there yet".into())),
+        Command::Attach(words) => attach::attach(client, output, words).await,
+        Command::Proxy(words) => proxy::proxy(&client.target, output, words).await,
+        Command::Agents(_) | Command::Completions(_) | Command::Dev(_) | Command::Man | Command::Pki(_) => {
+            unreachable!("these ask no service")
+        }
     }
 }

@@ -10,9 +10,12 @@
 //! ```
 
 pub mod api;
+pub mod arguments;
 pub mod authz;
 pub mod config;
+pub mod confine;
 pub mod events;
+pub mod main;
 pub mod operations;
 pub mod parallax;
 pub mod problem;

@@ -78,6 +78,16 @@ impl Tree {
         self.bind(self.shims.as_fd(), &format!("{id}.sock"))
     }
 
+    /// Whether somebody holds the listening end of a shim's socket, and so whether the shim lives.
+    pub fn is_listening(&self, id: &str) -> bool {
+        let path = format!("/proc/self/fd/{}/{id}.sock", self.shims.as_raw_fd());
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let (Ok(socket), Ok(address)) = (socket, SocketAddrUnix::new(path)) else { return false };
+        // EAGAIN: so many knock that it has not come to them yet.
+        matches!(rustix::net::connect(&socket, &address), Ok(()) | Err(Errno::AGAIN))
+    }
+
     /// A directory of the node's own, for the daemon's agents: `homes/<tenant>/<name>`.
     pub fn make_place(&self, path: &Path) -> io::Result<()> {
         let tenant = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
@@ -165,7 +175,14 @@ fn open(at: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
 
 fn own(directory: BorrowedFd<'_>, mode: RawMode, uid: Option<Uid>, gid: Gid) -> io::Result<()> {
     rustix::fs::fchown(directory, uid, Some(gid))?;
-    Ok(rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?)
+    rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?;
+    match rustix::fs::fstat(directory)?.st_mode & 0o7777 {
+        found if found == mode => Ok(()),
+        // The kernel drops the set-group-ID bit without a word (chmod(2)).
+        found => {
+            Err(io::Error::other(format!("its mode is {found:o} instead of {mode:o} (CAP_FSETID is needed)")))
+        }
+    }
 }
 
 fn check(directory: BorrowedFd<'_>, path: &Path) -> io::Result<()> {

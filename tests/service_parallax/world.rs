@@ -14,6 +14,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use rustix::process::Pid;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
@@ -65,6 +66,34 @@ impl Service {
     /// Its files.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The daemon's process, which `stockade dev` keeps running.
+    pub fn daemon(&self) -> Pid {
+        self.find_daemon().expect("a daemon runs")
+    }
+
+    /// Waits until another one than this answers.
+    pub async fn daemon_after(&self, killed: Pid) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.find_daemon().is_none_or(|pid| pid == killed)
+            || TcpStream::connect(("127.0.0.1", self.port)).await.is_err()
+        {
+            assert!(Instant::now() < deadline, "no other daemon came");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn find_daemon(&self) -> Option<Pid> {
+        let dev = self.dev.lock().unwrap_or_else(std::sync::PoisonError::into_inner).id();
+        let tasks = std::fs::read_dir(format!("/proc/{dev}/task")).ok()?.flatten();
+        let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        let children: Vec<String> = children.collect();
+        let mut pids = children.iter().flat_map(|list| list.split_whitespace());
+        let daemon = pids.find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "stockaded")
+        });
+        Pid::from_raw(daemon?.parse().ok()?)
     }
 
     /// A client of it: `admin`, `operator`, `viewer`, `auditor`, `parallax`.
@@ -249,10 +278,12 @@ impl Socket {
         value
     }
 
-    /// The next JSON that is as wanted; what comes before it is passed over.
+    /// The next JSON that is as wanted; what comes before it, bytes too, is passed over.
     pub async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
-            let value = self.json().await;
+            let Message::Text(text) = self.frame().await else { continue };
+            let value: Value = serde_json::from_str(&text).expect("JSON");
+            self.seen.push(value.clone());
             if wanted(&value) {
                 return value;
             }

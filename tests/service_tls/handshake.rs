@@ -8,7 +8,7 @@ use stockade::client::pki::Ca;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::world::{World, request, text};
+use crate::world::{World, request, text, until};
 
 /// A certificate by the world's own CA that its `pki` would not issue.
 fn issue(
@@ -143,5 +143,29 @@ async fn both_versions_of_http_are_spoken_as_agreed() {
         assert_eq!(answer.version() == http::Version::HTTP_2, protocol == "h2");
     }
     assert!(world.client("viewer").speaking("smtp").connect().await.is_err());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_handshake_fails_by_is_counted() {
+    let world = World::start().await;
+    let revoked = world.ca.issue_client("revoked", "spiffe://test/admin", 1).expect("a client");
+    world.ca.revoke(&revoked.serial).expect("revoked");
+    until("the revocation is in force", async || world.live.counts().0 > 1).await;
+    let _ = world.client_by(None).get("/livez").await;
+    let _ = world.client("revoked").get("/livez").await;
+    let _ = world.client("viewer").speaking("smtp").get("/livez").await;
+    let _ = world.client("viewer").get("/livez").await;
+    drop(TcpStream::connect(world.address).await.expect("a connection"));
+    for (result, count) in [("no-certificate", 1), ("revoked", 1), ("protocol", 1), ("gone", 1), ("done", 1)]
+    {
+        let line = format!("stockade_handshakes_total{{result=\"{result}\"}} {count}");
+        until(&line, async || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, world.metrics.registry()).expect("text");
+            text.contains(&line)
+        })
+        .await;
+    }
     world.stop().await;
 }

@@ -2,6 +2,7 @@
 
 mod handshake;
 mod limits;
+mod process;
 mod reload;
 mod requests;
 mod world;

@@ -2,6 +2,7 @@
 //! `stockade run` carries no network stack along.
 
 pub mod agent;
+pub mod audit;
 pub mod hand_over;
 pub mod kinds;
 pub mod site;
@@ -57,6 +58,9 @@ pub enum Command {
     Node(site::Node),
     Proxy(site::Proxy),
     Dev(site::Dev),
+    /// The record of what was done on the node, and by whom
+    #[command(subcommand)]
+    Audit(audit::Audit),
     #[command(subcommand)]
     Agents(kinds::Kinds),
     /// A small certificate authority for sites without one

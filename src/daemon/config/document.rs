@@ -1,6 +1,6 @@
 //! What one configuration file says, and nothing that it does not say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ use toml::Spanned;
 use super::duration::Span;
 use crate::daemon::authz::Role;
 use crate::daemon::authz::grant::Pattern;
-use crate::id::{PlaceName, PolicyName, Tenant};
-use crate::policy::{Bytes, Cpus};
+use crate::id::{PlaceName, Tenant};
+use crate::policy::Bytes;
 
 /// One file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -77,8 +77,6 @@ pub struct GrantEntry {
 pub struct TenantEntry {
     pub max_agents: Option<u32>,
     pub memory: Option<Bytes>,
-    pub cpus: Option<Cpus>,
-    pub policies: Option<BTreeSet<PolicyName>>,
 }
 
 /// `[node]`

@@ -52,10 +52,8 @@ impl Config {
         let mut grants = Vec::new();
         for path in std::iter::once(main).chain(fragments(&more)?) {
             config.read(&path, &mut grants)?;
-            config.sources.push(path);
         }
         config.grants = Grants::new(grants).expect("ties were refused where they were read");
-        config.sources.push(more);
         Ok(config)
     }
 
@@ -75,8 +73,7 @@ impl Config {
             tenants: Default::default(),
             node: NodeSettings { name: if host.is_empty() { "stockade".into() } else { host } },
             limits: Limits::default(),
-            parallax: ParallaxSettings { runtime_name: "stockade".into() },
-            sources: Vec::new(),
+            parallax: ParallaxSettings { runtime_name: "local".into() },
         }
     }
 
@@ -135,8 +132,6 @@ impl Config {
             let limits = self.tenants.entry(tenant).or_default();
             limits.max_agents = entry.max_agents.or(limits.max_agents);
             limits.memory = entry.memory.or(limits.memory);
-            limits.cpus = entry.cpus.or(limits.cpus);
-            limits.policies = entry.policies.or(limits.policies.take());
         }
         replace(&mut self.node.name, document.node.name.map(String::from));
         replace(&mut self.parallax.runtime_name, document.parallax.runtime_name.map(String::from));
@@ -150,7 +145,8 @@ fn replace<T>(old: &mut T, new: Option<T>) {
     }
 }
 
-fn main(places: &Places, file: Option<&Path>) -> PathBuf {
+/// The main file.
+pub fn main(places: &Places, file: Option<&Path>) -> PathBuf {
     file.map_or_else(|| places.config().join("stockaded.toml"), Path::to_owned)
 }
 
@@ -241,6 +237,18 @@ mod tests {
             (research.max_agents, research.memory.map(crate::policy::Bytes::get)),
             (Some(50), Some(64 << 30))
         );
+    }
+
+    #[test]
+    fn the_page_about_the_configuration_shows_one_and_the_defaults() {
+        let page = include_str!("../../../docs/configuration.md");
+        let (_, rest) = page.split_once("```toml\n").expect("an example");
+        let (example, _) = rest.split_once("```").expect("its end");
+        let config = load(&[("stockaded.toml", example)]).expect("a configuration");
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.listen, DEFAULT_LISTEN);
+        let shown: Vec<_> = example.lines().filter(|line| line.contains("-timeout =")).collect();
+        assert_eq!(shown.len(), 5, "{shown:?}");
     }
 
     #[test]

@@ -4,14 +4,15 @@ pub mod document;
 pub mod duration;
 pub mod load;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::daemon::authz::Grants;
-use crate::id::{PolicyName, Tenant};
-use crate::policy::{Bytes, Cpus};
+use crate::daemon::supervisor::{self, Quota};
+use crate::id::Tenant;
+use crate::policy::Bytes;
 
 pub use load::ConfigError;
 
@@ -34,8 +35,6 @@ pub struct Config {
     pub limits: Limits,
     /// `[parallax]`
     pub parallax: ParallaxSettings,
-    /// The files that it was read from, and the directory that more may come from.
-    pub sources: Vec<PathBuf>,
 }
 
 /// Where the material for TLS lies.
@@ -58,10 +57,6 @@ pub struct TenantLimits {
     pub max_agents: Option<u32>,
     /// The sum of their memory limits.
     pub memory: Option<Bytes>,
-    /// The sum of their CPU limits.
-    pub cpus: Option<Cpus>,
-    /// Only these policies; none: all of the node's.
-    pub policies: Option<BTreeSet<PolicyName>>,
 }
 
 /// `[node]`
@@ -105,6 +100,25 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// From the signal to end to the end of the last stream.
     pub drain_timeout: Duration,
+}
+
+impl Config {
+    /// What the supervisor goes by.
+    pub fn supervisor(&self) -> supervisor::Config {
+        let quota = |limits: &TenantLimits| Quota {
+            max_agents: limits.max_agents.map(|most| most as usize),
+            memory: limits.memory.map(Bytes::get),
+        };
+        supervisor::Config {
+            node: self.node.name.clone(),
+            quotas: self
+                .tenants
+                .iter()
+                .map(|(name, limits)| (name.as_str().to_owned(), quota(limits)))
+                .collect(),
+            ..supervisor::Config::default()
+        }
+    }
 }
 
 impl Default for Limits {

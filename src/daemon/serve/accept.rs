@@ -37,7 +37,9 @@ pub struct Server {
 impl Server {
     /// Serves `router` to whoever `live` lets in.
     pub fn new(live: Arc<Live>, router: Router, metrics: Arc<Metrics>) -> Self {
-        let limits = Arc::new(live.config().limits.clone());
+        let mut limits = live.config().limits.clone();
+        limits.connections = limits.connections.min(room());
+        let limits = Arc::new(limits);
         let desk = Desk {
             router,
             rates: Rates::new(limits.requests_per_second, limits.burst),
@@ -61,7 +63,7 @@ impl Server {
                     Ok((socket, address)) => self.admit(&mut tasks, socket, address),
                     Err(error) => self.pause(&error).await,
                 },
-                () = self.live.changed() => self.open.recheck(&self.live.material(), self.live.authz()),
+                () = self.live.changed() => self.recheck(),
                 // Reaped as they end.
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
             }
@@ -76,6 +78,12 @@ impl Server {
             );
         }
         tasks.shutdown().await;
+    }
+
+    /// Verifies as many chains as there are connections: not on a thread that serves them.
+    fn recheck(&self) {
+        let (open, live) = (Arc::clone(&self.open), Arc::clone(&self.live));
+        tokio::task::spawn_blocking(move || open.recheck(&live.material(), live.authz()));
     }
 
     fn admit(&self, tasks: &mut JoinSet<()>, socket: TcpStream, address: SocketAddr) {
@@ -94,7 +102,7 @@ impl Server {
             drop(slot);
             let stream = match shaken {
                 Ok(stream) => stream,
-                Err(failure) => return refused(&metrics, failure, address),
+                Err(failure) => return refused(&metrics, &live, failure, address),
             };
             let most = (limits.connections, limits.connections_per_identity);
             match enter(&stream, address, &open, &live, most) {
@@ -104,7 +112,7 @@ impl Server {
                     connection.recheck(&live.material(), live.authz());
                     connection::serve(stream, version, connection, desk, limits).await;
                 }
-                Err(failure) => refused(&metrics, failure, address),
+                Err(failure) => refused(&metrics, &live, failure, address),
             }
         });
     }
@@ -113,6 +121,12 @@ impl Server {
         tracing::warn!(%error, "cannot accept a connection");
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// How many connections there are descriptors for, when the agents have as many.
+fn room() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX).max(1))
 }
 
 /// Why there is no connection.
@@ -153,7 +167,7 @@ fn enter(
     Ok((connection, version))
 }
 
-fn refused(metrics: &Metrics, failure: Failure, address: SocketAddr) {
+fn refused(metrics: &Metrics, live: &Live, failure: Failure, address: SocketAddr) {
     let (kind, why) = match failure {
         Failure::Timeout => (Handshake::Timeout, "it took too long".into()),
         Failure::Nobody => (Handshake::Certificate, "its certificate names nobody".into()),
@@ -161,6 +175,7 @@ fn refused(metrics: &Metrics, failure: Failure, address: SocketAddr) {
         Failure::Tls(error) => (Handshake::of(&error), error.to_string()),
     };
     metrics.handshake(kind);
+    live.authz().record().connection_refused(address, kind.name());
     tracing::info!(%address, why, "connection refused");
 }
 

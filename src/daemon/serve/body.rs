@@ -13,8 +13,11 @@ use super::open::Busy;
 
 /// Why a request's body ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("nothing of the request's body came for {0:?}")]
+#[error("{STALLED} for {0:?}")]
 pub struct Stalled(Duration);
+
+/// What a framework that knows no such error says of it, among other things.
+pub const STALLED: &str = "nothing of the request's body came";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 

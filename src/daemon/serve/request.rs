@@ -14,6 +14,7 @@ use http::{HeaderValue, Request, StatusCode};
 use tower::Service;
 
 use super::Peer;
+use super::body::STALLED;
 use super::rate::Rates;
 use crate::daemon::authz::Endpoint;
 use crate::daemon::operations::Metrics;
@@ -54,6 +55,11 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// For the listener without TLS: nobody is known there, so that nobody is counted.
+    pub fn of_probes(router: Router, metrics: Arc<Metrics>) -> Self {
+        Self { router, rates: Rates::new(1, 1), most_body: 0, metrics }
+    }
+
     /// Answers. Never fails: what does is a problem.
     pub async fn answer(&self, mut request: Request<Body>) -> Response {
         let (id, start) = (RequestId::of(&request), Instant::now());
@@ -123,6 +129,8 @@ async fn as_problem(response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     let text = axum::body::to_bytes(body, LONGEST_DETAIL).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
+    // The framework takes it for a malformed one.
+    let status = if text.contains(STALLED) { StatusCode::REQUEST_TIMEOUT } else { status };
     let detail = match (text.trim(), status) {
         ("", StatusCode::NOT_FOUND) => "there is nothing of this path: GET /openapi.json lists what there is",
         ("", StatusCode::METHOD_NOT_ALLOWED) => "this path does not have this method",

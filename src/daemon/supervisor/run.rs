@@ -14,6 +14,7 @@ use super::shared::Shared;
 use super::times::now;
 use super::{Result, SupervisorError};
 use crate::api::agent::{Exec, ExecResult, Stats};
+use crate::wire::service::launcher::Reason;
 use crate::wire::service::shim::Usage;
 use crate::wire::service::{Ended, Refusal, places};
 
@@ -112,7 +113,7 @@ pub(super) async fn exec(handle: Arc<Handle>, exec: Exec) -> Result<ExecResult> 
     let (ended, stdout, stderr) = tokio::time::timeout(patience, all).await.map_err(timed_out)?;
     let exit_code = match ended.map_err(|_| absent())? {
         Ok(code) => code,
-        Err(detail) => return Err(SupervisorError::Field { field: "command", detail, malformed: false }),
+        Err(detail) => return Err(Refusal { reason: Reason::Host, detail, field: None }.into()),
     };
     let truncated = stdout.1 || stderr.1;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

@@ -36,9 +36,12 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
     let digest = shared.store.digest(&text);
     request::wipe(text);
     // A node that drains still answers for what is there.
-    let there = shared.agents().get(id.as_str()).cloned();
-    if let Some(there) = there {
-        return found(there, caller, &digest).await;
+    while let Some(there) = there(shared, &id) {
+        match found(there.clone(), caller, &digest).await {
+            // Now the id is free: whoever comes first takes it.
+            Err(_) if matches!(*there.outcome.borrow(), Some(Outcome::CutShort)) => {}
+            found => return found,
+        }
     }
     if shared.is_draining() {
         return Err(SupervisorError::Draining);
@@ -77,6 +80,10 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
     Ok(Spawned { agent: handle.agent(), created: true })
 }
 
+fn there(shared: &Shared, id: &AgentId) -> Option<Arc<Handle>> {
+    shared.agents().get(id.as_str()).cloned()
+}
+
 /// An agent of this id is there: the same request finds it, another one does not.
 async fn found(handle: Arc<Handle>, caller: &Caller, digest: &str) -> Result<Spawned> {
     // One of another tenant's differs in the digest: all that is said is that the id is taken.
@@ -97,7 +104,9 @@ async fn outcome(handle: &Handle) -> Result<()> {
         Some(Outcome::Unanswered(kind, text)) => {
             Err(SupervisorError::Launcher { source: std::io::Error::new(kind, text) })
         }
-        None => Err(SupervisorError::Launcher { source: std::io::ErrorKind::BrokenPipe.into() }),
+        Some(Outcome::CutShort) | None => {
+            Err(SupervisorError::Launcher { source: std::io::ErrorKind::BrokenPipe.into() })
+        }
     }
 }
 

@@ -80,11 +80,11 @@ pub(crate) mod tests {
     use crate::wire::service::{log, places};
     use std::fs;
 
+    /// Offset, time and size.
+    pub(crate) type Marked = (u64, u64, Option<(u16, u16)>);
+
     /// A log with these segments and marks.
-    pub(crate) fn written(
-        segments: &[(u64, &str)],
-        marks: &[(u64, u64, Option<(u16, u16)>)],
-    ) -> (tempfile::TempDir, Log) {
+    pub(crate) fn written(segments: &[(u64, &str)], marks: &[Marked]) -> (tempfile::TempDir, Log) {
         let agent = tempfile::tempdir().expect("a directory");
         let directory = agent.path().join(places::TERMINAL);
         fs::create_dir(&directory).expect("made");

@@ -16,6 +16,8 @@ mod replies;
 mod scan;
 mod screen;
 mod text;
+#[cfg(test)]
+mod text_tests;
 mod viewers;
 
 use std::io;
@@ -149,6 +151,16 @@ impl Terminal {
     /// What is kept of it, as its files say.
     pub(crate) fn kept(&self) -> io::Result<(u64, u64)> {
         self.log.extent()
+    }
+
+    /// When something was last put out, in milliseconds since 1970.
+    pub(crate) fn written(&self) -> Option<u64> {
+        self.log.written()
+    }
+
+    /// The agent is started anew, and takes its terminal for a fresh one.
+    pub(crate) async fn renew(&self) {
+        self.feed.renew().await;
     }
 
     pub(crate) fn feed(&self) -> &Feed {

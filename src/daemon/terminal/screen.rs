@@ -97,23 +97,15 @@ impl Screen {
         while !rest.is_empty() {
             let (used, sequence) = self.scanner.next(rest);
             let (now, later) = rest.split_at(used);
-            let alternate = self.modes.alternate();
-            if let Some(sequence) = &sequence {
-                self.modes.apply(sequence);
-            }
-            let entered = !alternate && self.modes.alternate();
+            // The last byte of a sequence carries it out.
+            let (before, last) = now.split_at(used - usize::from(sequence.is_some()));
             if show {
-                // The last byte of a sequence carries it out: before it the main screen is still shown.
-                let before = if entered { used - 1 } else { used };
-                self.process(&now[..before]);
-                if entered {
-                    self.behind = Some(self.awake().screen().contents_formatted());
-                    self.process(&now[before..]);
-                }
-                self.translate(sequence.as_ref());
+                self.process(before);
             }
-            if alternate && !self.modes.alternate() {
-                self.behind = None;
+            self.note(sequence.as_ref(), show);
+            if show {
+                self.process(last);
+                self.translate(sequence.as_ref());
             }
             self.offset += used as u64;
             if let Some(sequence) = sequence {
@@ -123,6 +115,20 @@ impl Screen {
             rest = later;
         }
         queries
+    }
+
+    /// Takes note of a sequence before it is carried out.
+    fn note(&mut self, sequence: Option<&Sequence>, show: bool) {
+        let Some(sequence) = sequence else { return };
+        let alternate = self.modes.alternate();
+        let may_enter = matches!(sequence, Sequence::Csi { prefix: b'?', last: b'h', .. });
+        let main = (show && !alternate && may_enter).then(|| self.awake().screen().contents_formatted());
+        self.modes.apply(sequence);
+        match (alternate, self.modes.alternate()) {
+            (false, true) => self.behind = Some(main.unwrap_or_default()),
+            (true, false) => self.behind = None,
+            _ => {}
+        }
     }
 
     /// The emulator knows the alternate screen by two of its three numbers only.

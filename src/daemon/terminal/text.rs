@@ -14,7 +14,7 @@ const LEAST: u64 = 64 * 1024;
 /// Most bytes that the answer to one message is made of: the newest.
 const ANSWER: u64 = 2 * 1024 * 1024;
 /// Most characters of an answer: the last.
-const LONGEST_ANSWER: usize = 8000;
+pub(super) const LONGEST_ANSWER: usize = 8000;
 
 /// The last `tail` lines up to `end`; `from` some time on.
 pub(super) fn lines(
@@ -209,7 +209,3 @@ fn open(bytes: &[u8]) -> usize {
     }
     0
 }
-
-#[cfg(test)]
-#[path = "text_tests.rs"]
-mod tests;

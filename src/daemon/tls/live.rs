@@ -11,7 +11,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::material::{Material, MaterialError};
-use crate::daemon::authz::Authz;
+use crate::daemon::authz::decision::Log;
+use crate::daemon::authz::{Authz, Record};
 use crate::daemon::config::{self, Config, ConfigError, TlsFiles};
 use crate::wire::service::Places;
 
@@ -56,6 +57,8 @@ pub struct Status {
 pub struct Live {
     places: Places,
     file: Option<PathBuf>,
+    /// The files as they were when they were read for the first time.
+    read: Vec<Seen>,
     config: ArcSwap<Config>,
     material: ArcSwap<Material>,
     authz: Arc<Authz>,
@@ -71,12 +74,28 @@ impl Live {
     /// # Errors
     /// When any of it cannot be used.
     pub fn load(places: Places, file: Option<PathBuf>) -> Result<Arc<Self>, LoadError> {
+        Self::recording(places, file, Box::new(Log))
+    }
+
+    /// The same; `record` hears of every decision, and of every change.
+    ///
+    /// # Errors
+    /// When any of it cannot be used.
+    pub fn recording(
+        places: Places,
+        file: Option<PathBuf>,
+        record: Box<dyn Record>,
+    ) -> Result<Arc<Self>, LoadError> {
+        // Looked at before they are read: what changes meanwhile differs from this.
+        let mut read = look_at_config(&places, file.as_deref());
         let config = Config::load(&places, file.as_deref())?;
+        read.extend(look_at_tls(&config.tls));
         let material = Material::load(&config)?;
-        let authz = Arc::new(Authz::new((*material.grants).clone()));
+        let authz = Arc::new(Authz::recording((*material.grants).clone(), record));
         Ok(Arc::new(Self {
             places,
             file,
+            read,
             config: ArcSwap::from_pointee(config),
             material: ArcSwap::from_pointee(material),
             authz,
@@ -132,6 +151,7 @@ impl Live {
                 if self.status.load().error != error {
                     self.refused.fetch_add(1, Ordering::Relaxed);
                     let error = error.as_deref().unwrap_or_default();
+                    self.authz.record().reloaded(Err(error));
                     tracing::error!(
                         error,
                         "what was changed cannot be used: what was in force stays in force"
@@ -148,14 +168,17 @@ impl Live {
             || before.health_listen != config.health_listen
             || before.limits != config.limits
             || before.node != config.node
+            || before.tenants != config.tenants
+            || before.parallax != config.parallax
         {
-            tracing::warn!("addresses, limits and the node's name take effect at the next start");
+            tracing::warn!("addresses, limits, quotas and names take effect at the next start");
         }
         self.authz.replace(Arc::clone(&material.grants));
         self.material.store(Arc::new(material));
         self.config.store(Arc::new(config));
         self.status.store(Arc::default());
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        self.authz.record().reloaded(Ok(generation));
         tracing::info!(generation, "certificates, revocations and grants were read anew");
         self.changed.notify_one();
     }
@@ -163,12 +186,12 @@ impl Live {
     /// Looks at the files until the end: reads them anew once they have changed and then stayed the same for a moment,
     /// so that nobody has to write four of them at once.
     pub async fn follow(&self) {
-        let mut tried = self.signature();
+        let mut tried = self.read.clone();
         let mut seen = tried.clone();
         let mut expired_told = None;
         for tick in 0_u64.. {
             tokio::time::sleep(LOOK).await;
-            let now = self.signature();
+            let now = self.look();
             // What a broken configuration names may be put right without anybody touching the configuration.
             let again = self.status.load().error.is_some() && tick % AGAIN == 0;
             if (now != tried || again) && now == seen {
@@ -186,24 +209,31 @@ impl Live {
         }
     }
 
-    /// What can be seen of the files from outside: cheap enough to look twice a second.
-    fn signature(&self) -> Vec<Option<Seen>> {
-        let config = self.config.load();
-        let TlsFiles { cert, key, client_ca, crl } = &config.tls;
-        let files = [cert, key, client_ca].into_iter().chain(crl).cloned();
-        files.chain(config.sources.iter().cloned()).chain(self.fragments()).map(|path| look(&path)).collect()
-    }
-
-    /// Also those that came later, or could not be used.
-    fn fragments(&self) -> Vec<PathBuf> {
-        config::load::fragments(&config::load::more(&self.places, self.file.as_deref())).unwrap_or_default()
+    fn look(&self) -> Vec<Seen> {
+        look_at(&self.places, self.file.as_deref(), &self.config.load().tls)
     }
 }
 
-/// Device, inode, time of the last change, size.
-type Seen = (u64, u64, i64, i64, u64);
+/// What can be seen of the files from outside: cheap enough to look twice a second.
+fn look_at(places: &Places, file: Option<&Path>, tls: &TlsFiles) -> Vec<Seen> {
+    [look_at_config(places, file), look_at_tls(tls)].concat()
+}
 
-fn look(path: &Path) -> Option<Seen> {
+/// Also fragments that came later, or could not be used.
+fn look_at_config(places: &Places, file: Option<&Path>) -> Vec<Seen> {
+    let more = config::load::more(places, file);
+    let fragments = config::load::fragments(&more).unwrap_or_default();
+    [config::load::main(places, file), more].into_iter().chain(fragments).map(|path| look(&path)).collect()
+}
+
+fn look_at_tls(TlsFiles { cert, key, client_ca, crl }: &TlsFiles) -> Vec<Seen> {
+    [cert, key, client_ca].into_iter().chain(crl).map(|path| look(path)).collect()
+}
+
+/// Device, inode, time of the last change, size.
+type Seen = Option<(u64, u64, i64, i64, u64)>;
+
+fn look(path: &Path) -> Seen {
     let seen = fs::metadata(path).ok()?;
     Some((seen.dev(), seen.ino(), seen.ctime(), seen.ctime_nsec(), seen.size()))
 }

@@ -72,6 +72,8 @@ pub(crate) enum Outcome {
     Started,
     /// Somebody refused.
     Refused(Refusal),
+    /// An earlier daemon ended before it had asked for it: there never was anything.
+    CutShort,
     /// The launcher could not be asked.
     Unanswered(io::ErrorKind, String),
 }
@@ -118,6 +120,8 @@ pub(crate) struct Agent {
     end: Option<End>,
     note: Option<String>,
     clocks: Clocks,
+    /// It was there before this daemon.
+    adopted: bool,
     /// Why it was not started, until its shim is gone.
     not_started: Option<Refusal>,
     /// Who waits for a new start to have come to something.
@@ -163,6 +167,7 @@ impl Agent {
             end: None,
             note: None,
             clocks: Clocks::default(),
+            adopted: false,
             not_started: None,
             restarting: Vec::new(),
             usages: VecDeque::new(),
@@ -245,7 +250,10 @@ impl Agent {
 
     async fn said(&mut self, said: FromShim) -> Flow {
         match said {
-            FromShim::Welcome { phase, end, taken, size, .. } => self.welcome(phase, end, taken, size).await,
+            FromShim::Welcome { phase, end, taken, size, .. } => {
+                self.typing.resume(taken);
+                self.welcome(phase, end, size).await;
+            }
             FromShim::Running { since } => self.running(since),
             FromShim::NotStarted(refusal) => self.not_started = Some(refusal),
             FromShim::Output { end } => self.output(end),
@@ -270,19 +278,16 @@ impl Agent {
         Flow::Continue(())
     }
 
-    async fn welcome(&mut self, phase: Phase, end: u64, taken: u64, size: Size) {
+    async fn welcome(&mut self, phase: Phase, end: u64, size: Size) {
         self.clocks.found();
         if self.life == Lifecycle::Asked {
             self.step(state::Event::Launched);
         }
-        self.typing.resume(taken);
         self.handle.terminal.extend(Extent { end, ended: false });
-        match (phase, self.life) {
-            (Phase::Running | Phase::Stopping, Lifecycle::Building) => {
-                let since = self.record.started.unwrap_or_else(now);
-                self.running(since);
-            }
-            _ => {}
+        self.handle.terminal.feed().wake();
+        if matches!(phase, Phase::Running | Phase::Stopping) && self.life == Lifecycle::Building {
+            // Since when follows at once, from a shim that knows.
+            self.running(self.record.started.unwrap_or_else(now));
         }
         match (phase, self.life) {
             (Phase::Stopping, Lifecycle::Running) => self.step(state::Event::StopAsked),

@@ -54,7 +54,10 @@ impl End {
             _ if ended.out_of_memory => "it was ended by its memory limit".to_owned(),
             (Some(code), _) => format!("it ended with exit code {code}"),
             (None, Some(signal)) => format!("it was ended by signal {signal}"),
-            (None, None) => "it has ended".to_owned(),
+            (None, None) => match ended.report.get("error").and_then(|error| error.as_str()) {
+                Some(error) => format!("nobody saw how it ended: {error}"),
+                None => "nobody saw how it ended".to_owned(),
+            },
         };
         match (ended.stopped, ended.killed) {
             (true, true) => format!("it was stopped, and killed because it did not end in time: {how}"),

@@ -1,0 +1,9 @@
+//! The supervisor against the real launcher and real shims.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod limits;
+mod lives;
+mod surviving;
+mod talking;
+mod world;
