@@ -9,6 +9,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _};
 
 use super::{agents, events, input, logs, node, seed, terminal};
+use crate::daemon::audit::tail as audit;
 use crate::daemon::authz::{Action, Endpoint};
 use crate::daemon::parallax;
 use crate::daemon::problem::MEDIA_TYPE;
@@ -29,6 +30,7 @@ use crate::daemon::problem::MEDIA_TYPE;
         terminal::attach,
         events::follow,
         node::policies, node::node, node::drain,
+        audit::tail,
         seed::spawn, seed::stop, seed::list, seed::logs,
         parallax::agents::root, parallax::agents::health, parallax::agents::list, parallax::agents::spawn,
         parallax::agents::get, parallax::agents::stop, parallax::agents::restart, parallax::agents::send,

@@ -13,6 +13,8 @@ pub struct Decision<'a> {
     pub request: &'a str,
     /// What was called.
     pub endpoint: Endpoint,
+    /// By which path.
+    pub path: &'a str,
     /// By whom.
     pub identity: &'a str,
     /// From where.
@@ -45,7 +47,7 @@ pub struct Log;
 
 impl Record for Log {
     fn decided(&self, decision: &Decision<'_>) {
-        let Decision { request, endpoint, identity, address, serial, caller, allowed } = *decision;
+        let Decision { request, endpoint, identity, address, serial, caller, allowed, .. } = *decision;
         let role = caller.map_or("none", |caller| caller.role.name());
         let tenant = caller.map_or("", |caller| caller.tenant.as_str());
         if allowed {

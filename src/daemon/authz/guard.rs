@@ -33,6 +33,7 @@ fn judge(
     let authz = extensions.get::<Arc<Authz>>().cloned().ok_or_else(unguarded)?;
     let peer = extensions.get::<Arc<Peer>>().cloned();
     let id = extensions.get::<RequestId>().map(|id| Arc::clone(&id.0)).unwrap_or_default();
+    let path = request.uri().path().to_owned();
     if peer.is_none() && !is_probe {
         return Err(unguarded());
     }
@@ -46,6 +47,7 @@ fn judge(
         let decision = Decision {
             request: &id,
             endpoint,
+            path: &path,
             identity: &peer.identity,
             address: peer.address,
             serial: &peer.serial,
