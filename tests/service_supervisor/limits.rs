@@ -47,7 +47,7 @@ fn an_agent_that_fails_is_started_again_later_each_time_and_one_that_is_stopped_
     daemon(&mut node, config, async |world| {
         world.spawn(Spawn { auto_restart: true, ..shell("a", "echo up; read x; exit 1") }).await;
         for count in 1..=2 {
-            world.shows("a", &"up\r\n".repeat(1)).await;
+            world.shows("a", "up\r\n").await;
             let runs = world.until("a", "it runs", |agent| agent.state != State::Starting).await;
             assert_eq!(runs.restarts, count - 1, "{runs:?}");
             world.type_in("a", "\r").await;
