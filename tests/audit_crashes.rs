@@ -247,6 +247,7 @@ fn fill_the_disk(directory: &Path) {
     let filler = directory.join("filler");
     let mut file = fs::File::create(&filler).expect("a file");
     while file.write_all(&[1; 1024]).is_ok() {}
+    drop(file);
     // What is left of the last block of the segment is used up first.
     let refused = (0..10_000).find_map(|number| log.record(intent(number)).wait().err()).expect("it is full");
     assert!(refused.reason.contains("No space left") || refused.reason.contains("os error 28"), "{refused}");

@@ -1,7 +1,10 @@
 //! A terminal emulator that may fail: the agent's output decides what it does, so a panic costs a screen and nothing else.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use vt100::capture::{BasicFormattedCaptureState, RowContents, basic_formatted_to_plain};
 
 use super::strings::Strings;
 use super::view::{Row, View};
@@ -14,7 +17,7 @@ const LARGEST: u16 = 1000;
 
 /// One terminal.
 pub struct Emulator {
-    parser: vt100::Parser,
+    parser: vt100::Parser<Lost>,
     strings: Strings,
     size: Size,
     failures: u64,
@@ -77,9 +80,33 @@ impl Emulator {
     }
 }
 
-fn parser(size: Size) -> vt100::Parser {
+/// Rows that left the alternate screen at its top: the emulator keeps only those of the other one.
+#[derive(Default)]
+struct Lost {
+    rows: VecDeque<Row>,
+}
+
+impl vt100::Callbacks for Lost {
+    fn on_scroll(&mut self, contents: RowContents<'_>, alternate: bool) {
+        if !alternate {
+            return;
+        }
+        let mut formatted = String::new();
+        // Writing to a string cannot fail.
+        let _ = contents.write_formatted_basic(&mut formatted, &mut BasicFormattedCaptureState::default());
+        let plain: String = basic_formatted_to_plain(&formatted).collect();
+        let text = plain.trim_end().to_owned();
+        if self.rows.len() == ABOVE {
+            self.rows.pop_front();
+        }
+        // Whether the terminal broke it is not told; whoever joins rows gets along without.
+        self.rows.push_back(Row { width: text.chars().count(), text, wrapped: false });
+    }
+}
+
+fn parser(size: Size) -> vt100::Parser<Lost> {
     let (rows, cols) = dimensions(size);
-    vt100::Parser::new(rows, cols, ABOVE)
+    vt100::Parser::new_with_callbacks(rows, cols, ABOVE, Lost::default())
 }
 
 fn within(size: Size) -> Size {
@@ -91,19 +118,24 @@ fn dimensions(size: Size) -> (NonZeroU16, NonZeroU16) {
     (positive(size.rows), positive(size.cols))
 }
 
-fn seen(parser: &mut vt100::Parser, size: Size) -> View {
+fn seen(parser: &mut vt100::Parser<Lost>, size: Size) -> View {
     let (row, column) = parser.screen().cursor_position();
     let rows = (0..size.rows).map(|row| line(parser.screen(), row, size.cols)).collect();
     let mut view = View::new(rows, size.cols.into(), (row.into(), column.into()));
     view.alternate = parser.screen().alternate_screen();
-    if !view.alternate {
+    view.paste = parser.screen().bracketed_paste();
+    let lost = &mut parser.callbacks_mut().rows;
+    if view.alternate {
+        view.above = lost.iter().cloned().collect();
+    } else {
+        lost.clear();
         view.above = above(parser, size);
     }
     view
 }
 
 /// The screen is moved up over what was scrolled off, window by window, and back.
-fn above(parser: &mut vt100::Parser, size: Size) -> Vec<Row> {
+fn above(parser: &mut vt100::Parser<Lost>, size: Size) -> Vec<Row> {
     let screen = parser.screen_mut();
     let mut left = screen.scrollback_len().min(ABOVE);
     let mut above = Vec::new();
@@ -167,6 +199,14 @@ mod tests {
         let above: Vec<_> = view.above.iter().map(|row| row.text.as_str()).collect();
         assert_eq!(above, ["line 0", "line 1", "line 2", "line 3", "line 4", "line 5", "line 6", "line 7"]);
         assert_eq!(view.rows[0].text, "line 8");
+    }
+
+    #[test]
+    fn what_left_the_alternate_screen_is_above_it_too() {
+        let lines: String = (0..7).map(|line| format!("\x1b[1mline\x1b[m {line}\r\n")).collect();
+        let view = shown((20, 5), format!("before\r\n\x1b[?1049h{lines}").as_bytes());
+        let above: Vec<_> = view.above.iter().map(|row| row.text.as_str()).collect();
+        assert_eq!(above, ["line 0", "line 1", "line 2"]);
     }
 
     proptest! {

@@ -146,7 +146,8 @@ fn flaw(screen: &Screen) -> Option<String> {
         return Some(format!("screen {name:?} has a marker that looks for nothing"));
     }
     let absent: usize = if screen.after.is_empty() { 0 } else { none.len() };
-    let at_cursor = !any.is_empty() && any.iter().all(|marker| marker.cursor.is_some());
+    let at_cursor =
+        !any.is_empty() && any.iter().all(|marker| marker.cursor.is_some() || marker.is_structured());
     if weight + absent < 2 && !at_cursor && !all.iter().any(|marker| marker.is_structured()) {
         return Some(format!(
             "screen {name:?} has one marker: name another one, for text alone could be quoted by anybody"

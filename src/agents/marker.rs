@@ -38,6 +38,9 @@ pub struct Marker {
     /// Whether the alternate screen is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alternate: Option<bool>,
+    /// Whether pastes are framed: programs that read lines ask for that while they read one, and only then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paste: Option<bool>,
 }
 
 impl Marker {
@@ -52,17 +55,19 @@ impl Marker {
             && self.title.as_ref().is_none_or(|glob| matches(glob, &view.title))
             && self.report.as_ref().is_none_or(|glob| matches(glob, &view.report))
             && self.alternate.is_none_or(|alternate| alternate == view.alternate)
+            && self.paste.is_none_or(|paste| paste == view.paste)
     }
 
     /// Whether the agent says it outside its text, where nothing that it quotes can be.
     pub fn is_structured(&self) -> bool {
-        self.title.is_some() || self.report.is_some()
+        self.title.is_some() || self.report.is_some() || self.paste.is_some()
     }
 
     /// How many things it looks for.
     pub fn weight(&self) -> usize {
         let single = [&self.text, &self.ends, &self.line, &self.cursor, &self.title, &self.report];
-        single.into_iter().flatten().count() + self.lines.len() + usize::from(self.alternate.is_some())
+        let modes = [self.alternate, self.paste];
+        single.into_iter().flatten().count() + self.lines.len() + modes.into_iter().flatten().count()
     }
 }
 

@@ -17,9 +17,14 @@ pub struct View {
     pub report: String,
     /// Whether the alternate screen is on.
     pub alternate: bool,
+    /// Whether pastes are framed: programs that read lines ask for that while they read one, and only then.
+    pub paste: bool,
     /// Addresses of the latest links, the latest last.
     pub links: Vec<String>,
     trimmed: Vec<String>,
+    /// All text without blanks, and where each row's begins.
+    squeezed: String,
+    begins: Vec<usize>,
     end: usize,
 }
 
@@ -47,7 +52,12 @@ impl View {
     pub fn new(rows: Vec<Row>, cols: usize, cursor: (usize, usize)) -> Self {
         let trimmed: Vec<String> = rows.iter().map(|row| trim(&row.text).to_owned()).collect();
         let end = rows.iter().rposition(|row| !row.text.trim().is_empty()).map_or(0, |last| last + 1);
-        Self { rows, cols, cursor, trimmed, end, ..Self::default() }
+        let (mut squeezed, mut begins) = (String::new(), vec![0]);
+        for line in &trimmed {
+            squeezed.extend(line.split_whitespace());
+            begins.push(squeezed.len());
+        }
+        Self { rows, cols, cursor, trimmed, squeezed, begins, end, ..Self::default() }
     }
 
     /// Whether nothing was drawn.
@@ -59,7 +69,10 @@ impl View {
     pub fn region(&self, first: Option<usize>, last: Option<usize>) -> Region<'_> {
         let from = last.map_or(0, |last| self.end.saturating_sub(last));
         let to = first.map_or(self.end, |first| first.min(self.end));
-        Region(self.trimmed.get(from..to).unwrap_or_default())
+        let from = from.min(to);
+        let begin = |row: usize| self.begins.get(row).copied().unwrap_or(0);
+        let squeezed = self.squeezed.get(begin(from)..begin(to)).unwrap_or_default();
+        Region { lines: self.trimmed.get(from..to).unwrap_or_default(), squeezed }
     }
 
     /// The line that the cursor is on, up to the cursor's line's end.
@@ -75,34 +88,31 @@ impl View {
 
 /// Lines of a screen, trimmed.
 #[derive(Debug, Clone, Copy)]
-pub struct Region<'a>(&'a [String]);
+pub struct Region<'a> {
+    lines: &'a [String],
+    squeezed: &'a str,
+}
 
 impl<'a> Region<'a> {
     /// One after the other.
     pub fn lines(self) -> impl Iterator<Item = &'a str> {
-        self.0.iter().map(String::as_str)
+        self.lines.iter().map(String::as_str)
     }
 
     /// Whether it has these words, wherever lines are broken.
     pub fn has(self, words: &str) -> bool {
-        let words = squeezed(words);
-        self.squeezed().contains(&words)
+        self.squeezed.contains(&squeezed(words))
     }
 
     /// Whether it ends with these words.
     pub fn ends_with(self, words: &str) -> bool {
-        self.squeezed().ends_with(&squeezed(words))
+        self.squeezed.ends_with(&squeezed(words))
     }
 
     /// What follows these words, without blanks; the last time they stand there.
-    pub fn after(self, words: &str) -> Option<String> {
-        let all = self.squeezed();
+    pub fn after(self, words: &str) -> Option<&'a str> {
         let words = squeezed(words);
-        all.rfind(&words).map(|at| all[at + words.len()..].to_owned())
-    }
-
-    fn squeezed(self) -> String {
-        self.0.iter().flat_map(|line| line.split_whitespace()).collect()
+        self.squeezed.rfind(&words).map(|at| &self.squeezed[at + words.len()..])
     }
 }
 

@@ -20,9 +20,11 @@ const FRAME: Duration = Duration::from_millis(25);
 /// While output never pauses, the screen is looked at this often all the same.
 const GLANCE: Duration = Duration::from_millis(150);
 /// How long nothing may match before that is what is known.
-const LOST: Duration = Duration::from_secs(5);
-/// The same while it starts: programs print whatever they like before their first screen.
-const LOST_AT_START: Duration = Duration::from_secs(20);
+const LOST: Duration = Duration::from_secs(10);
+/// The same for an agent that has not come so far as to be ready or to ask for a login.
+const LOST_AT_START: Duration = Duration::from_secs(30);
+/// How long nothing may match before an agent of that sort counts as still starting.
+const BETWEEN: Duration = Duration::from_secs(2);
 
 /// What is known at one time.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +69,8 @@ pub struct Watcher {
     glanced: Duration,
     fresh: bool,
     candidate: Candidate,
+    /// Whether nothing at all is on the screen.
+    blank: bool,
     published: Observation,
     /// States that were seen, for rules that hold only before one.
     seen: Vec<State>,
@@ -101,6 +105,7 @@ impl Watcher {
             glanced: Duration::ZERO,
             fresh: false,
             candidate,
+            blank: true,
             published,
             seen: vec![State::Starting],
         }
@@ -114,6 +119,15 @@ impl Watcher {
     /// What can be seen now.
     pub fn view(&mut self) -> View {
         self.emulator.view()
+    }
+
+    /// Whether something may be typed at this moment: what was published also still holds.
+    pub fn is_safe_to_type(&mut self) -> bool {
+        if self.fresh {
+            self.glance(self.fed);
+        }
+        let now = self.candidate.screen.map(|index| &self.kind.screens[index].name);
+        self.published.safe_to_type && now == self.published.screen.as_ref()
     }
 
     /// Output came.
@@ -180,10 +194,7 @@ impl Watcher {
         let view = self.emulator.view();
         let screen = self.kind.screens.iter().position(|screen| self.holds(screen, &view));
         let login = screen.and_then(|index| self.login(index, &view, since));
-        // A blank screen says nothing: it is between two others.
-        if screen.is_none() && view.is_blank() {
-            return;
-        }
+        self.blank = view.is_blank();
         if screen != self.candidate.screen || login != self.candidate.login {
             self.candidate = Candidate { screen, login, since };
         }
@@ -207,11 +218,14 @@ impl Watcher {
         let url = if rule.url.is_empty() { None } else { url::find(view, &rule.url) };
         let code = rule.code_after.as_ref().and_then(|words| url::code(view, words));
         let expires = rule.expires_after.as_ref().and_then(|words| {
-            let seconds = url::lifetime(&view.region(None, None).after(words)?)?;
+            let seconds = url::lifetime(view.region(None, None).after(words)?)?;
             Some(at + Duration::from_secs(seconds))
         });
         let user_code = code.or_else(|| before?.user_code.clone());
-        let url = url.or_else(|| before?.url.clone());
+        let whole = before.and_then(|before| before.url.as_ref());
+        // After a resize the rows of an address may no longer reach the edge: its beginning is no news.
+        let less = |url: &String| whole.is_some_and(|whole| whole.starts_with(url.as_str()));
+        let url = url.filter(|url| !less(url)).or_else(|| whole.cloned());
         // The same code does not live longer because its screen is drawn again.
         let known = before.filter(|before| before.user_code == user_code && before.url == url);
         let expires = known.and_then(|before| before.expires).or(expires);
@@ -222,10 +236,7 @@ impl Watcher {
     fn due(&self) -> Option<Duration> {
         let Candidate { screen, login, since } = &self.candidate;
         let Some(index) = screen else {
-            let lost = if self.seen.len() > 1 { LOST } else { LOST_AT_START };
-            let known = matches!(self.published.state, State::Unknown | State::Exited);
-            let blank = *since == Duration::ZERO && self.glanced == Duration::ZERO;
-            return (!known && !blank).then(|| *since + lost);
+            return Some(*since + self.lost()?.1);
         };
         let screen = &self.kind.screens[*index];
         let news = self.published.screen.as_ref() != Some(&screen.name)
@@ -234,11 +245,29 @@ impl Watcher {
         news.then(|| *since + settle(screen))
     }
 
+    /// What it is while nothing matches, and after what time.
+    fn lost(&self) -> Option<(State, Duration)> {
+        let arrived = [State::Ready, State::Busy, State::LoginRequired];
+        let arrived = arrived.iter().any(|state| self.seen.contains(state));
+        match (arrived, self.published.state) {
+            (_, State::Unknown | State::Exited) => None,
+            (true, _) => Some((State::Unknown, LOST)),
+            // Before its first screen there may be nothing for any time.
+            (false, State::Starting) => (!self.blank).then_some((State::Unknown, LOST_AT_START)),
+            (false, _) => Some((State::Starting, BETWEEN)),
+        }
+    }
+
     fn publish(&mut self, at: Duration) -> Observation {
         let screen = self.candidate.screen.map(|index| &self.kind.screens[index]);
-        let state = screen.map_or(State::Unknown, |screen| screen.state);
+        let lost = self.lost().map_or(State::Unknown, |(state, _)| state);
+        let state = screen.map_or(lost, |screen| screen.state);
         let same = state == self.published.state;
-        let evidence = screen.map_or("nothing on its screen is known", |screen| &screen.evidence);
+        let evidence = match (screen, state) {
+            (Some(screen), _) => &screen.evidence,
+            (None, State::Starting) => "it has not shown anything that is known since",
+            (None, _) => "nothing on its screen is known",
+        };
         self.published = Observation {
             at,
             state,

@@ -17,6 +17,7 @@ use crate::id::{AgentId, PolicyName, Tenant};
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]
+#[allow(clippy::large_enum_variant, reason = "written once and gone; most are of the largest kinds")]
 #[allow(missing_docs, reason = "docs/audit.md describes every field, and a test compares")]
 pub enum Event {
     // Of the log itself; only the log writes these.

@@ -97,7 +97,7 @@ class Recording:
                 os.write(self.master, f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R".encode())
             if self.stream:
                 # pyte knows neither the keyboard protocols nor private reports.
-                self.stream.feed(re.sub(r"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*[^hl0-9;]", "", part))
+                self.stream.feed(re.sub(r"\x1b\[[<>=][0-9;?]*[a-zA-Z]|\x1b\[\?[0-9;?]*[^hl0-9;?]", "", part))
         if "\x1b[c" in text:
             os.write(self.master, b"\x1b[?62;22c")
 

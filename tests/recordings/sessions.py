@@ -61,6 +61,20 @@ at_each_size("claude-no-login", "claude", {}, known(), [], [
 at_each_size("claude-bad-key", "claude", BAD, known(BAD["ANTHROPIC_API_KEY"]), [], [
     ("see", "for shortcuts"), 2.5, mark("ready"), "hello", 0.5, ENTER, 5, mark("ready"),
 ])
+at_each_size("claude-third-party", "claude", {}, {}, [], [
+    ("see", "Choose the text style"), 1.5, mark("blocked"), ENTER, ("see", "Select login method"), 1.5,
+    mark("login-required"), DOWN, 0.5, DOWN, 0.5, ENTER, 3, mark("login-required"),
+], sizes=("80x24",))
+at_each_size("claude-edit", "claude", KEY, known(KEY["ANTHROPIC_API_KEY"]), [], [
+    ("see", "for shortcuts"), 2.5, mark("ready"), "edit it please", 0.5, ENTER, ("see", "Do you want to"), 1.5, mark("blocked"), ESC, 2, mark("ready"),
+    "/theme", 0.6, ENTER, 2, mark("blocked"), ESC, 2, mark("ready"), "/", 1, mark("ready"), ESC, 0.5, "?", 1, mark("ready"),
+], sizes=("80x24", "61x19"))
+SESSIONS["claude-bypass-80x24"] = ("claude", SIZES["80x24"], KEY, known(KEY["ANTHROPIC_API_KEY"]), ["claude", "--dangerously-skip-permissions"], [
+    ("see", "Bypass"), 3, mark("blocked"),
+])
+SESSIONS["claude-offline-80x24"] = ("claude", SIZES["80x24"], {**KEY, "ANTHROPIC_BASE_URL": "https://127.0.0.1:9"}, known(KEY["ANTHROPIC_API_KEY"]), [], [
+    ("see", "for shortcuts"), 2.5, mark("ready"), "hello", 0.5, ENTER, 8, mark("busy"), 6, mark("busy"),
+])
 SESSIONS["claude-auth-login-80x24"] = ("claude", SIZES["80x24"], {}, {}, ["claude", "auth", "login"], [
     ("see", "Paste code here"), 2, mark("login-required", url=True), "x\r", 2,
 ])
@@ -85,16 +99,22 @@ at_each_size("codex-device", "codex", {}, {}, [], [
 ], sizes=SIZES)
 at_each_size("codex-key", "codex", {}, {"~/.git-is-missing": ""}, [], [
     ("see", "Sign in with ChatGPT"), 2, mark("login-required"), DOWN, 0.4, DOWN, 0.4, ENTER, 2, mark("login-required"), ENTER, 2,
-    mark("login-required"), "sk-recorded-0123456789", 0.5, ENTER, 8, mark("ready"),
+    mark("login-required"), "sk-recorded-0123456789", 0.5, ENTER, 8, mark("blocked"), ENTER, 6, mark("ready"),
 ])
 at_each_size("codex-trust", "codex", {"git": "yes"}, SIGNED, ASKS, [
     ("see", "Trust this folder", 30), 2, mark("blocked"), ENTER, 5, mark("ready"), CTRL_C, 3, mark("exited"),
 ])
 at_each_size("codex-turns", "codex", {}, {**SIGNED, **TRUSTED}, ASKS, [
-    ("see", "Ask Codex"), 8, mark("ready"), "be slow please", 0.5, ENTER, 4, mark("busy"), 30, mark("ready"),
+    ("see", "Ask Codex"), 8, mark("ready"), "be slow please", 0.5, ENTER, 4, mark("busy"), 18, mark("ready"),
     "use the tool", 0.5, ENTER, ("see", "Would you like to run"), 2, mark("blocked"), ENTER, 6, mark("ready"),
     "now quote", 0.5, ENTER, 12, mark("ready"), "a fresh word", 1, mark("ready"),
 ], sizes=SIZES)
+at_each_size("codex-offline", "codex", {"OPENAI_BASE_URL": "https://127.0.0.1:9/v1"}, {**SIGNED, **TRUSTED}, [*ASKS, "-c", "openai_base_url=\"https://127.0.0.1:9/v1\""], [
+    ("see", "Ask Codex"), 6, mark("ready"), "hello", 0.5, ENTER, 10, mark("busy"), 10, mark("busy"),
+], sizes=("80x24",))
+SESSIONS["codex-daemon-80x24"] = ("codex", SIZES["80x24"], {"git": "yes"}, SIGNED, ["codex", "-s", "danger-full-access"], [
+    ("see", "Trust this folder", 90), 3, mark("blocked"), ENTER, 6, mark("ready"),
+])
 SESSIONS["codex-login-80x24"] = ("codex", SIZES["80x24"], {}, {}, ["codex", "login"], [
     ("see", "navigate to this URL"), 2, mark("login-required", url=True),
 ])
@@ -113,17 +133,17 @@ at_each_size("gemini-google", "gemini", {}, {}, [], [
     ENTER, ("see", "Enter the authorization code"), 2, mark("login-required", url=True), "wrong", ENTER, 4, mark("login-required", url=True),
 ], sizes=SIZES)
 at_each_size("gemini-display", "gemini", {"DISPLAY": ":9"}, TRUST, [], [
-    ("see", "How would you like to authenticate"), 3, mark("login-required"), ENTER, 4, mark("login-required"), ENTER, 4,
-    mark("login-required"),
+    ("see", "How would you like to authenticate"), 3, mark("login-required"), ENTER, 3, mark("login-required"), ENTER, 2,
+    mark("login-required", url=True),
 ])
 at_each_size("gemini-key", "gemini", {}, TRUST, [], [
     ("see", "How would you like to authenticate"), 3, mark("login-required"), DOWN, 0.5, ENTER, 2, mark("login-required"),
     "AIzaRecorded0123456789", 0.5, ENTER, 5, mark("ready"), CTRL_C, 0.4, CTRL_C, 3, mark("exited"),
 ])
 at_each_size("gemini-turns", "gemini", GEM_KEY, {**TRUST, **BY_KEY}, [], [
-    ("see", "Type your message"), 4, mark("ready"), "be slow please", 0.7, ENTER, 4, mark("busy"), 14, mark("ready"),
-    "use the tool", 0.7, ENTER, ("see", "Allow execution"), 2, mark("blocked"), ENTER, 6, mark("ready"),
-    "now quote", 0.7, ENTER, 10, mark("ready"), "a fresh word", 1, mark("ready"),
+    ("see", "Type your message"), 3, mark("ready"), "be brief please", 0.7, ENTER, 2, mark("busy"), ("see", "should be."), 3, mark("ready"),
+    "use the tool", 0.7, ENTER, ("see", "Allow execution"), 1.5, mark("blocked"), ENTER, 4, mark("ready"),
+    "now quote", 0.7, ENTER, ("see", "Not logged in"), 3, mark("ready"), "a fresh word", 1, mark("ready"),
 ], sizes=SIZES)
 
 # aider
@@ -134,12 +154,13 @@ at_each_size("aider-openrouter", "aider", {}, {}, QUIET, [
     ("see", "Waiting up to 5 minutes"), 2, mark("login-required", url=True), CTRL_C, 3, mark("blocked"),
 ], sizes=SIZES)
 at_each_size("aider-turns", "aider", {**OPEN_KEY, "git": "yes"}, {}, [*QUIET, "--model", "gpt-4o", "--no-show-model-warnings"], [
-    ("see", "gitignore"), 1.5, mark("blocked"), "n\r", 6, mark("ready"), "be slow please\r", 3, mark("busy"), 10, mark("ready"),
-    "edit it\r", 4, mark("blocked"), "y\r", 3, mark("ready"), "tool\r", 4, mark("blocked"), "n\r", 3, mark("ready"), "quote\r", 7, mark("ready"),
+    ("see", "gitignore"), 1.5, mark("blocked"), "n\r", ("see", "Repo-map"), 2, mark("ready"), "be slow please\r", 3, mark("busy"), ("see", "Tokens:"), 2, mark("ready"),
+    "edit it\r", ("see", "Create new file"), 1.5, mark("blocked"), "y\r", ("see", "Commit"), 2, mark("ready"), "tool\r", ("see", "Run shell"), 1.5, mark("blocked"),
+    "n\r", 3, mark("ready"), "quote\r", ("see", "Tokens:"), 2, mark("ready"),
     CTRL_C, 0.3, CTRL_C, 2, mark("exited"),
 ], sizes=SIZES)
 at_each_size("aider-bad-key", "aider", {"OPENAI_API_KEY": "bad"}, {}, [*QUIET, "--no-git", "--model", "gpt-4o"], [
-    15, mark("ready"), "hello\r", 8, mark("blocked"), "n\r", 2, mark("ready"),
+    15, mark("ready"), "hello\r", 8, mark("ready"),
 ], sizes=("80x24",))
 
 # A shell

@@ -137,8 +137,7 @@ class Vendor(http.server.BaseHTTPRequestHandler):
             error = {"type": "authentication_error", "message": "invalid x-api-key", "code": 401}
             return self.reply(401, {"type": "error", "error": error}, x_should_retry="false")
         text, tooled = asked(body)
-        if "slow" in text:
-            time.sleep(6)
+        time.sleep(6 if "slow" in text else 2 if "brief" in text else 0)
         if path.startswith("/v1/messages") and "count_tokens" not in path:
             return self.claude(text, tooled, body)
         if path.startswith("/v1/responses"):
@@ -165,7 +164,7 @@ class Vendor(http.server.BaseHTTPRequestHandler):
         answer = QUOTE if "quote" in text else "Everything is as it should be."
         for line in answer.splitlines(True):
             yield line
-            time.sleep(0.05 if "quote" in text else 0.3)
+            time.sleep(0.02 if "quote" in text else 0.3)
         if "slow" in text:
             time.sleep(3)
 
@@ -179,10 +178,12 @@ class Vendor(http.server.BaseHTTPRequestHandler):
         self.event({"type": "message_start", "message": message}, "message_start")
         tools = [tool.get("name") for tool in body.get("tools", [])]
         stop = "end_turn"
-        if "tool" in text and not tooled and "Bash" in tools:
-            stop = "tool_use"
-            self.event({"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}}}, "content_block_start")
+        if ("tool" in text or "edit" in text) and not tooled and "Bash" in tools:
+            stop, name = "tool_use", "Write" if "edit" in text else "Bash"
+            self.event({"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "toolu_1", "name": name, "input": {}}}, "content_block_start")
             arguments = json.dumps({"command": "touch recorded.txt", "description": "Makes a file"})
+            if name == "Write":
+                arguments = json.dumps({"file_path": "/tmp/recorded.txt", "content": "hello\n"})
             self.event({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": arguments}}, "content_block_delta")
         else:
             self.event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}, "content_block_start")
@@ -196,14 +197,11 @@ class Vendor(http.server.BaseHTTPRequestHandler):
         self.stream()
         response = {"id": "resp_1", "object": "response", "status": "in_progress", "output": []}
         self.event({"type": "response.created", "response": response}, "response.created")
-        names = [tool.get("name") or tool.get("type") for tool in body.get("tools", [])]
-        say("codex", repr(text), tooled, *names)
+        say("codex", repr(text), tooled)
         if "tool" in text and not tooled:
-            if "exec_command" in names:
-                call = {"name": "exec_command", "arguments": json.dumps({"cmd": "touch recorded.txt", "sandbox_permissions": "require_escalated", "justification": "It makes a file"})}
-            else:
-                call = {"name": "shell_command" if "shell_command" in names else "shell", "arguments": json.dumps({"command": "touch recorded.txt" if "shell_command" in names else ["touch", "recorded.txt"]})}
-            item = {"type": "function_call", "id": "fc_1", "call_id": "call_1", **call}
+            arguments = {"cmd": "touch recorded.txt", "sandbox_permissions": "require_escalated", "justification": "May a file be made?"}
+            script = f"text(await tools.exec_command({json.dumps(arguments)}))"
+            item = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "namespace": "functions", "name": "exec", "input": script}
         else:
             item = {"type": "message", "id": "m_1", "role": "assistant", "content": [{"type": "output_text", "text": ""}]}
             self.event({"type": "response.output_item.added", "output_index": 0, "item": item}, "response.output_item.added")

@@ -48,9 +48,7 @@ fn head(walk: &mut Walk<'_>, lines: &Lines) -> Option<Finding> {
         let through = (reach > last + 1).then_some(reach);
         return Some(found(Kind::Truncated, last + 1, through, lines.last_path(), &missing));
     }
-    if walk.report.last.is_none() {
-        return None;
-    }
+    walk.report.last?;
     if seals.is_empty() || !seals.iter().all(|seal| is_signed(walk, seal)) {
         let detail = "the head is not signed by the log's key";
         return Some(found(Kind::ForgedCheckpoint, last, None, path, detail));

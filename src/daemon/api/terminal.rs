@@ -356,8 +356,10 @@ impl Writer {
     async fn leave(&mut self, farewell: Farewell) -> Result<(), Error> {
         let (frame, code, reason) = match farewell {
             Farewell::Ended => {
-                let agent = self.session.supervisor.get(&self.session.caller, &self.session.id);
-                let exit_code = agent.ok().and_then(|agent| agent.exit_code);
+                // The log may have ended a moment before the agent is shown as ended.
+                let Session { supervisor, caller, id, .. } = &self.session;
+                let ended = supervisor.wait(caller, id, Duration::from_secs(1)).await;
+                let exit_code = ended.ok().flatten().and_then(|agent| agent.exit_code);
                 (Some(FromServer::Ended { exit_code }), close_code::NORMAL, "ended")
             }
             Farewell::Closing(reason) => {

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::sync::watch;
@@ -31,6 +32,9 @@ use refusals::Refusals;
 
 /// In the directory of the daemon's own records.
 const KEY: &str = "audit.key";
+
+/// How long the end of an agent waits for its record, before the rest of it goes on.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The node's audit log. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +66,23 @@ impl Audit {
     /// This happened. Nobody waits for it.
     pub fn record(&self, event: Event) {
         drop(self.log.record(event));
+    }
+
+    /// This happened; whether it is on disk. A log that cannot be written is not waited for: it keeps what it was told.
+    pub async fn record_synced(&self, events: Vec<Event>) -> bool {
+        let tickets: Vec<_> = events.into_iter().map(|event| self.log.record(event)).collect();
+        if self.state().is_err() {
+            return false;
+        }
+        let all = async {
+            for ticket in tickets {
+                if ticket.await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(PATIENCE, all).await.unwrap_or(false)
     }
 
     /// This is about to happen: once it is on disk, it may.

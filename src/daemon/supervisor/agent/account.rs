@@ -47,7 +47,7 @@ impl Agent {
     }
 
     /// It has ended. Each end is told once, however often a daemon is started after it.
-    pub(super) fn account_for_end(&mut self, end: &End) {
+    pub(super) async fn account_for_end(&mut self, end: &End) {
         let refusal = match end {
             End::Seen(ended) => ended.not_started.as_ref(),
             End::Unseen(_) => None,
@@ -60,12 +60,20 @@ impl Agent {
             return;
         }
         let rebooted = self.record.boot != self.shared.boot;
-        match end {
-            End::Seen(ended) => self.record_all(facts::ended(&self.record.id, ended)),
-            End::Unseen(_) => self.record_all(facts::vanished(&self.record.id, rebooted)),
+        let events = match end {
+            End::Seen(ended) => facts::ended(&self.record.id, ended),
+            End::Unseen(_) => facts::vanished(&self.record.id, rebooted).into_iter().collect(),
+        };
+        // What is not on disk yet is told again by the next daemon: better twice than never.
+        if self.shared.audit.record_synced(events).await {
+            self.record.told = Some(end.at());
+            self.keep();
         }
-        self.record.told = Some(end.at());
-        self.keep();
+    }
+
+    /// Of a start that has come to nothing there is no other end to tell of.
+    pub(super) fn no_end_but_this(&mut self, at: u64) {
+        self.record.told = Some(at);
     }
 
     fn record_all(&self, events: impl IntoIterator<Item = Event>) {

@@ -273,7 +273,7 @@ impl Agent {
     /// Nothing of it is left.
     pub(super) async fn ended(&mut self, end: End) -> Flow {
         self.step(Event::Ended);
-        self.account_for_end(&end);
+        self.account_for_end(&end).await;
         self.socket = None;
         self.typing.end();
         self.usages.clear();
@@ -374,8 +374,9 @@ impl Agent {
                     let _ = asker.send(Err(told));
                 }
                 self.restarting.clear();
-                let error = format!("it was not started again: {error}");
-                self.ended(End::Unseen(Verdict { error, at: now() })).await
+                let verdict = Verdict { error: format!("it was not started again: {error}"), at: now() };
+                self.no_end_but_this(verdict.at);
+                self.ended(End::Unseen(verdict)).await
             }
         }
     }
