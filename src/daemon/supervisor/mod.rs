@@ -13,6 +13,7 @@ mod observer;
 mod quota;
 mod request;
 mod run;
+mod screens;
 mod send;
 mod shared;
 mod socket;

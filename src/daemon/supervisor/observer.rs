@@ -1,8 +1,12 @@
-//! What an agent is doing, judged by what its terminal shows: here only by when it shows something.
+//! What an agent is doing: by the rules of its kind for what its terminal shows, or only by when it shows something.
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
+use super::screens::Seen;
 use crate::api::State;
+use crate::api::agent::Login;
 
 /// A start is over once the output has been quiet for so long,
 const SETTLED: Duration = Duration::from_millis(300);
@@ -10,9 +14,12 @@ const SETTLED: Duration = Duration::from_millis(300);
 const SILENT: Duration = Duration::from_secs(1);
 /// A turn is over once the output has been quiet for so long.
 const TURN: Duration = Duration::from_secs(1);
+/// By the rules of its kind it is over when it is ready again after it was busy. Who was not seen busy in so long has
+/// answered at once.
+const UNSEEN: Duration = Duration::from_secs(4);
 
 /// What is known of an agent that runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Observed {
     /// What it is doing.
     pub(crate) state: State,
@@ -20,6 +27,8 @@ pub(crate) struct Observed {
     pub(crate) evidence: String,
     /// Whether something may be typed now without answering a question.
     pub(crate) safe_to_type: bool,
+    /// The login that it waits for.
+    pub(crate) login: Option<Login>,
 }
 
 /// Watches one agent from its start on.
@@ -27,6 +36,8 @@ pub(crate) struct Observed {
 pub(crate) enum Observer {
     /// A shell: it waits for a command when it is quiet.
     Quiet(Pulse),
+    /// An agent whose screens are described.
+    Screens(Pulse, watch::Receiver<Option<Seen>>),
     /// An agent whose screens nobody has described.
     Blind(Pulse),
 }
@@ -39,13 +50,30 @@ pub(crate) struct Pulse {
     /// The last message, until its turn is over.
     sent: Option<Instant>,
     settled: bool,
+    /// It was seen busy since the last message.
+    worked: bool,
 }
 
 impl Observer {
     /// Of an agent of this kind that starts now.
     pub(crate) fn new(kind: &str, now: Instant) -> Self {
-        let pulse = Pulse { started: now, output: None, sent: None, settled: false };
+        let pulse = Pulse::new(now);
         if matches!(kind, "shell" | "custom") { Self::Quiet(pulse) } else { Self::Blind(pulse) }
+    }
+
+    /// Of an agent whose screens are followed.
+    pub(crate) fn of_screens(seen: watch::Receiver<Option<Seen>>, now: Instant) -> Self {
+        Self::Screens(Pulse::new(now), seen)
+    }
+
+    /// Resolves when its screen says something else.
+    pub(crate) async fn news(&self) {
+        let Self::Screens(_, seen) = self else { return std::future::pending().await };
+        let mut seen = seen.clone();
+        if seen.changed().await.is_err() {
+            // Whoever looked is gone, with the agent as a rule.
+            std::future::pending().await
+        }
     }
 
     /// It put something out.
@@ -55,13 +83,15 @@ impl Observer {
 
     /// A message was submitted.
     pub(crate) fn sent(&mut self, now: Instant) {
-        self.pulse_mut().sent = Some(now);
+        let pulse = self.pulse_mut();
+        pulse.sent = Some(now);
+        pulse.worked = false;
     }
 
     /// Whether the turn of the last message is over now; said once.
     pub(crate) fn turn_ends(&mut self, now: Instant) -> bool {
+        let over = self.turn_due().is_some_and(|due| due <= now);
         let pulse = self.pulse_mut();
-        let over = pulse.turn_due().is_some_and(|due| due <= now);
         if over {
             pulse.sent = None;
             pulse.settled = true;
@@ -71,11 +101,14 @@ impl Observer {
 
     /// What it is doing.
     pub(crate) fn observe(&mut self, now: Instant) -> Observed {
+        if let Self::Screens(pulse, seen) = self {
+            return pulse.seen(seen.borrow_and_update().as_ref());
+        }
         let pulse = self.pulse_mut();
         pulse.settled |= pulse.settled_at() <= now;
         let (settled, sent, silent) = (pulse.settled, pulse.sent.is_some(), pulse.output.is_none());
         let (state, evidence) = match self {
-            Self::Blind(_) => (State::Unknown, "no rules for this kind yet".to_owned()),
+            Self::Blind(_) | Self::Screens(..) => (State::Unknown, "no rules for this kind".to_owned()),
             Self::Quiet(_) if sent => {
                 (State::Busy, format!("a message was sent, and output has not been quiet for {TURN:?} since"))
             }
@@ -83,28 +116,62 @@ impl Observer {
             Self::Quiet(_) if settled => (State::Ready, format!("output was quiet for {SETTLED:?} or more")),
             Self::Quiet(_) => (State::Starting, "output has not been quiet yet".to_owned()),
         };
-        Observed { state, evidence, safe_to_type: state == State::Ready }
+        Observed { state, evidence, safe_to_type: state == State::Ready, login: None }
     }
 
     /// When to look again though nothing happens.
     pub(crate) fn due(&self) -> Option<Instant> {
         let pulse = self.pulse();
-        let settled = (!pulse.settled).then(|| pulse.settled_at());
-        [settled, pulse.turn_due()].into_iter().flatten().min()
+        let quiet = matches!(self, Self::Quiet(_) | Self::Blind(_));
+        let settled = (quiet && !pulse.settled).then(|| pulse.settled_at());
+        [settled, self.turn_due()].into_iter().flatten().min()
+    }
+
+    /// When the turn of the last message is over, as far as can be told now.
+    fn turn_due(&self) -> Option<Instant> {
+        let pulse = self.pulse();
+        let quiet = pulse.turn_due()?;
+        let Self::Screens(_, seen) = self else { return Some(quiet) };
+        let state = seen.borrow().as_ref().map(|seen| seen.observation.state);
+        match state {
+            Some(State::Ready) if pulse.worked => Some(quiet.min(Instant::now())),
+            Some(State::Ready | State::Unknown) => Some(quiet.max(pulse.sent? + UNSEEN)),
+            // It works, or asks something: the turn goes on.
+            _ => None,
+        }
     }
 
     fn pulse(&self) -> &Pulse {
-        let (Self::Quiet(pulse) | Self::Blind(pulse)) = self;
+        let (Self::Quiet(pulse) | Self::Blind(pulse) | Self::Screens(pulse, _)) = self;
         pulse
     }
 
     fn pulse_mut(&mut self) -> &mut Pulse {
-        let (Self::Quiet(pulse) | Self::Blind(pulse)) = self;
+        let (Self::Quiet(pulse) | Self::Blind(pulse) | Self::Screens(pulse, _)) = self;
         pulse
     }
 }
 
 impl Pulse {
+    fn new(now: Instant) -> Self {
+        Self { started: now, output: None, sent: None, settled: false, worked: false }
+    }
+
+    /// What its screen says.
+    fn seen(&mut self, seen: Option<&Seen>) -> Observed {
+        let Some(Seen { observation, login }) = seen else {
+            let evidence = "nothing has been shown yet".to_owned();
+            return Observed { state: State::Starting, evidence, safe_to_type: false, login: None };
+        };
+        self.worked |= self.sent.is_some() && observation.state == State::Busy;
+        Observed {
+            state: observation.state,
+            evidence: observation.evidence.clone(),
+            safe_to_type: observation.safe_to_type,
+            login: login.clone(),
+        }
+    }
+
     fn settled_at(&self) -> Instant {
         self.output.map_or(self.started + SILENT, |output| output + SETTLED)
     }

@@ -69,11 +69,13 @@ async fn started(handle: &Handle) -> Result<()> {
     // One that never shows itself is typed at nevertheless.
     let _ = tokio::time::timeout(START, over).await;
     let state = handle.shown.borrow().state;
-    if state.is_final() || state == State::Stopping {
-        let what = "it takes no messages any more";
-        return Err(SupervisorError::State { id: handle.id.clone(), state: state.as_str(), what });
-    }
-    Ok(())
+    let what = match state {
+        State::Stopping | State::Exited | State::Failed => "it takes no messages any more",
+        State::LoginRequired => "it waits for a login, and a message would be typed into that",
+        State::Blocked => "it waits for a decision, and a message would be typed as one",
+        State::Starting | State::Ready | State::Busy | State::Unknown => return Ok(()),
+    };
+    Err(SupervisorError::State { id: handle.id.clone(), state: state.as_str(), what })
 }
 
 /// Without escape codes and control characters, of which no message consists.

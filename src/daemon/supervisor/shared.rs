@@ -12,6 +12,7 @@ use super::config::Config;
 use super::launcher::Launcher;
 use super::times::now;
 use super::{Result, SupervisorError};
+use crate::agents::Library;
 use crate::daemon::audit::Audit;
 use crate::daemon::events::Events;
 use crate::daemon::store::Store;
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) launcher: Launcher,
     pub(crate) store: Store,
     pub(crate) events: Events,
+    /// What is known about the kinds of agents.
+    pub(crate) kinds: Library,
     pub(crate) audit: Audit,
     /// /proc/sys/kernel/random/boot_id
     pub(crate) boot: String,
@@ -45,12 +48,15 @@ impl Shared {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let boot = boot.map_err(failed("cannot read boot_id".into()))?.trim().to_owned();
         let launcher = Launcher::start(places.launcher_socket());
+        let own = ["etc/stockade/policies/agents", "usr/lib/stockade/policies/agents"];
+        let kinds = Library::of(own.map(|below| places.root().join(below)), 0);
         Ok(Arc::new(Self {
             places,
             config,
             launcher,
             store,
             events,
+            kinds,
             audit,
             boot,
             since: now(),

@@ -32,8 +32,9 @@ use feed::Feed;
 use log::{Log, Position};
 pub use reader::Reader;
 pub(crate) use text::Spoken;
+pub(crate) use viewers::Shape;
+use viewers::Viewers;
 pub use viewers::{Changes, Viewer};
-use viewers::{Shape, Viewers};
 
 /// How many writes may wait for an agent that takes none.
 const WAITING_WRITES: usize = 16;
@@ -136,6 +137,11 @@ impl Terminal {
     /// How far it reaches.
     pub(crate) fn extent(&self) -> Extent {
         *self.extent.borrow()
+    }
+
+    /// How far it reaches, from now on.
+    pub(crate) fn ends(&self) -> watch::Receiver<Extent> {
+        self.extent.subscribe()
     }
 
     /// Its size.

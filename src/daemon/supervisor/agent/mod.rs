@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
 use super::observer::{Observed, Observer};
+use super::screens;
 use super::socket::Socket;
 use super::state::{self, Lifecycle};
 use super::times::{iso, now};
@@ -144,6 +145,7 @@ enum Happening {
     Told(Option<Command>),
     Typed(Typed),
     Resized(Size),
+    Seen,
     Due,
 }
 
@@ -210,6 +212,13 @@ impl Agent {
                 None => std::future::pending().await,
             }
         };
+        let observer = self.observer.as_ref();
+        let seen = async {
+            match observer {
+                Some(observer) => observer.news().await,
+                None => std::future::pending().await,
+            }
+        };
         let clock = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -224,6 +233,7 @@ impl Agent {
                 let size = self.wishes.shape.borrow_and_update().size;
                 Happening::Resized(Size { cols: size.cols, rows: size.rows })
             }
+            () = seen => Happening::Seen,
             () = clock => Happening::Due,
         }
     }
@@ -250,6 +260,7 @@ impl Agent {
                 self.pump().await;
             }
             Happening::Resized(size) => self.say(&ToShim::Resize(size)).await,
+            Happening::Seen => self.look(),
             Happening::Due => self.rung().await?,
         }
         Flow::Continue(())
@@ -318,10 +329,32 @@ impl Agent {
         if new {
             self.keep();
         }
-        self.observer.get_or_insert_with(|| Observer::new(&self.record.kind, Instant::now()));
+        if self.observer.is_none() {
+            self.observer = Some(self.observer());
+        }
         self.show();
         self.decide(Outcome::Started);
         self.restarting.drain(..).for_each(|asker| drop(asker.send(Ok(()))));
+    }
+
+    /// By the rules of its kind, if there are any; those in files may have changed since the last start.
+    fn observer(&self) -> Observer {
+        let (kind, now) = (&self.record.kind, Instant::now());
+        if matches!(kind.as_str(), "shell" | "custom") {
+            return Observer::new(kind, now);
+        }
+        match self.shared.kinds.load(kind) {
+            Ok(rules) if !rules.screens.is_empty() => {
+                // A terminal that is renewed begins where the old one ended.
+                let fresh = self.record.restarts > 0 && !self.adopted;
+                Observer::of_screens(screens::follow(rules, &self.handle.terminal, fresh), now)
+            }
+            Ok(_) => Observer::new(kind, now),
+            Err(error) => {
+                warn!(agent = self.record.id, %error, "the rules of its kind cannot be used");
+                Observer::new(kind, now)
+            }
+        }
     }
 
     fn output(&mut self, end: u64) {
@@ -366,14 +399,19 @@ impl Agent {
         };
         let shown = view::agent(&facts, Some(&self.handle.shown.borrow()), now());
         let mut another_state = false;
+        let mut another_login = None;
         self.handle.shown.send_if_modified(|old| {
             another_state = old.state != shown.state;
+            another_login = shown.login.clone().filter(|login| old.login.as_ref() != Some(login));
             std::mem::replace(old, shown.clone()) != shown
         });
         // Before it is known whether there will be such an agent at all, nobody hears of it.
         let known = matches!(*self.handle.outcome.borrow(), Some(Outcome::Started));
         if another_state && known {
             self.publish(Happened::AgentState(Box::new(self.handle.agent())));
+        }
+        if let Some(login) = another_login.filter(|_| known) {
+            self.publish(Happened::LoginRequired(login));
         }
     }
 

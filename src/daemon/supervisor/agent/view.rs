@@ -134,6 +134,6 @@ pub(crate) fn agent(facts: &Facts<'_>, before: Option<&Agent>, now: u64) -> Agen
         capabilities: record.capabilities.clone(),
         size: facts.size,
         offset: 0,
-        login: None,
+        login: facts.observed.filter(|_| state == State::LoginRequired).and_then(|seen| seen.login.clone()),
     }
 }

@@ -1,0 +1,134 @@
+//! Follows what one agent's terminal shows by the rules of its kind: a reader of its log like any viewer, at its own pace.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::agents::{Kind, Observation, Watcher};
+use crate::api::agent::{Login, Size};
+use crate::daemon::supervisor::times::{iso, now};
+use crate::daemon::terminal::{Piece, Reader, Terminal};
+
+/// Most bytes that are looked at in one go.
+const PIECE: usize = 64 * 1024;
+
+/// How much of what was put out before is looked at: a screen is drawn anew in far less.
+const HISTORY: u64 = 1024 * 1024;
+
+/// Further behind than this, what lies between is left out.
+const LAG: u64 = 8 * HISTORY;
+
+/// What is known of a screen.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Seen {
+    /// By the rules.
+    pub(crate) observation: Observation,
+    /// The login that it waits for.
+    pub(crate) login: Option<Login>,
+}
+
+/// Starts to follow it; ends when nobody wants to know any more, or the agent has ended.
+pub(crate) fn follow(kind: Kind, terminal: &Terminal, fresh: bool) -> watch::Receiver<Option<Seen>> {
+    let (oldest, end) = terminal.range();
+    let from = if fresh { end } else { oldest.max(end.saturating_sub(HISTORY)) };
+    let (told, seen) = watch::channel(None);
+    let follower = Follower {
+        watcher: Watcher::new(kind.clone(), terminal.size()),
+        kind,
+        reader: terminal.reader(from),
+        shape: terminal.viewers().changes(),
+        ends: terminal.ends(),
+        began: Instant::now(),
+        told,
+    };
+    tokio::spawn(follower.run());
+    seen
+}
+
+struct Follower {
+    kind: Kind,
+    watcher: Watcher,
+    reader: Reader,
+    shape: watch::Receiver<crate::daemon::terminal::Shape>,
+    ends: watch::Receiver<crate::daemon::terminal::Extent>,
+    began: Instant,
+    told: watch::Sender<Option<Seen>>,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        loop {
+            let due = self.watcher.deadline().map(|at| self.began + at);
+            let clock = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.told.closed() => return,
+                Ok(()) = self.shape.changed() => {
+                    let size = self.shape.borrow_and_update().size;
+                    self.watcher.resize(self.began.elapsed(), size);
+                }
+                piece = self.reader.next(PIECE) => match piece {
+                    Ok(Piece::Bytes(bytes)) => {
+                        self.watcher.feed(self.began.elapsed(), &bytes);
+                        self.keep_up();
+                    }
+                    Ok(Piece::Gap { .. }) => self.begin_anew(),
+                    // What an agent is that has ended, others know.
+                    Ok(Piece::End) | Err(_) => return,
+                },
+                () = clock => {
+                    self.watcher.tick(self.began.elapsed());
+                }
+            }
+            self.tell();
+        }
+    }
+
+    /// Whoever puts out more than can be looked at is looked at now and then.
+    fn keep_up(&mut self) {
+        let end = self.ends.borrow().end;
+        if end.saturating_sub(self.reader.offset()) > LAG {
+            self.reader.seek(end - HISTORY);
+            self.begin_anew();
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        let size: Size = self.shape.borrow().size;
+        self.watcher = Watcher::new(self.kind.clone(), size);
+        self.began = Instant::now();
+    }
+
+    fn tell(&self) {
+        let observation = self.watcher.observation();
+        let known = self.told.borrow().as_ref().is_some_and(|seen| seen.observation == *observation);
+        if !known {
+            let login = observation.login.as_ref().map(|login| self.shown(login));
+            self.told.send_replace(Some(Seen { observation: observation.clone(), login }));
+        }
+    }
+
+    /// As the API shows it: its times are the clock's, not the output's.
+    fn shown(&self, login: &crate::agents::Login) -> Login {
+        let expires = login.expires.map(|at| {
+            let from_now = at.saturating_sub(self.began.elapsed());
+            iso(now().saturating_add(millis(from_now)))
+        });
+        Login {
+            provider: login.provider.clone(),
+            method: login.method.as_str().into(),
+            url: login.url.clone(),
+            user_code: login.user_code.clone(),
+            expires_at: expires,
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
