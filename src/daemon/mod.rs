@@ -14,6 +14,7 @@ pub mod authz;
 pub mod events;
 pub mod parallax;
 pub mod problem;
+pub mod registry;
 pub mod serve;
 pub mod supervisor;
 pub mod terminal;
