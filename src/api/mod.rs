@@ -7,6 +7,7 @@ pub mod agent;
 pub mod events;
 pub mod node;
 pub mod problem;
+pub mod screen;
 pub mod terminal;
 
 pub use agent::{Agent, AgentPage, Login, Spawn, State};

@@ -17,6 +17,7 @@ use super::agent::{Size, State};
 
 /// Text frames from the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", tag = "type")]
 pub enum FromServer {
     /// The first.
@@ -78,6 +79,7 @@ pub enum FromServer {
 
 /// Text frames from a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", tag = "type")]
 pub enum FromClient {
     /// This viewer's size; it becomes the terminal's if this viewer owns that.

@@ -238,6 +238,12 @@ impl Cgroup {
         usage
     }
 
+    /// How many processes and threads there are now.
+    pub fn processes(&self) -> Option<u64> {
+        let counting = self.groups.iter().find(|group| group.tree.controllers.contains(&Controller::Pids));
+        counting?.read("pids.current").ok()?.trim().parse().ok()
+    }
+
     /// A descriptor that becomes readable when the agent runs out of memory, for whoever then must [`kill`] the
     /// whole of it. `None` on v2, where the kernel does (`memory.oom.group`). Also readable once the group is removed.
     ///

@@ -8,18 +8,14 @@ use super::Voice;
 use super::report::Report;
 use super::request::{self, Home, RequestError, Words};
 use super::summary::{summary, troubles};
-use crate::cgroup::{CgroupError, Layout};
 use crate::host::Host;
-use crate::host::survey::Survey;
 use crate::id::InvalidName;
-use crate::plan::request::Request;
-use crate::plan::{self, Given, Mount, Plan, PlanError};
-use crate::policy::{
-    self, Bytes, Cpus, Destination, Library, Policy, PolicyError, Published, Reference, Shortfall,
-};
-use crate::shim::disks::{DiskError, Disks};
+use crate::plan::{Mount, Plan};
+use crate::policy::{self, Bytes, Cpus, Destination, Library, Policy, PolicyError, Published, Reference};
+use crate::shim::caller::CallerFront;
+use crate::shim::commission::{Commission, CommissionError};
 use crate::shim::keeper::Keeper;
-use crate::shim::{self, Ground, Outcome, ShimError};
+use crate::shim::{Outcome, ShimError};
 
 /// Stockade itself failed.
 pub const FAILED: u8 = 125;
@@ -71,9 +67,6 @@ pub struct Arguments {
     command: Vec<OsString>,
 }
 
-/// How often a start is planned anew because the workspace changed meanwhile.
-const MOST_ATTEMPTS: u32 = 100;
-
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     #[error("{0}")]
@@ -83,13 +76,7 @@ enum RunError {
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
-    Cgroup(#[from] CgroupError),
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    #[error(transparent)]
-    Shim(#[from] ShimError),
+    Commission(#[from] CommissionError),
     #[error("cannot write the report {}", path.display())]
     Report { path: PathBuf, source: io::Error },
 }
@@ -111,7 +98,10 @@ fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
     // Early: it makes the network namespace while this process decides what else there will be. An unfit host may not even
     // have the calls that it takes; the plan says that better.
     let fit = host.refusals().is_empty();
-    let keeper = fit.then(Keeper::start).transpose().map_err(ShimError::Keeper)?;
+    let keeper = fit
+        .then(Keeper::start)
+        .transpose()
+        .map_err(|error| CommissionError::Shim(ShimError::Keeper(error)))?;
     let ended = run_to_its_end(arguments, &host, keeper.as_ref());
     // Before anything that may wait for whoever reads what is said: nothing is left that would need a keeper.
     if let Some(keeper) = keeper {
@@ -165,14 +155,15 @@ fn run_to_its_end(arguments: Arguments, host: &Host, keeper: Option<&Keeper>) ->
     };
     let request = request::resolve(words, &policy)?;
     let mut report = None;
-    let mut again = 0..MOST_ATTEMPTS;
-    let result = loop {
-        match carry_out(&policy, host, &request, keeper, arguments.report.as_deref(), &mut report) {
-            // Its plan was made from what other runs in this workspace have just removed.
-            Err(RunError::Shim(error)) if error.is_outdated() && again.next().is_some() => {}
-            result => break result,
-        }
-    };
+    let result = Commission { agent: None, policy: &policy, host, request: &request, keeper }.carry_out(
+        &mut CallerFront::default(),
+        &mut |plan: &Plan| -> Result<bool, RunError> {
+            if let (Some(path), None) = (&arguments.report, &report) {
+                report = Some((path.clone(), open_report(path, plan)?));
+            }
+            Ok(report.is_some())
+        },
+    );
     match result {
         Ok(outcome) => Ok(Ended { outcome, policy, named: arguments.policy, report }),
         Err(error) => {
@@ -182,36 +173,6 @@ fn run_to_its_end(arguments: Arguments, host: &Host, keeper: Option<&Keeper>) ->
             Err(error)
         }
     }
-}
-
-/// Looks at the host, decides, and runs it.
-fn carry_out(
-    policy: &Policy,
-    host: &Host,
-    request: &Request,
-    keeper: Option<&Keeper>,
-    report_path: Option<&Path>,
-    report: &mut Option<(PathBuf, Report)>,
-) -> Result<Outcome, RunError> {
-    let survey = Survey::look(plan::resolve::paths_of_interest(policy, request));
-    // Without root the cgroups could not even be looked at; the plan says that better.
-    let layout = keeper.map(|_| Layout::detect()).transpose()?;
-    let mut limits_missing =
-        layout.as_ref().map(|layout| layout.shortfalls(&policy.limits)).unwrap_or_default();
-    let decide =
-        |limits_missing| plan::resolve(&Given { policy, host, limits_missing, survey: &survey }, request);
-    let mut plan = decide(limits_missing.clone())?;
-    let disks = if plan.limits.io.is_some() { Disks::behind(&plan.mounts)? } else { Disks::default() };
-    if disks.incomplete && limits_missing.insert(Shortfall::IoLimit) {
-        plan = decide(limits_missing)?;
-    }
-    let (layout, keeper) = layout.zip(keeper).expect("a plan was made, so there is no refusal");
-    if let (Some(path), None) = (report_path, &report) {
-        *report = Some((path.into(), open_report(path, &plan)?));
-    }
-    let detailed = report.is_some();
-    let ground = Ground { plan: &plan, policy, host, layout: &layout, disks: &disks.found, detailed };
-    Ok(shim::run(&ground, keeper)?)
 }
 
 fn open_report(path: &Path, plan: &Plan) -> Result<Report, RunError> {
@@ -279,20 +240,18 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn code_of(error: &RunError) -> u8 {
     match error {
-        RunError::Plan(plan) if plan.is_refusal() => REFUSED,
         RunError::Policy(PolicyError::Untrusted { .. }) => REFUSED,
-        RunError::Shim(ShimError::Exec { cause, .. }) => match cause.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR) => NOT_FOUND,
-            _ => NOT_EXECUTABLE,
-        },
-        RunError::Shim(shim) if shim.is_refusal() => REFUSED,
+        RunError::Commission(CommissionError::Shim(ShimError::Exec { cause, .. })) => {
+            match cause.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => NOT_FOUND,
+                _ => NOT_EXECUTABLE,
+            }
+        }
+        RunError::Commission(error) if error.is_refusal() => REFUSED,
         RunError::Name(_)
         | RunError::Policy(_)
         | RunError::Request(_)
-        | RunError::Cgroup(_)
-        | RunError::Plan(_)
-        | RunError::Shim(_)
-        | RunError::Disk(_)
+        | RunError::Commission(_)
         | RunError::Report { .. } => FAILED,
     }
 }

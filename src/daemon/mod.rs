@@ -10,12 +10,18 @@
 //! ```
 
 pub mod api;
+pub mod arguments;
 pub mod authz;
+pub mod config;
+pub mod confine;
 pub mod events;
+pub mod main;
+pub mod operations;
 pub mod parallax;
 pub mod problem;
 pub mod registry;
 pub mod serve;
+pub mod store;
 pub mod supervisor;
 pub mod terminal;
 pub mod tls;
@@ -23,7 +29,12 @@ pub mod tls;
 use std::sync::Arc;
 
 use authz::Authz;
+use operations::Metrics;
+use parallax::Parallax;
 use supervisor::Supervisor;
+use tls::Live;
+
+use crate::policy::Library;
 
 /// What every handler works with.
 #[derive(Clone)]
@@ -32,4 +43,12 @@ pub struct Daemon {
     pub authz: Arc<Authz>,
     /// The agents.
     pub supervisor: Supervisor,
+    /// The configuration and the material in force.
+    pub live: Arc<Live>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where the node's policies lie.
+    pub policies: Arc<Library>,
+    /// The face of Parallax: its threads, and whom it tells what.
+    pub parallax: Parallax,
 }

@@ -15,19 +15,30 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::step::{At, JailError, On, Step};
-use super::{Stream, capabilities, dialer};
+use super::{Stream, capabilities, dialer, extra, files};
 use crate::plan::{Command, Plan, User};
 use crate::sys;
+use crate::wire::service::order::File;
 use crate::wire::{self, FromInit, ToInit};
+
+/// What there is to start.
+pub struct Start<'a> {
+    /// What was decided.
+    pub plan: &'a Plan,
+    /// The way to the shim.
+    pub socket: &'a OwnedFd,
+    /// The agent's.
+    pub streams: [Stream; 3],
+    /// Whether the shim is to be told when the command was executed.
+    pub announce: bool,
+    /// To be written before.
+    pub files: &'a [File],
+}
 
 /// Starts the agent and stays until it has ended; then this process exits, and the kernel ends all that is left of
 /// the pid namespace (pid_namespaces(7)).
-pub fn run(
-    plan: &Plan,
-    socket: &OwnedFd,
-    dialer: Option<OwnedFd>,
-    streams: [Stream; 3],
-) -> Result<Infallible, JailError> {
+pub fn run(start: Start<'_>, dialer: Option<OwnedFd>) -> Result<Infallible, JailError> {
+    let Start { plan, socket, streams, announce, .. } = start;
     let terminal =
         (0..).zip(streams).find(|(_, s)| *s == Stream::Terminal).map(|(n, _)| sys::fd::standard(n));
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -42,18 +53,24 @@ pub fn run(
         SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).at(Step::Signals)?;
 
     // Returns once the agent is executed, in a process group of its own: a signal that is already waiting finds it.
-    let agent = sys::process::spawn_shared(&mut || start(plan, terminal, socket)).at(Step::Exec)?;
+    let agent = sys::process::spawn_shared(&mut || begin(&start, terminal)).at(Step::Exec)?;
     let agent = Pid::from_raw(agent);
+    if announce {
+        // After its own word, if it was not executed.
+        FromInit::Started.send(socket.as_fd(), None).at(Step::Report)?;
+    }
     // The agent-to-be changed its uid on memory that it shared with this process (prctl(2), PR_SET_DUMPABLE).
     capabilities::tether().at(Step::Tether)?;
-    attend(agent, &plan.user, terminal, socket, dialer, &ended).at(Step::Report)?;
+    let mut household =
+        Household { agent, plan, terminal, socket, dialer, ended: &ended, extras: Vec::new() };
+    household.attend().at(Step::Report)?;
     sys::process::exit_now(0)
 }
 
 /// The agent's side: foreground of the terminal, then exec. Its pid and process group are the same.
-fn start(plan: &Plan, terminal: Option<BorrowedFd<'_>>, socket: &OwnedFd) -> ! {
-    let command = &plan.command;
-    let error = match prepare(plan, terminal) {
+fn begin(start: &Start<'_>, terminal: Option<BorrowedFd<'_>>) -> ! {
+    let command = &start.plan.command;
+    let error = match prepare(start, terminal) {
         Ok(()) => JailError {
             step: Step::Exec,
             object: command.argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
@@ -66,14 +83,15 @@ fn start(plan: &Plan, terminal: Option<BorrowedFd<'_>>, socket: &OwnedFd) -> ! {
         errno: error.source.raw_os_error().unwrap_or(libc::ENOEXEC),
         detail: error.object,
     };
-    let _ = failed.send(socket.as_fd(), None);
+    let _ = failed.send(start.socket.as_fd(), None);
     sys::process::exit_now(127)
 }
 
-fn prepare(plan: &Plan, terminal: Option<BorrowedFd<'_>>) -> Result<(), JailError> {
-    capabilities::become_agent(&plan.user).at(Step::Privileges)?;
-    let directory = &plan.command.directory;
+fn prepare(start: &Start<'_>, terminal: Option<BorrowedFd<'_>>) -> Result<(), JailError> {
+    capabilities::become_agent(&start.plan.user).at(Step::Privileges)?;
+    let directory = &start.plan.command.directory;
     rustix::process::chdir(directory).on(directory.display()).at(Step::Directory)?;
+    files::write(start.files).at(Step::Files)?;
     rustix::process::setpgid(None, None).at(Step::Terminal)?;
     if let Some(terminal) = terminal {
         // A background process that takes the foreground gets SIGTTOU; still blocked here, reset below.
@@ -83,7 +101,7 @@ fn prepare(plan: &Plan, terminal: Option<BorrowedFd<'_>>) -> Result<(), JailErro
 }
 
 /// Looks the program up in PATH as execvp(3) does, and executes it. Returns only the error.
-fn exec(command: &Command) -> io::Error {
+pub fn exec(command: &Command) -> io::Error {
     let text = |s: &OsStr| CString::new(s.as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL));
     let strings = |list: Vec<OsString>| list.iter().map(|s| text(s)).collect::<io::Result<Vec<CString>>>();
     let pairs = command.environment.iter().map(|(k, v)| {
@@ -125,61 +143,92 @@ fn candidates(name: &CString, command: &Command) -> Vec<CString> {
         .collect()
 }
 
-/// Reaps, forwards and reports until the agent has ended or the shim is gone.
-fn attend(
+/// Everything that pid 1 looks after.
+struct Household<'a> {
     agent: Pid,
-    user: &User,
-    terminal: Option<BorrowedFd<'_>>,
-    socket: &OwnedFd,
-    mut dialer: Option<OwnedFd>,
-    ended: &SignalFd,
-) -> io::Result<()> {
-    loop {
-        let mut fds = vec![PollFd::new(ended, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
-        fds.extend(dialer.iter().map(|dialer| PollFd::new(dialer, PollFlags::IN)));
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let (child, shim) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-        let dialed = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
-        drop(fds);
-        if dialed {
-            dialer = dialer.filter(dialer::answer);
-        }
-        if child {
-            while ended.read_signal()?.is_some() {}
-            if let Some(status) = reap(agent, socket)? {
-                return FromInit::Ended(status).send(socket.as_fd(), None);
+    plan: &'a Plan,
+    terminal: Option<BorrowedFd<'a>>,
+    socket: &'a OwnedFd,
+    dialer: Option<OwnedFd>,
+    ended: &'a SignalFd,
+    /// What else was started: pid, and the number by which the shim knows it.
+    extras: Vec<(i32, i32)>,
+}
+
+impl Household<'_> {
+    /// Reaps, forwards and reports until the agent has ended or the shim is gone.
+    fn attend(&mut self) -> io::Result<()> {
+        loop {
+            let mut fds =
+                vec![PollFd::new(self.ended, PollFlags::IN), PollFd::new(self.socket, PollFlags::IN)];
+            fds.extend(self.dialer.iter().map(|dialer| PollFd::new(dialer, PollFlags::IN)));
+            match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
-        }
-        if shim {
-            match wire::expect(socket.as_fd())? {
-                ToInit::Signal(number) => signal_group(agent, user, number)?,
-                ToInit::Resume => {
-                    if let Some(terminal) = terminal {
-                        // Best effort: the agent may have moved its own foreground group meanwhile.
-                        let _ = nix::unistd::tcsetpgrp(terminal, agent);
-                    }
-                    signal_group(agent, user, libc::SIGCONT)?;
+            let (child, shim) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+            let dialed = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
+            drop(fds);
+            if dialed {
+                self.dialer = self.dialer.take().filter(dialer::answer);
+            }
+            if child {
+                while self.ended.read_signal()?.is_some() {}
+                if let Some(status) = self.reap()? {
+                    return FromInit::Ended(status).send(self.socket.as_fd(), None);
                 }
-                other => return Err(io::Error::other(format!("unexpected {other:?}"))),
+            }
+            if shim {
+                self.obey()?;
             }
         }
     }
-}
 
-/// Reaps every child that has ended; the raw status once the agent is among them.
-fn reap(agent: Pid, socket: &OwnedFd) -> io::Result<Option<i32>> {
-    loop {
-        let Some((pid, status)) = sys::process::wait_any()? else { return Ok(None) };
-        if pid != agent.as_raw() {
-            continue;
+    fn obey(&mut self) -> io::Result<()> {
+        let (message, fds) = wire::expect_with(self.socket.as_fd(), wire::MOST_OF_EXEC)?;
+        let user = &self.plan.user;
+        match message {
+            ToInit::Signal(number) => signal_group(self.agent, user, number),
+            ToInit::Resume => {
+                if let Some(terminal) = self.terminal {
+                    // Best effort: the agent may have moved its own foreground group meanwhile.
+                    let _ = nix::unistd::tcsetpgrp(terminal, self.agent);
+                }
+                signal_group(self.agent, user, libc::SIGCONT)
+            }
+            ToInit::Exec(number) => {
+                let started = extra::start(self.plan, fds);
+                // As after the agent's own start.
+                capabilities::tether()?;
+                match started {
+                    Ok(pid) => self.extras.push((pid, number)),
+                    // As one that could not be executed.
+                    Err(_) => FromInit::ExecEnded(number, 126 << 8).send(self.socket.as_fd(), None)?,
+                }
+                Ok(())
+            }
+            other => Err(io::Error::other(format!("unexpected {other:?}"))),
         }
-        if libc::WIFSTOPPED(status) {
-            FromInit::Stopped(libc::WSTOPSIG(status)).send(socket.as_fd(), None)?;
-        } else {
-            return Ok(Some(status));
+    }
+
+    /// Reaps every child that has ended; the raw status once the agent is among them.
+    fn reap(&mut self) -> io::Result<Option<i32>> {
+        loop {
+            let Some((pid, status)) = sys::process::wait_any()? else { return Ok(None) };
+            let stopped = libc::WIFSTOPPED(status);
+            if pid != self.agent.as_raw() {
+                let extra = self.extras.iter().position(|(extra, _)| *extra == pid && !stopped);
+                if let Some(at) = extra {
+                    let (_, number) = self.extras.swap_remove(at);
+                    FromInit::ExecEnded(number, status).send(self.socket.as_fd(), None)?;
+                }
+                continue;
+            }
+            if stopped {
+                FromInit::Stopped(libc::WSTOPSIG(status)).send(self.socket.as_fd(), None)?;
+            } else {
+                return Ok(Some(status));
+            }
         }
     }
 }

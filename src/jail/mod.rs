@@ -7,6 +7,8 @@ mod capabilities;
 mod cgroup;
 mod descriptors;
 mod dialer;
+mod extra;
+mod files;
 mod init;
 mod landlock;
 mod limits;
@@ -25,6 +27,7 @@ pub use rustix::termios::Winsize as WindowSize;
 
 use crate::plan::Plan;
 use crate::sys;
+use crate::wire::service::order::File;
 use crate::wire::{self, FromInit, ToInit};
 pub use materials::Materials;
 use step::{At, JailError, Step};
@@ -40,7 +43,7 @@ pub enum Stream {
 
 /// What the child is born with. The rest comes over the socket while it is at work: [`Materials`], then the doors of its
 /// v1 cgroups.
-pub struct Birthright {
+pub struct Birthright<'a> {
     /// The way to the shim.
     pub socket: OwnedFd,
     /// The way to the gateway, if connections from outside are to be made inside; it does not block.
@@ -49,10 +52,14 @@ pub struct Birthright {
     pub streams: [Stream; 3],
     /// The size of the terminal to make, if one is to be made.
     pub terminal: Option<WindowSize>,
+    /// Whether the shim is to be told when the command was executed.
+    pub announce: bool,
+    /// To be written where the agent works, by the agent's own user, before it starts.
+    pub files: &'a [File],
 }
 
 /// Becomes the sandbox's pid 1. Never returns: on failure it tells the shim which step failed, and ends.
-pub fn enter(plan: &Plan, birthright: Birthright) -> ! {
+pub fn enter(plan: &Plan, birthright: Birthright<'_>) -> ! {
     // Never dropped: once descriptors are closed by number, whoever still owned one would close a stranger's.
     let early = ManuallyDrop::new(birthright.socket.as_fd().try_clone_to_owned());
     let Err(error) = confine(plan, birthright);
@@ -78,8 +85,8 @@ fn describe(error: &JailError) -> String {
 }
 
 /// The order is the design: each step needs a right that a later one gives up.
-fn confine(plan: &Plan, birthright: Birthright) -> Result<Infallible, JailError> {
-    let Birthright { socket, dialer, streams, terminal } = birthright;
+fn confine(plan: &Plan, birthright: Birthright<'_>) -> Result<Infallible, JailError> {
+    let Birthright { socket, dialer, streams, terminal, announce, files } = birthright;
 
     sys::process::rename("stockade-init").at(Step::Ids)?;
     // Before the cgroups: a real-time process cannot enter a v1 cpu group, and would not be limited by a v2 one.
@@ -126,7 +133,7 @@ fn confine(plan: &Plan, birthright: Birthright) -> Result<Infallible, JailError>
 
     // The shim has read back from the kernel what this process is. If it died meanwhile, this read says so.
     expect(&socket, ToInit::Go).at(Step::Report)?;
-    init::run(plan, &socket, dialer, streams)
+    init::run(init::Start { plan, socket: &socket, streams, announce, files }, dialer)
 }
 
 fn expect(socket: &OwnedFd, wanted: ToInit) -> io::Result<()> {

@@ -47,12 +47,14 @@ pub enum Step {
     Report,
     /// The working directory.
     Directory,
+    /// What is to lie there before it starts.
+    Files,
     /// execve(2).
     Exec,
 }
 
 impl Step {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Ids,
         Self::Session,
         Self::Hostname,
@@ -73,6 +75,7 @@ impl Step {
         Self::Seccomp,
         Self::Report,
         Self::Directory,
+        Self::Files,
         Self::Exec,
     ];
 
@@ -105,6 +108,7 @@ impl fmt::Display for Step {
             Self::Seccomp => "installing the system-call filter",
             Self::Report => "reporting to the shim",
             Self::Directory => "entering the working directory",
+            Self::Files => "writing the files that were ordered",
             Self::Exec => "executing the command",
         })
     }

@@ -129,6 +129,11 @@ impl Denials {
         self.listener = None;
     }
 
+    /// How many calls so far.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
     /// All calls, by number.
     pub fn explained(&self, policy: &Policy) -> Vec<Denial> {
         let explained = |(number, count): (&u32, &u64)| {

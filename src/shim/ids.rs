@@ -48,6 +48,17 @@ impl UidRange {
         }
     }
 
+    /// Takes exactly this one; `None`: somebody has it.
+    pub fn take(index: u32) -> io::Result<Option<Self>> {
+        loop {
+            let lock = open()?;
+            let is_free = lock_byte(&lock, index);
+            if is_current(&lock, Path::new(FILE))? {
+                return Ok(is_free.then_some(Self { index, lock }));
+            }
+        }
+    }
+
     /// Its number, 0 to [`RANGES`].
     pub fn index(&self) -> u32 {
         self.index

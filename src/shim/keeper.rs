@@ -71,6 +71,11 @@ impl Keeper {
         netns::within(self.process.pidfd(), deed)
     }
 
+    /// Which process it is.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Everything is cleaned up: it may go.
     pub fn dismiss(self) {
         self.process.end();

@@ -9,12 +9,15 @@
 pub mod attestation;
 pub mod audit;
 pub mod backlog;
+pub mod caller;
+pub mod commission;
 pub mod denials;
 mod devices;
 pub mod disks;
 pub mod egress;
 pub mod ends;
 pub mod error;
+pub mod front;
 mod idmap;
 pub mod ids;
 mod inherited;
@@ -23,12 +26,14 @@ pub mod modes;
 pub mod placeholders;
 mod privileges;
 pub mod relay;
-mod session;
+pub mod service;
+pub mod session;
 pub mod sources;
 pub mod streams;
 pub mod terminal;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod words;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,7 +41,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::cgroup::{Cgroup, Device, Layout, Usage};
 use crate::host::Host;
 use crate::id::AgentId;
-use crate::jail::{self, Birthright, Materials, Stream};
+use crate::jail::{self, Birthright, Materials};
 use crate::netns;
 use crate::plan::{Capability, Mount, Plan};
 use crate::policy::Policy;
@@ -47,14 +52,12 @@ use audit::{Audit, Coverage};
 use denials::{Denial, Denials};
 use egress::{Gateway, Traffic, Ways};
 pub use error::ShimError;
+use front::Front;
 use idmap::Idmaps;
 use ids::UidRange;
 use keeper::Keeper;
 use placeholders::Placeholders;
-use relay::Relay;
-use session::{Session, Signals};
-use streams::StreamKind;
-use terminal::HostTerminal;
+use session::{Reins, Session};
 
 /// What every sandbox has to itself, besides its network, which the keeper makes, and its view of the cgroups.
 const NAMESPACES: u64 =
@@ -68,6 +71,8 @@ pub struct Outcome {
     pub end: End,
     /// Whether its memory limit ended it.
     pub out_of_memory: bool,
+    /// Whether its cgroup was killed because it did not end in time.
+    pub killed: bool,
     /// What it used.
     pub usage: Usage,
     /// What it was refused.
@@ -82,6 +87,8 @@ pub struct Outcome {
 
 /// What a plan is carried out with.
 pub struct Ground<'a> {
+    /// Its own name, if it has one; else it is called after its range of uids.
+    pub agent: Option<&'a AgentId>,
     /// What was decided.
     pub plan: &'a Plan,
     /// What it was decided from: explains refused calls.
@@ -96,16 +103,16 @@ pub struct Ground<'a> {
     pub disks: &'a [Device],
 }
 
-/// Runs one agent in the foreground, on the caller's own streams. When it returns, nothing of the sandbox is left.
-pub fn run(ground: &Ground<'_>, keeper: &Keeper) -> Result<Outcome, ShimError> {
-    let streams = Streams::survey(ground.plan)?;
+/// Runs one agent to its end. When this returns, nothing of the sandbox is left.
+pub fn run(ground: &Ground<'_>, keeper: &Keeper, front: &mut impl Front) -> Result<Outcome, ShimError> {
+    front.prepare(ground.plan)?;
     inherited::make_room_for_core_limit()?;
-    let signals = Signals::take()?;
     let range = UidRange::acquire().map_err(ShimError::Ids)?;
     let result = keeper
         .watch(&range)
+        .and_then(|()| Ok(front.claimed(range.index(), keeper.pid())?))
         .map_err(ShimError::Keeper)
-        .and_then(|()| run_watched(ground, streams, &signals, &range, keeper));
+        .and_then(|()| run_watched(ground, front, &range, keeper));
     placeholders::settle_abandoned();
     range.release();
     result
@@ -114,16 +121,15 @@ pub fn run(ground: &Ground<'_>, keeper: &Keeper) -> Result<Outcome, ShimError> {
 /// The same, while the keeper knows what to do if this process is killed.
 fn run_watched(
     ground: &Ground<'_>,
-    streams: Streams,
-    signals: &Signals,
+    front: &mut impl Front,
     range: &UidRange,
     keeper: &Keeper,
 ) -> Result<Outcome, ShimError> {
     let id = ids::agent(range.index());
     let cgroup = Cgroup::begin(ground.layout, &id, &ground.plan.limits, ground.disks)?;
     let placeholders = Placeholders::default();
-    let mut launch = Launch { ground, id: &id, range, keeper, cgroup, placeholders, signals };
-    let result = launch.run_with_gateway(streams);
+    let mut launch = Launch { ground, id: &id, range, keeper, cgroup, placeholders, front };
+    let result = launch.run_with_gateway();
     let Launch { cgroup, placeholders, .. } = launch;
     let cleared = clear(cgroup);
     placeholders.remove();
@@ -136,35 +142,14 @@ fn clear(cgroup: Cgroup) -> Result<(), ShimError> {
     Ok(cgroup.remove()?)
 }
 
-/// The caller's standard streams, and where each leads.
-struct Streams {
-    lead: [Stream; 3],
-    host: Option<HostTerminal>,
-}
-
-impl Streams {
-    fn survey(plan: &Plan) -> Result<Self, ShimError> {
-        let mut lead = [Stream::Inherited; 3];
-        for (number, (lead, name)) in (0..).zip(lead.iter_mut().zip(["stdin", "stdout", "stderr"])) {
-            match streams::check_stream(crate::sys::fd::standard(number))? {
-                StreamKind::Terminal if !plan.terminal => return Err(ShimError::NoTerminal { stream: name }),
-                StreamKind::Terminal => *lead = Stream::Terminal,
-                StreamKind::Direct | StreamKind::Closed => {}
-            }
-        }
-        let host = if lead.contains(&Stream::Terminal) { HostTerminal::find()? } else { None };
-        Ok(Self { lead, host })
-    }
-}
-
-struct Launch<'a> {
+struct Launch<'a, F> {
     ground: &'a Ground<'a>,
     id: &'a AgentId,
     range: &'a UidRange,
     keeper: &'a Keeper,
     cgroup: Cgroup,
     placeholders: Placeholders,
-    signals: &'a Signals,
+    front: &'a mut F,
 }
 
 /// The child, until it has ended.
@@ -183,28 +168,28 @@ struct Handed {
     listener: Option<OwnedFd>,
 }
 
-impl Launch<'_> {
+impl<F: Front> Launch<'_, F> {
     /// With a cgroup for the gateway, if the plan has one; it is gone when this returns.
-    fn run_with_gateway(&mut self, streams: Streams) -> Result<Outcome, ShimError> {
+    fn run_with_gateway(&mut self) -> Result<Outcome, ShimError> {
         let Some(ways) = Ways::open(self.ground.plan, self.id, self.range)? else {
-            return self.run(streams, None);
+            return self.run(None);
         };
         let id = ids::gateway(self.range.index());
         let cgroup = ways.cgroup(self.ground.layout, &id, self.ground.plan)?;
-        let result = self.run(streams, Some((ways, &cgroup)));
+        let result = self.run(Some((ways, &cgroup)));
         let cleared = clear(cgroup);
         result.and_then(|outcome| cleared.map(|()| outcome))
     }
 
-    fn run(&mut self, streams: Streams, mut ways: Option<(Ways, &Cgroup)>) -> Result<Outcome, ShimError> {
-        let child = self.spawn(&streams, ways.as_mut().map(|(ways, _)| ways))?;
+    fn run(&mut self, mut ways: Option<(Ways, &Cgroup)>) -> Result<Outcome, ShimError> {
+        let child = self.spawn(ways.as_mut().map(|(ways, _)| ways))?;
         // Before the child is equipped, and so before its Landlock refuses anything.
         let mut audit = Audit::listen(&self.ground.plan.landlock);
         // It gets ready while the rest of the sandbox is built.
         let gateway = ways.map(|(ways, cgroup)| ways.start(cgroup)).transpose().map_err(ShimError::from);
         let equipped = gateway.and_then(|gateway| self.equip(&child).map(|()| gateway));
         let outcome = match equipped {
-            Ok(gateway) => self.accompany(&child, streams, &mut audit, gateway),
+            Ok(gateway) => self.accompany(&child, &mut audit, gateway),
             Err(error) => Err(self.rather_its_own_word(&child, error)),
         };
         if outcome.is_err() {
@@ -216,8 +201,11 @@ impl Launch<'_> {
         let early = outcome.as_ref().is_ok_and(|outcome| outcome.end.is_some() && !self.ground.detailed);
         let usage = early.then(|| self.cgroup.usage());
         let reaped = wait(child.pidfd.as_fd());
+        // Whoever could still write to the terminal ended with init.
+        let last = self.front.last();
         let mut outcome = outcome?;
         let of_init = reaped?;
+        last?;
         outcome.usage = usage.unwrap_or_else(|| self.cgroup.usage());
         // An init that could not report the agent's end was killed with it: by the memory limit, or from outside.
         let end = outcome.end.unwrap_or(of_init);
@@ -230,6 +218,7 @@ impl Launch<'_> {
         Ok(Outcome {
             end,
             out_of_memory: end != End::Exited(0) && ran_out,
+            killed: outcome.killed,
             usage: outcome.usage,
             traffic: outcome.traffic,
             landlock_audit: audit.coverage(),
@@ -239,10 +228,11 @@ impl Launch<'_> {
     }
 
     /// Makes the process. It is at work on what it needs nothing for, while this one goes on.
-    fn spawn(&self, streams: &Streams, ways: Option<&mut Ways>) -> Result<Child, ShimError> {
+    fn spawn(&self, ways: Option<&mut Ways>) -> Result<Child, ShimError> {
         let (ours, theirs) = wire::pair()?;
         let plan = self.ground.plan;
-        let terminal = streams.host.as_ref().map(HostTerminal::size);
+        let (streams, terminal) = (self.front.streams(), self.front.size());
+        let (announce, files) = (self.front.awaits_start(), self.front.files());
         let dialer = match ways {
             Some(ways) => {
                 self.keeper.in_network(|| ways.open_doors())??;
@@ -261,7 +251,8 @@ impl Launch<'_> {
                 // For good: it never comes back from here. It keeps no copy of our end, whose end it must see.
                 Side::Child => {
                     drop(ours);
-                    jail::enter(plan, Birthright { socket: theirs, dialer, streams: streams.lead, terminal })
+                    let socket = theirs;
+                    jail::enter(plan, Birthright { socket, dialer, streams, terminal, announce, files })
                 }
                 Side::Parent { pid, pidfd } => {
                     Ok(Child { pid, pidfd, socket: ours, pinned: pin_elsewhere(pid) })
@@ -315,9 +306,8 @@ impl Launch<'_> {
 
     /// Checks what was built, starts the agent, and stays with it to its end.
     fn accompany(
-        &self,
+        &mut self,
         child: &Child,
-        streams: Streams,
         audit: &mut Audit,
         mut gateway: Option<Gateway>,
     ) -> Result<Accompanied, ShimError> {
@@ -333,44 +323,51 @@ impl Launch<'_> {
         let limits = if detailed { self.cgroup.enforced()?.limits } else { Vec::new() };
         let attestation = Attestation::read(
             child.pid,
-            self.id,
+            self.ground.agent.unwrap_or(self.id),
             self.ground,
             &own,
             self.range.first(),
             &self.cgroup,
             limits,
         )?;
-        let terminal = handed.master.map(|master| open_relay(master, streams)).transpose()?;
+        if let Some(master) = handed.master {
+            self.front.open(master)?;
+        }
         if let Some(gateway) = &mut gateway {
             gateway.await_ready()?;
         }
         privileges::give_up()?;
         ToInit::Go.send(child.socket.as_fd())?;
+        self.front.attested(&attestation)?;
         audit.follow(child.pid, self.range.uids());
-        let mut session = Session {
+        let reins = Reins {
             socket: &child.socket,
             cgroup: &self.cgroup,
-            signals: self.signals,
             denials: Denials::new(handed.listener),
-            audit,
-            terminal,
             gateway,
-            out_of_memory: self.cgroup.oom_watch()?,
             deadline: None,
             patience: None,
+            killed: false,
+        };
+        let mut session = Session {
+            reins,
+            front: &mut *self.front,
+            audit,
+            out_of_memory: self.cgroup.oom_watch()?,
             was_out_of_memory: false,
         };
         let end = session.attend();
-        let finished = session.finish();
+        let finished = session.front.finish(session.reins.patience);
         let end = end?;
         finished?;
-        let mut denials = session.denials.explained(policy);
-        let traffic = session.gateway.map(Gateway::finish).map(|(traffic, refused)| {
+        let Session { reins: Reins { denials, gateway, killed, .. }, was_out_of_memory, .. } = session;
+        let mut denials = denials.explained(policy);
+        let traffic = gateway.map(Gateway::finish).map(|(traffic, refused)| {
             denials.extend(refused);
             traffic
         });
-        let was_out_of_memory = session.was_out_of_memory;
-        Ok(Accompanied { end, denials, traffic, attestation, was_out_of_memory, usage: Usage::default() })
+        let usage = Usage::default();
+        Ok(Accompanied { end, denials, traffic, attestation, was_out_of_memory, killed, usage })
     }
 
     fn until_confined(&self, child: &Child) -> Result<Handed, ShimError> {
@@ -398,18 +395,8 @@ struct Accompanied {
     end: Option<End>,
     traffic: Option<Traffic>,
     was_out_of_memory: bool,
+    killed: bool,
     denials: Vec<Denial>,
     attestation: Attestation,
     usage: Usage,
-}
-
-/// The relay reads keys only if stdin is the terminal, and writes only if a stream of the agent's leads there.
-fn open_relay(master: OwnedFd, streams: Streams) -> io::Result<(Relay, Option<HostTerminal>)> {
-    let host = streams.host;
-    let channel = || host.as_ref().map(HostTerminal::channel).transpose();
-    let relay = Relay::new(channel()?, channel()?, master)?;
-    if let Some(host) = &host {
-        relay.adopt(&host.attributes()?)?;
-    }
-    Ok((relay, host))
 }

@@ -78,6 +78,11 @@ impl Beside {
         self.pidfd.as_fd()
     }
 
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Makes sure that it is no longer in this process's group: whoever kills that one leaves it. It has usually made
     /// itself a session meanwhile, which nobody can do who leads a group; so this comes as late as it may.
     pub fn part(&self) {

@@ -10,7 +10,7 @@ pub mod kernel;
 pub mod mount;
 pub mod net;
 pub mod process;
-#[cfg(feature = "egress")]
+#[cfg(any(feature = "daemon", feature = "egress"))]
 pub mod ready;
 pub mod seccomp;
 pub mod signal;

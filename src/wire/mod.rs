@@ -7,6 +7,9 @@
 //!   │ ◀─ Terminal + fd ───────────────── │  PTY master
 //!   │ ◀─ Confined [+ fd] ─────────────── │  every wall stands; seccomp listener
 //!   │ ── Go ───────────────────────────▶ │  what the kernel says of it was read and accepted
+//!   │ ◀─ Started ────────────────────── │  where the shim wants to know: the command was executed
+//!   │ ── Exec(n) + fds ────────────────▶ │  run something else: words (a file in memory), then its streams
+//!   │ ◀─ ExecEnded(n, status) ───────── │
 //!   │ ── Signal(n) / Resume ───────────▶ │
 //!   │ ◀─ Stopped(n) ─────────────────── │  the agent was stopped (Ctrl-Z)
 //!   │ ◀─ Ended(status) ───────────────── │  then pid 1 exits, and the kernel ends the rest
@@ -47,6 +50,21 @@ pub enum ToInit {
     Resume,
     /// So many descriptors come with this message and the next ones.
     Descriptors(i32),
+    /// Run something else, known by this number. Its words come with this message, as [`Extra`] in a file in memory; then
+    /// its three streams, or one socket that is to be sent a PTY master.
+    Exec(i32),
+}
+
+/// Most descriptors that come with [`ToInit::Exec`].
+pub const MOST_OF_EXEC: usize = 4;
+
+/// What else is run within an agent's walls.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Extra {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// On top of the agent's variables.
+    pub environment: std::collections::BTreeMap<String, String>,
 }
 
 /// From init to the shim.
@@ -60,6 +78,10 @@ pub enum FromInit {
     Stopped(i32),
     /// waitpid(2)'s status of the agent.
     Ended(i32),
+    /// The command was executed, or has said itself why not.
+    Started,
+    /// What was run by [`ToInit::Exec`] has ended: its number, and waitpid(2)'s status.
+    ExecEnded(i32, i32),
     /// A step failed; nothing of the agent has run, or (step `exec`) it could not be executed.
     Failed {
         /// The step's index in the sequence.
@@ -79,6 +101,7 @@ impl ToInit {
             Self::Signal(n) => (3, n),
             Self::Resume => (4, 0),
             Self::Descriptors(rest) => (5, rest),
+            Self::Exec(number) => (6, number),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [tag, a, b, c, d]
@@ -93,13 +116,19 @@ impl ToInit {
             (3, n @ 1..=64) => Self::Signal(n),
             (4, 0) => Self::Resume,
             (5, rest @ 0..) => Self::Descriptors(rest),
+            (6, number @ 0..) => Self::Exec(number),
             _ => return None,
         })
     }
 
     /// Sends it.
     pub fn send(self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        send(socket, &self.encode(), &[])
+        self.send_with(socket, &[])
+    }
+
+    /// Sends it with the descriptors that belong to it.
+    pub fn send_with(self, socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        send(socket, &self.encode(), fds)
     }
 }
 
@@ -111,6 +140,8 @@ impl FromInit {
             Self::Confined => plain(2, 0),
             Self::Stopped(signal) => plain(3, *signal),
             Self::Ended(status) => plain(4, *status),
+            Self::Started => plain(6, 0),
+            Self::ExecEnded(number, status) => [plain(7, *number), status.to_le_bytes().to_vec()].concat(),
             Self::Failed { step, errno, detail } => {
                 let detail = &detail.as_bytes()[..detail.len().min(LONGEST - 6)];
                 [&[5, *step], errno.to_le_bytes().as_slice(), detail].concat()
@@ -127,6 +158,8 @@ impl FromInit {
             (2, 0, 0) if detail.is_empty() => Self::Confined,
             (3, 0, signal @ 1..=64) if detail.is_empty() => Self::Stopped(signal),
             (4, 0, status) if detail.is_empty() => Self::Ended(status),
+            (6, 0, 0) if detail.is_empty() => Self::Started,
+            (7, 0, number @ 0..) => Self::ExecEnded(number, i32::from_le_bytes(detail.try_into().ok()?)),
             (5, step, errno) => {
                 Self::Failed { step, errno, detail: String::from_utf8_lossy(detail).into_owned() }
             }
@@ -186,13 +219,27 @@ pub fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
 
 /// Sends one raw message, with the descriptors that belong to it.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_with(socket, bytes, fds, SendFlags::NOSIGNAL)
+}
+
+/// The same without waiting: `WouldBlock`.
+pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_with(socket, bytes, fds, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+}
+
+fn send_with(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::other("no room for the descriptors"));
     }
     loop {
-        match rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+        match rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags) {
             Ok(_) => return Ok(()),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -212,17 +259,30 @@ pub fn receive_up_to(
     longest: usize,
     most: usize,
 ) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    receive_with(socket, longest, most, RecvFlags::CMSG_CLOEXEC)
+}
+
+/// The same without waiting: `WouldBlock`.
+pub fn receive_now(
+    socket: impl AsFd,
+    longest: usize,
+    most: usize,
+) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    receive_with(socket, longest, most, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
+}
+
+fn receive_with(
+    socket: impl AsFd,
+    longest: usize,
+    most: usize,
+    flags: RecvFlags,
+) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; longest];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let room = if most == 0 { 0 } else { rustix::cmsg_space!(ScmRights(most.min(MOST_DESCRIPTORS))) };
     let mut control = RecvAncillaryBuffer::new(&mut space[..room]);
     let received = loop {
-        match rustix::net::recvmsg(
-            socket.as_fd(),
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        ) {
+        match rustix::net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
             Ok(received) => break received,
             // A peer that ended with a message of ours unread resets the connection, ahead of what it said before:
             // this error is reported once, and then come its messages.
@@ -255,8 +315,14 @@ pub fn receive_up_to(
 
 /// Waits for the shim's next message. A vanished or talking-nonsense shim is an error: init then ends.
 pub fn expect(socket: BorrowedFd<'_>) -> io::Result<ToInit> {
-    let (bytes, _) = receive(socket, 0)?.ok_or_else(|| io::Error::other("the shim is gone"))?;
-    ToInit::decode(&bytes).ok_or_else(|| io::Error::other("not a message"))
+    expect_with(socket, 0).map(|(message, _)| message)
+}
+
+/// The same, with at most `most` descriptors.
+pub fn expect_with(socket: BorrowedFd<'_>, most: usize) -> io::Result<(ToInit, Vec<OwnedFd>)> {
+    let (bytes, fds) = receive(socket, most)?.ok_or_else(|| io::Error::other("the shim is gone"))?;
+    let message = ToInit::decode(&bytes).ok_or_else(|| io::Error::other("not a message"))?;
+    Ok((message, fds))
 }
 
 #[cfg(test)]
@@ -267,14 +333,24 @@ mod tests {
     #[test]
     fn every_message_survives_the_wire() {
         let failed = FromInit::Failed { step: 7, errno: 13, detail: "mount /usr".into() };
-        for message in
-            [FromInit::Terminal, FromInit::Confined, FromInit::Stopped(20), FromInit::Ended(0x8b), failed]
-        {
+        for message in [
+            FromInit::Terminal,
+            FromInit::Confined,
+            FromInit::Started,
+            FromInit::Stopped(20),
+            FromInit::Ended(0x8b),
+            failed,
+        ] {
             assert_eq!(FromInit::decode(&message.encode()), Some(message));
         }
-        for message in
-            [ToInit::Mapped, ToInit::Go, ToInit::Signal(15), ToInit::Resume, ToInit::Descriptors(7)]
-        {
+        for message in [
+            ToInit::Mapped,
+            ToInit::Go,
+            ToInit::Signal(15),
+            ToInit::Resume,
+            ToInit::Descriptors(7),
+            ToInit::Exec(3),
+        ] {
             assert_eq!(ToInit::decode(&message.encode()), Some(message));
         }
     }

@@ -97,6 +97,18 @@ pub fn pids() -> Vec<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// Shows each cgroup of this machine, with its inode.
+pub fn groups(see: &mut impl FnMut(&Path, u64)) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+    for hierarchy in hierarchies(&mounts) {
+        walk(&hierarchy, &mut |path, is_directory, inode| {
+            if is_directory {
+                see(path, inode);
+            }
+        });
+    }
+}
+
 fn hierarchies(mountinfo: &str) -> Vec<PathBuf> {
     let of = |line: &str| {
         let (mount, filesystem) = line.split_once(" - ")?;

@@ -4,5 +4,6 @@
 
 pub mod leaks;
 pub mod machine;
+pub mod node;
 pub mod site;
 pub mod stockade;

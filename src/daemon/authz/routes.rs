@@ -1,11 +1,13 @@
 //! The only way to a handler: a router that takes [`Endpoint`]s, and puts the guard before each.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, on};
 
 use super::endpoint::Endpoint;
-use super::guard;
+use super::{Authz, guard};
 use crate::daemon::Daemon;
 
 /// Endpoints with their handlers.
@@ -13,16 +15,15 @@ use crate::daemon::Daemon;
 /// ```ignore
 /// Routes::new().on(Endpoint::Get, get).on(Endpoint::List, list).and(other::routes())
 /// ```
-#[derive(Default)]
-pub struct Routes {
-    router: Router<Daemon>,
+pub struct Routes<S = Daemon> {
+    router: Router<S>,
     registered: Vec<Endpoint>,
 }
 
-impl Routes {
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// None yet.
     pub fn new() -> Self {
-        Self::default()
+        Self { router: Router::new(), registered: Vec::new() }
     }
 
     /// Serves this endpoint by this handler, once the guard has let the caller through.
@@ -32,7 +33,7 @@ impl Routes {
     #[must_use]
     pub fn on<H, T>(mut self, endpoint: Endpoint, handler: H) -> Self
     where
-        H: Handler<T, Daemon>,
+        H: Handler<T, S>,
         T: 'static,
     {
         assert!(!self.registered.contains(&endpoint), "{endpoint:?} is served twice");
@@ -65,10 +66,16 @@ impl Routes {
         &self.registered
     }
 
-    /// The router, with what the guard needs. What it does not know is answered 404 and 405.
-    pub fn finish(self, daemon: Daemon) -> Router {
-        let gate = axum::Extension(daemon.authz.clone());
-        self.router.layer(gate).with_state(daemon)
+    /// The router, with what the guard decides by, and what the handlers work with. What it does not know is answered
+    /// 404 and 405.
+    pub fn finish(self, authz: Arc<Authz>, state: S) -> Router {
+        self.router.layer(axum::Extension(authz)).with_state(state)
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -60,7 +60,8 @@ impl ConnectionWatch {
     pub async fn closing(&self) -> Closing {
         let mut told = self.told.clone();
         let told = async {
-            match told.wait_for(Option::is_some).await {
+            // Copied at once: what wait_for gives is a lock, which no future may hold.
+            match told.wait_for(Option::is_some).await.map(|told| *told) {
                 Ok(closing) => closing.expect("waited until it is some"),
                 // Its connection is gone: nobody will tell any more, and nobody is there to be told.
                 Err(_) => std::future::pending().await,

@@ -1,18 +1,47 @@
 //! The agents: started through the launcher, followed through their shims, found again after a restart.
+//!
+//! ```text
+//!  Supervisor ──▶ Shared ──▶ one Handle per agent ◀──▶ its task (agent) ──▶ shim
+//!                   │  └───▶ store: records            └──▶ launcher
+//!                   └──────▶ events
+//! ```
 
+mod agent;
+mod config;
+mod launcher;
+mod observer;
+mod quota;
+mod request;
+mod run;
+mod send;
+mod shared;
+mod socket;
+mod spawn;
+mod state;
+mod times;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::api::agent::{Agent, Exec, ExecResult, Sent, Size, Spawn, Stats};
+use crate::api::events::Happened;
 use crate::api::node::Node;
 use crate::daemon::authz::Caller;
 use crate::daemon::events::Events;
 use crate::daemon::terminal::Terminal;
 use crate::id::AgentId;
-use crate::wire::service::Refusal;
+use crate::wire::service::{Places, Refusal, places};
+use agent::{Command, Handle};
+pub use config::{Config, Quota, Restarts};
+use shared::Shared;
 
 /// All agents of the node. Cheap to clone.
 #[derive(Clone)]
-pub struct Supervisor {}
+pub struct Supervisor {
+    shared: Arc<Shared>,
+}
 
 /// What a spawn came to.
 pub struct Spawned {
@@ -108,91 +137,168 @@ pub struct Stop {
 
 type Result<T> = std::result::Result<T, SupervisorError>;
 
+/// Now, as the API writes times.
+pub(crate) fn iso_now() -> String {
+    times::iso(times::now())
+}
+
 impl Supervisor {
+    /// Connects to the launcher, and finds all agents of the node again. Answers once every one of them is adopted, or
+    /// known to have ended.
+    pub async fn start(places: Places, config: Config) -> Result<Self> {
+        let shared = Shared::open(places, config)?;
+        spawn::adopt_all(&shared).await?;
+        Ok(Self { shared })
+    }
+
     /// Starts an agent for this caller, in its tenant. Answers when the agent was started (attested, running) or refused:
     /// milliseconds. Idempotent by id: the same request finds the same agent.
-    pub async fn spawn(&self, _caller: &Caller, _request: Spawn) -> Result<Spawned> {
-        todo!()
+    pub async fn spawn(&self, caller: &Caller, request: Spawn) -> Result<Spawned> {
+        spawn::spawn(&self.shared, caller, request).await
     }
 
     /// One agent that this caller may see; others do not exist for it.
-    pub fn get(&self, _caller: &Caller, _id: &str) -> Result<Agent> {
-        todo!()
+    pub fn get(&self, caller: &Caller, id: &str) -> Result<Agent> {
+        Ok(self.handle(caller, id)?.agent())
     }
 
     /// All that this caller may see, in order of their ids.
-    pub fn list(&self, _caller: &Caller) -> Vec<Agent> {
-        todo!()
+    pub fn list(&self, caller: &Caller) -> Vec<Agent> {
+        let agents = self.shared.agents();
+        let seen = agents.values().filter(|handle| caller.sees(&handle.tenant) && handle.is_known());
+        seen.map(|handle| handle.agent()).collect()
     }
 
     /// SIGTERM, then the whole cgroup. Of an agent that has ended: nothing to do.
-    pub async fn stop(&self, _caller: &Caller, _id: &str, _stop: Stop) -> Result<Agent> {
-        todo!()
+    pub async fn stop(&self, caller: &Caller, id: &str, stop: Stop) -> Result<Agent> {
+        let handle = self.handle(caller, id)?;
+        let why = format!("{} asked it to end", caller.identity);
+        // A task that is gone has nothing left to stop.
+        let _ = handle.commands.send(Command::Stop { grace: stop.grace, why }).await;
+        if stop.wait {
+            ended(&handle).await;
+        }
+        Ok(handle.agent())
     }
 
     /// Waits until it has ended; `None`: it had not after `timeout`.
-    pub async fn wait(&self, _caller: &Caller, _id: &str, _timeout: Duration) -> Result<Option<Agent>> {
-        todo!()
+    pub async fn wait(&self, caller: &Caller, id: &str, timeout: Duration) -> Result<Option<Agent>> {
+        let handle = self.handle(caller, id)?;
+        let over = tokio::time::timeout(timeout, ended(&handle)).await;
+        Ok(over.is_ok().then(|| handle.agent()))
     }
 
     /// Starts it anew by its own order, stopping it first if it runs.
-    pub async fn restart(&self, _caller: &Caller, _id: &str) -> Result<Agent> {
-        todo!()
+    pub async fn restart(&self, caller: &Caller, id: &str) -> Result<Agent> {
+        let handle = self.handle(caller, id)?;
+        if self.shared.is_draining() {
+            return Err(SupervisorError::Draining);
+        }
+        if !handle.is_active() {
+            quota::check(&self.shared.agents(), &self.shared.config, &handle.tenant, handle.memory)?;
+        }
+        let (asker, told) = oneshot::channel();
+        let sent = handle.commands.send(Command::Restart(asker)).await;
+        sent.map_err(|_| not_found(id))?;
+        told.await.unwrap_or_else(|_| {
+            let what = "it ended before it had started anew: its exit code and its log say why";
+            Err(SupervisorError::State { id: id.into(), state: handle.shown.borrow().state.as_str(), what })
+        })?;
+        Ok(handle.agent())
     }
 
     /// Removes an agent that has ended, with all that is kept of it.
-    pub async fn remove(&self, _caller: &Caller, _id: &str) -> Result<()> {
-        todo!()
+    pub async fn remove(&self, caller: &Caller, id: &str) -> Result<()> {
+        let handle = self.handle(caller, id)?;
+        let (asker, told) = oneshot::channel();
+        handle.commands.send(Command::Remove(asker)).await.map_err(|_| not_found(id))?;
+        told.await.unwrap_or_else(|_| Err(not_found(id)))
     }
 
-    /// Types a message and submits it; with `wait` until the agent has answered (its turn's text).
-    pub async fn send(&self, _caller: &Caller, _id: &str, _message: crate::api::agent::Send) -> Result<Sent> {
-        todo!()
+    /// Types a message and submits it; with `wait` until the agent has answered (its turn's text). The turn may end
+    /// later than the caller's patience: then this is a time-out, and the answer comes as an event.
+    pub async fn send(&self, caller: &Caller, id: &str, message: crate::api::agent::Send) -> Result<Sent> {
+        send::send(self.handle(caller, id)?, message).await
     }
 
     /// Runs something else within the agent's walls.
-    pub async fn exec(&self, _caller: &Caller, _id: &str, _exec: Exec) -> Result<ExecResult> {
-        todo!()
+    pub async fn exec(&self, caller: &Caller, id: &str, exec: Exec) -> Result<ExecResult> {
+        run::exec(self.handle(caller, id)?, exec).await
     }
 
     /// What it uses.
-    pub async fn stats(&self, _caller: &Caller, _id: &str) -> Result<Stats> {
-        todo!()
+    pub async fn stats(&self, caller: &Caller, id: &str) -> Result<Stats> {
+        run::stats(&self.shared, self.handle(caller, id)?).await
     }
 
     /// What was enforced, as the shim read it back from the kernel.
-    pub fn attestation(&self, _caller: &Caller, _id: &str) -> Result<serde_json::Value> {
-        todo!()
+    pub fn attestation(&self, caller: &Caller, id: &str) -> Result<serde_json::Value> {
+        let handle = self.handle(caller, id)?;
+        let path = self.shared.places.agent(&handle.id).join(places::ATTESTATION);
+        let read = std::fs::read(&path).and_then(|text| Ok(serde_json::from_slice(&text)?));
+        read.map_err(|source| SupervisorError::Io { what: format!("cannot read {}", path.display()), source })
     }
 
     /// Gives the gateway a new value for a credential.
-    pub async fn secret(&self, _caller: &Caller, _id: &str, _name: &str, _value: String) -> Result<()> {
-        todo!()
+    pub async fn secret(&self, caller: &Caller, id: &str, name: &str, value: String) -> Result<()> {
+        run::secret(self.handle(caller, id)?, name, value).await
     }
 
     /// Its terminal.
-    pub fn terminal(&self, _caller: &Caller, _id: &str) -> Result<Terminal> {
-        todo!()
+    pub fn terminal(&self, caller: &Caller, id: &str) -> Result<Terminal> {
+        Ok(self.handle(caller, id)?.terminal.clone())
     }
 
-    /// Sets the terminal's size; its owner, if it has one, keeps it.
-    pub async fn resize(&self, _caller: &Caller, _id: &str, _size: Size) -> Result<()> {
-        todo!()
+    /// Sets the terminal's size; its owner, if it has one, keeps it: then nothing changes.
+    pub async fn resize(&self, caller: &Caller, id: &str, size: Size) -> Result<()> {
+        let handle = self.handle(caller, id)?;
+        request::size(size)?;
+        handle.terminal.resize(size);
+        Ok(())
     }
 
     /// What happens.
     pub fn events(&self) -> &Events {
-        todo!()
+        &self.shared.events
     }
 
     /// The node.
     pub fn node(&self) -> Node {
-        todo!()
+        let (active, agents) = {
+            let agents = self.shared.agents();
+            let known = agents.values().filter(|handle| handle.is_known());
+            known.fold((0, 0), |(active, all), handle| (active + usize::from(handle.is_active()), all + 1))
+        };
+        Node {
+            name: self.shared.config.node.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            boot: self.shared.boot.clone(),
+            since: self.shared.since.clone(),
+            active,
+            agents,
+            draining: self.shared.is_draining(),
+            launcher: self.shared.launcher.is_connected(),
+        }
     }
 
-    /// From now on no new agents; with `stop` those that run are stopped.
-    pub async fn drain(&self, _stop: bool) -> Result<()> {
-        todo!()
+    /// From now on no new agents; with `stop` those that run are stopped, and this answers once they have ended.
+    pub async fn drain(&self, stop: bool) -> Result<()> {
+        if self.shared.drain() {
+            self.shared.events.publish_for("", None, Happened::Draining);
+        }
+        if stop {
+            let all: Vec<Arc<Handle>> = self.shared.agents().values().cloned().collect();
+            let grace = self.shared.config.grace;
+            for handle in &all {
+                let why = "the node is being drained".to_owned();
+                let _ = handle.commands.send(Command::Stop { grace, why }).await;
+            }
+            for handle in &all {
+                ended(handle).await;
+            }
+        }
+        Ok(())
     }
 
     /// For tests and names: whether this is an id at all.
@@ -203,4 +309,22 @@ impl Supervisor {
             malformed: true,
         })
     }
+
+    fn handle(&self, caller: &Caller, id: &str) -> Result<Arc<Handle>> {
+        let id = Self::id(id)?;
+        let agents = self.shared.agents();
+        let found = agents.get(id.as_str()).filter(|handle| caller.sees(&handle.tenant) && handle.is_known());
+        found.cloned().ok_or_else(|| not_found(id.as_str()))
+    }
+}
+
+fn not_found(id: &str) -> SupervisorError {
+    SupervisorError::NotFound { id: id.to_owned() }
+}
+
+/// Waits until it has ended, for good or until somebody starts it anew.
+async fn ended(handle: &Handle) {
+    let mut shown = handle.shown.subscribe();
+    // The sender lives in the handle.
+    let _ = shown.wait_for(|agent| agent.state.is_final()).await;
 }

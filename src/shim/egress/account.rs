@@ -151,6 +151,12 @@ impl Account {
         }
     }
 
+    /// Bytes from the agent, and to it, and how often it was refused something, so far.
+    pub fn so_far(&self) -> (u64, u64, u64) {
+        let refused = self.refused.values().map(|attempts| attempts.count).fold(0, u64::saturating_add);
+        (self.traffic.sent, self.traffic.received, refused)
+    }
+
     /// All of it.
     pub fn close(self) -> (Traffic, Vec<Denial>) {
         let incomplete = (!self.missing.is_empty()).then(|| self.missing.join("; "));

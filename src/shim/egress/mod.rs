@@ -179,6 +179,21 @@ impl Gateway {
         self.account.close()
     }
 
+    /// Bytes from the agent, and to it, and how often it was refused something, so far.
+    pub fn so_far(&self) -> (u64, u64, u64) {
+        self.account.so_far()
+    }
+
+    /// Gives the gateway another value for a secret, until the policy's own file changes.
+    ///
+    /// # Errors
+    /// When there is no such secret, or it cannot be a header's value. Never with the value.
+    pub fn replace_secret(&mut self, name: &str, value: &str) -> Result<(), String> {
+        self.secrets.replace(name, value)?;
+        self.tell_secrets();
+        Ok(())
+    }
+
     fn hear_warden(&self) -> Said {
         self.warden.as_ref().map_or(Said::Gone, Warden::hear)
     }

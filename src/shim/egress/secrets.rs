@@ -66,6 +66,14 @@ impl Secrets {
         }
     }
 
+    /// Another value, for as long as the file stays as it is.
+    pub fn replace(&mut self, name: &str, text: &str) -> Result<(), String> {
+        let named = self.held.iter_mut().find(|held| held.name == name);
+        let held = named.ok_or("the policy has no credential of this name (network.inject)")?;
+        (held.value, held.told) = (checked(text)?, false);
+        Ok(())
+    }
+
     /// A new gateway knows none.
     pub fn forget(&mut self) {
         self.held.iter_mut().for_each(|held| held.told = false);
@@ -98,6 +106,11 @@ fn value(path: &Path) -> Result<Secret, String> {
     };
     let mut text = String::new();
     file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    checked(&text)
+}
+
+/// A text that a header can hold, and that can be hidden in what comes back.
+fn checked(text: &str) -> Result<Secret, String> {
     if text.len() as u64 > LONGEST {
         return Err("it is longer than 8KiB".into());
     }

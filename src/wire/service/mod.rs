@@ -14,6 +14,7 @@
 //! files (`golden/`) that must be understood for ever. A version is negotiated before anything else; a peer without a
 //! common one is told so and left alone: a shim goes on without a daemon.
 
+pub mod claim;
 pub mod launcher;
 pub mod log;
 pub mod order;

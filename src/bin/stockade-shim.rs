@@ -1,0 +1,4 @@
+//! The shim of one agent of a service. Everything it does lives in the library, where tests reach it.
+fn main() -> std::process::ExitCode {
+    stockade::shim::service::main()
+}

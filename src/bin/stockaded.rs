@@ -1,0 +1,4 @@
+//! The service. Everything it does lives in the library, where tests reach it.
+fn main() -> std::process::ExitCode {
+    stockade::daemon::main::main()
+}

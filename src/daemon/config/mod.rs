@@ -1,0 +1,141 @@
+//! What the operator decided: `etc/stockade/stockaded.toml`, then `stockaded.d/*.toml` in the order of their names.
+
+pub mod document;
+pub mod duration;
+pub mod load;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::daemon::authz::Grants;
+use crate::daemon::supervisor::{self, Quota};
+use crate::id::Tenant;
+use crate::policy::Bytes;
+
+pub use load::ConfigError;
+
+/// All of it, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where the service listens, with TLS.
+    pub listen: SocketAddr,
+    /// Where `/livez` and `/readyz` are answered without TLS: on the loopback, or nowhere.
+    pub health_listen: Option<SocketAddr>,
+    /// `[tls]`
+    pub tls: TlsFiles,
+    /// Every `[[grant]]`.
+    pub grants: Grants,
+    /// Every `[tenant.NAME]`.
+    pub tenants: BTreeMap<Tenant, TenantLimits>,
+    /// `[node]`
+    pub node: NodeSettings,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[parallax]`
+    pub parallax: ParallaxSettings,
+}
+
+/// Where the material for TLS lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The daemon's certificate, with what is between it and its CA.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The CAs that clients' certificates come from.
+    pub client_ca: PathBuf,
+    /// What these CAs revoked; none: nothing is.
+    pub crl: Option<PathBuf>,
+}
+
+/// What one tenant's agents may come to in all.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TenantLimits {
+    /// So many that have not ended.
+    pub max_agents: Option<u32>,
+    /// The sum of their memory limits.
+    pub memory: Option<Bytes>,
+}
+
+/// `[node]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Its name: the host's, unless given.
+    pub name: String,
+}
+
+/// `[parallax]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParallaxSettings {
+    /// What this runtime is called there.
+    pub runtime_name: String,
+}
+
+/// `[limits]`: what clients can take of the daemon at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in all, streams included.
+    pub connections: usize,
+    /// Connections of one identity.
+    pub connections_per_identity: usize,
+    /// Connections of one address that have not said yet who they are.
+    pub handshakes_per_address: usize,
+    /// Requests of one identity, in the long run.
+    pub requests_per_second: u32,
+    /// Requests of one identity at once, after a pause.
+    pub burst: u32,
+    /// Bytes of a request's body.
+    pub body: Bytes,
+    /// HTTP/2: requests at once on one connection.
+    pub streams: u32,
+    /// From the first byte of a connection to its verified certificate.
+    pub handshake_timeout: Duration,
+    /// From the first byte of a request to the end of its headers.
+    pub header_timeout: Duration,
+    /// Between two pieces of a request's body.
+    pub body_timeout: Duration,
+    /// A connection on which nothing is asked.
+    pub idle_timeout: Duration,
+    /// From the signal to end to the end of the last stream.
+    pub drain_timeout: Duration,
+}
+
+impl Config {
+    /// What the supervisor goes by.
+    pub fn supervisor(&self) -> supervisor::Config {
+        let quota = |limits: &TenantLimits| Quota {
+            max_agents: limits.max_agents.map(|most| most as usize),
+            memory: limits.memory.map(Bytes::get),
+        };
+        supervisor::Config {
+            node: self.node.name.clone(),
+            quotas: self
+                .tenants
+                .iter()
+                .map(|(name, limits)| (name.as_str().to_owned(), quota(limits)))
+                .collect(),
+            ..supervisor::Config::default()
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            connections_per_identity: 1024,
+            handshakes_per_address: 64,
+            requests_per_second: 500,
+            burst: 1000,
+            body: Bytes::mib(8),
+            streams: 128,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(120),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}

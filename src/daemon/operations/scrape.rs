@@ -1,0 +1,69 @@
+//! The text of `/metrics`: what is counted as it happens, and what is looked up when somebody asks.
+
+use std::collections::BTreeMap;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+
+use crate::daemon::Daemon;
+use crate::daemon::authz::{Caller, Role};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+/// In the format of OpenMetrics.
+pub fn text(daemon: &Daemon) -> String {
+    let mut out = String::new();
+    let written = text::encode_registry(&mut out, daemon.metrics.registry())
+        .and_then(|()| text::encode_registry(&mut out, &looked_up(daemon)))
+        .and_then(|()| text::encode_eof(&mut out));
+    written.expect("writing to a string does not fail");
+    out
+}
+
+fn looked_up(daemon: &Daemon) -> Registry {
+    let mut registry = Registry::with_prefix("stockade");
+    let (node, live) = (daemon.supervisor.node(), &daemon.live);
+    let (generation, refused) = live.counts();
+    let gauge = |value: i64| ConstGauge::new(value);
+    registry.register("connections", "Open connections", gauge(daemon.metrics.connections().count() as i64));
+    registry.register("launcher_up", "Whether the launcher answers", gauge(node.launcher.into()));
+    registry.register("draining", "Whether new agents are refused", gauge(node.draining.into()));
+    registry.register("material_generation", "Certificates and grants in force", gauge(generation as i64));
+    registry.register("material_refused", "Changes that could not be used", ConstCounter::new(refused));
+    let valid = live.material().certificate_until;
+    let left = valid.duration_since(std::time::SystemTime::now()).map_or(0, |left| left.as_secs() as i64);
+    registry.register("certificate_seconds_left", "Until the daemon's certificate expires", gauge(left));
+    agents(daemon, &mut registry);
+    registry
+}
+
+fn agents(daemon: &Daemon, registry: &mut Registry) {
+    let agents = daemon.supervisor.list(&everything());
+    let mut by_state = BTreeMap::<&'static str, i64>::new();
+    for agent in &agents {
+        *by_state.entry(agent.state.as_str()).or_default() += 1;
+    }
+    let family = Family::<StateLabel, Gauge>::default();
+    for (state, count) in by_state {
+        family.get_or_create(&StateLabel { state }).set(count);
+    }
+    registry.register("agents", "Agents by their state", family);
+    let output: u64 = agents.iter().map(|agent| agent.offset).sum();
+    registry.register(
+        "terminal_bytes",
+        "Output of the agents that are listed",
+        ConstGauge::new(output as i64),
+    );
+}
+
+/// Whoever reads metrics sees sums over every tenant, and no tenant.
+fn everything() -> Caller {
+    let tenant = "metrics".parse().expect("a name");
+    Caller { identity: "metrics".into(), role: Role::Admin, tenant, serial: String::new() }
+}

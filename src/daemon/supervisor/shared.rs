@@ -1,0 +1,85 @@
+//! What all agents of the node have in common.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use super::agent::Handle;
+use super::config::Config;
+use super::launcher::Launcher;
+use super::{Result, SupervisorError, iso_now};
+use crate::daemon::events::Events;
+use crate::daemon::store::Store;
+use crate::wire::service::Places;
+
+/// The node, for its supervisor.
+pub(crate) struct Shared {
+    pub(crate) places: Places,
+    pub(crate) config: Config,
+    pub(crate) launcher: Launcher,
+    pub(crate) store: Store,
+    pub(crate) events: Events,
+    /// /proc/sys/kernel/random/boot_id
+    pub(crate) boot: String,
+    /// When this daemon began, ISO 8601.
+    pub(crate) since: String,
+    agents: Mutex<BTreeMap<String, Arc<Handle>>>,
+    draining: AtomicBool,
+    /// One permit for every agent that was found again.
+    found: Semaphore,
+}
+
+impl Shared {
+    pub(super) fn open(places: Places, config: Config) -> Result<Arc<Self>> {
+        let failed = |what: String| move |source: io::Error| SupervisorError::Io { what, source };
+        let records = places.records();
+        let store =
+            Store::open(records.clone()).map_err(failed(format!("cannot open {}", records.display())))?;
+        let events = Events::open(store.clone()).map_err(failed("cannot take event numbers".into()))?;
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let boot = boot.map_err(failed("cannot read boot_id".into()))?.trim().to_owned();
+        let launcher = Launcher::start(places.launcher_socket());
+        Ok(Arc::new(Self {
+            places,
+            config,
+            launcher,
+            store,
+            events,
+            boot,
+            since: iso_now(),
+            agents: Mutex::default(),
+            draining: AtomicBool::new(false),
+            found: Semaphore::new(0),
+        }))
+    }
+
+    /// By their ids. Never held over an `await`.
+    pub(crate) fn agents(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Handle>>> {
+        // A panic elsewhere leaves the map whole: every change of it is one call.
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// From now on; whether it was not before.
+    pub(super) fn drain(&self) -> bool {
+        !self.draining.swap(true, Ordering::Relaxed)
+    }
+
+    /// One more agent was found again, or is known to have ended.
+    pub(crate) fn adopted(&self) {
+        self.found.add_permits(1);
+    }
+
+    /// Waits until so many were.
+    pub(super) async fn all_adopted(&self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        // Nobody closes it.
+        let _ = self.found.acquire_many(count).await;
+    }
+}

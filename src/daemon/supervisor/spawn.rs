@@ -1,0 +1,251 @@
+//! How agents come into being: asked for, or found again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use super::agent::{Agent, Begin, Handle, Outcome};
+use super::shared::Shared;
+use super::times::now;
+use super::{Result, Spawned, SupervisorError, quota, request};
+use crate::api::agent::{Size, Spawn};
+use crate::daemon::authz::Caller;
+use crate::daemon::store::Record;
+use crate::daemon::terminal::{Extent, Terminal};
+use crate::id::{AgentId, PolicyName};
+use crate::policy::{Library, Reference};
+use crate::wire::service::order::{self, Workspace};
+use crate::wire::service::places;
+
+/// How many commands may wait for one agent's task.
+const COMMANDS: usize = 16;
+
+/// How long the agents that are found again may keep the others waiting.
+const ADOPTION: Duration = Duration::from_secs(5);
+
+pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn) -> Result<Spawned> {
+    let id = request::id(&request)?;
+    let policy = request::policy(&request)?;
+    request::check(&request)?;
+    let tenant = caller.tenant.as_str();
+    let text = serde_json::to_vec(&(tenant, &request)).expect("a request is always JSON");
+    let digest = shared.store.digest(&text);
+    request::wipe(text);
+    // A node that drains still answers for what is there.
+    let there = shared.agents().get(id.as_str()).cloned();
+    if let Some(there) = there {
+        return found(there, caller, &digest).await;
+    }
+    if shared.is_draining() {
+        return Err(SupervisorError::Draining);
+    }
+    let record = record(shared, &id, caller, &policy, digest.clone(), &request);
+    let order = request::order(&id, tenant, request, shared.config.log_bytes)?;
+    let memory = order.memory;
+    let workspace = workspace(shared, tenant, &order.workspace);
+    let order = request::seal(order)?;
+    let record = Record { workspace, memory: memory.unwrap_or(record.memory), ..record };
+
+    let (handle, task) = prepare(shared, record.clone(), Extent::default());
+    let there = {
+        let mut agents = shared.agents();
+        match agents.get(id.as_str()) {
+            Some(there) => Some(there.clone()),
+            None => {
+                quota::check(&agents, &shared.config, tenant, handle.memory)?;
+                agents.insert(id.to_string(), handle.clone());
+                None
+            }
+        }
+    };
+    // Of two at once one wins, and the other finds it.
+    if let Some(there) = there {
+        return found(there, caller, &digest).await;
+    }
+    if let Err(source) = shared.store.put(&record) {
+        shared.agents().remove(id.as_str());
+        handle.outcome.send_replace(Some(Outcome::Unanswered(source.kind(), source.to_string())));
+        return Err(SupervisorError::Io { what: format!("cannot write the record of agent {id}"), source });
+    }
+    // A task of its own: it goes on when whoever asked has gone.
+    tokio::spawn(task.run(Begin::Launch(order)));
+    outcome(&handle).await?;
+    Ok(Spawned { agent: handle.agent(), created: true })
+}
+
+/// An agent of this id is there: the same request finds it, another one does not.
+async fn found(handle: Arc<Handle>, caller: &Caller, digest: &str) -> Result<Spawned> {
+    // One of another tenant's differs in the digest: all that is said is that the id is taken.
+    if handle.tenant != caller.tenant.as_str() || handle.digest != digest {
+        return Err(SupervisorError::Taken { id: handle.id.clone() });
+    }
+    outcome(&handle).await?;
+    Ok(Spawned { agent: handle.agent(), created: false })
+}
+
+/// Waits for what the first start comes to.
+async fn outcome(handle: &Handle) -> Result<()> {
+    let mut outcome = handle.outcome.subscribe();
+    let decided = outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
+    match decided.ok().flatten() {
+        Some(Outcome::Started) => Ok(()),
+        Some(Outcome::Refused(refusal)) => Err(refusal.into()),
+        Some(Outcome::Unanswered(kind, text)) => {
+            Err(SupervisorError::Launcher { source: std::io::Error::new(kind, text) })
+        }
+        None => Err(SupervisorError::Launcher { source: std::io::ErrorKind::BrokenPipe.into() }),
+    }
+}
+
+fn record(
+    shared: &Shared,
+    id: &AgentId,
+    caller: &Caller,
+    policy: &PolicyName,
+    digest: String,
+    request: &Spawn,
+) -> Record {
+    let size = request.size.unwrap_or(request::SIZE);
+    Record {
+        id: id.to_string(),
+        name: request.name.clone().unwrap_or_else(|| id.to_string()),
+        kind: request.kind.clone(),
+        tenant: caller.tenant.to_string(),
+        owner: caller.identity.clone(),
+        policy: policy.to_string(),
+        digest,
+        labels: request.labels.clone(),
+        capabilities: request.capabilities.clone(),
+        workspace: None,
+        home: request.home.clone(),
+        memory: policy_memory(shared, caller.tenant.as_str(), policy),
+        size: order::Size { cols: size.cols, rows: size.rows },
+        auto_restart: request.auto_restart,
+        idle_timeout: request.idle_timeout,
+        lifetime: request.lifetime,
+        created: now(),
+        started: None,
+        restarts: 0,
+        boot: shared.boot.clone(),
+        verdict: None,
+        messages: Vec::new(),
+    }
+}
+
+/// What an agent of this policy may use at most, where that counts. A policy that this process cannot read is the
+/// launcher's to refuse.
+fn policy_memory(shared: &Shared, tenant: &str, policy: &PolicyName) -> u64 {
+    if shared.config.quota(tenant).memory.is_none() {
+        return 0;
+    }
+    let directories = ["etc/stockade/policies", "usr/lib/stockade/policies"];
+    let library = Library::of(directories.map(|directory| shared.places.root().join(directory)), 0);
+    let policy = library.load(&Reference::Name(policy.clone()));
+    policy.map_or(0, |policy| policy.limits.memory.get())
+}
+
+fn workspace(shared: &Shared, tenant: &str, workspace: &Workspace) -> Option<String> {
+    match workspace {
+        Workspace::None => None,
+        Workspace::Directory { path } => Some(path.clone()),
+        Workspace::Named { name } => {
+            Some(shared.places.workspaces().join(tenant).join(name).display().to_string())
+        }
+    }
+}
+
+/// A handle and its task, which does not run yet.
+fn prepare(shared: &Arc<Shared>, record: Record, extent: Extent) -> (Arc<Handle>, Agent) {
+    let size = Size { cols: record.size.cols, rows: record.size.rows };
+    let directory = shared.places.agent(&record.id);
+    let settled = shared.store.screen(&record.id);
+    let (terminal, wishes) = Terminal::start(&directory, size, extent, settled);
+    let (commands, told) = mpsc::channel(COMMANDS);
+    let handle = Arc::new(Handle {
+        id: record.id.clone(),
+        tenant: record.tenant.clone(),
+        digest: record.digest.clone(),
+        memory: record.memory,
+        terminal,
+        shown: watch::Sender::new(Agent::first_shown(&record)),
+        outcome: watch::Sender::new(None),
+        commands,
+        activity: AtomicU64::new(0),
+        typing: tokio::sync::Mutex::new(record.messages.clone()),
+    });
+    let agent = Agent::new(shared.clone(), handle.clone(), record, wishes, told);
+    (handle, agent)
+}
+
+/// Finds all agents again, at once.
+pub(super) async fn adopt_all(shared: &Arc<Shared>) -> Result<()> {
+    let listed = |what: &str, source| SupervisorError::Io { what: format!("cannot list {what}"), source };
+    let directory = shared.places.agents();
+    let mut ids: BTreeSet<String> =
+        shared.store.ids().map_err(|e| listed("the records", e))?.into_iter().collect();
+    match std::fs::read_dir(&directory) {
+        Ok(entries) => ids.extend(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok())),
+        // The launcher has not made anything yet.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(listed(&directory.display().to_string(), error)),
+    }
+    let begun = std::time::Instant::now();
+    let mut count = 0;
+    for id in ids.iter().filter(|id| id.parse::<AgentId>().is_ok()) {
+        let Some(record) = known(shared, id) else { continue };
+        let (handle, task) = prepare(shared, record, Extent::default());
+        let (_, end) = handle.terminal.kept().unwrap_or_default();
+        handle.terminal.extend(Extent { end, ended: false });
+        shared.agents().insert(id.clone(), handle);
+        tokio::spawn(task.run(Begin::Adopt));
+        count += 1;
+    }
+    if tokio::time::timeout(ADOPTION, shared.all_adopted(count)).await.is_err() {
+        warn!(agents = count, "some agents have not been found again yet");
+    }
+    info!(agents = count, milliseconds = begun.elapsed().as_millis(), "agents found again");
+    Ok(())
+}
+
+/// Its record; of an agent that has none, what can be told from what the launcher keeps.
+fn known(shared: &Shared, id: &str) -> Option<Record> {
+    match shared.store.get(id) {
+        Ok(Some(record)) => return Some(record),
+        Ok(None) => {}
+        Err(error) => warn!(agent = id, %error, "its record cannot be read"),
+    }
+    let directory = shared.places.agent(id);
+    let text = std::fs::read(directory.join(places::AGENT)).ok()?;
+    let agent: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let word = |name: &str| agent.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+    warn!(agent = id, "it has no record of this daemon's");
+    Some(Record {
+        id: id.to_owned(),
+        name: id.to_owned(),
+        kind: word("policy").unwrap_or_default(),
+        // A tenant that nobody is of: only an administrator sees it.
+        tenant: word("tenant").unwrap_or_default(),
+        owner: String::new(),
+        policy: word("policy").unwrap_or_default(),
+        digest: String::new(),
+        labels: Default::default(),
+        capabilities: Vec::new(),
+        workspace: None,
+        home: None,
+        memory: 0,
+        size: order::Size { cols: request::SIZE.cols, rows: request::SIZE.rows },
+        auto_restart: false,
+        idle_timeout: None,
+        lifetime: None,
+        created: now(),
+        started: None,
+        restarts: 0,
+        boot: word("boot").unwrap_or_else(|| shared.boot.clone()),
+        verdict: None,
+        messages: Vec::new(),
+    })
+}

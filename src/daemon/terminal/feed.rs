@@ -1,0 +1,169 @@
+//! Feeds the screen from the log, at its own pace, and answers what the agent asks while no window does.
+//!
+//! The screen follows the log; where an agent is faster than the emulator, it goes over what it cannot keep up with
+//! (`Screen::skip`: no mode and no query is lost by that), so that it never costs the agent anything. A query is *settled*
+//! once it is known who answers it, and how far that goes is written down before anything is answered: a daemon that comes
+//! later answers none of them again.
+//!
+//! Who answers: while a viewer owns the size, its terminal does, once for each query that it owes an answer to; what
+//! other viewers' terminals say by themselves is dropped, and so are answers to what a viewer was only shown again
+//! (`Replies`). While nobody owns the size, the screen answers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Notify, watch};
+use tracing::warn;
+
+use super::log::{Found, Log, Position};
+use super::screen::{Query, Screen};
+use super::viewers::Viewers;
+use super::{Drawing, Extent};
+
+/// So far behind, and the emulator goes over the rest.
+const FAR: u64 = 512 * 1024;
+/// So much of the newest output is shown after that.
+const NEAR: u64 = 64 * 1024;
+/// Output is fed in pieces of so many bytes; between them others have their turn.
+const PIECE: u64 = 16 * 1024;
+/// A screen that nobody has asked for and nothing was put out on for so long needs no emulator.
+const DROWSY: Duration = Duration::from_secs(5);
+/// How much of the log is looked through at most when a daemon comes anew.
+const HISTORY: u64 = 8 * 1024 * 1024;
+
+/// The screen of one terminal, and what it is fed from.
+pub(crate) struct Feed {
+    extent: watch::Receiver<Extent>,
+    viewers: Arc<Viewers>,
+    state: Mutex<Fed>,
+    /// Somebody needs the screen as it is now.
+    wanted: Notify,
+    settled: PathBuf,
+    /// Answers that are to be typed.
+    answers: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
+}
+
+struct Fed {
+    screen: Screen,
+    position: Position,
+    /// Up to here it is known who answers.
+    settled: u64,
+    /// The agent is faster than the emulator.
+    skipping: bool,
+}
+
+impl Feed {
+    /// Of a terminal whose queries are settled as far as this file says.
+    pub(crate) fn new(
+        log: Log,
+        extent: watch::Receiver<Extent>,
+        viewers: Arc<Viewers>,
+        settled: PathBuf,
+    ) -> (Arc<Self>, tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>) {
+        let until =
+            std::fs::read_to_string(&settled).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let (oldest, end) = log.extent().unwrap_or_default();
+        let from = oldest.max(end.saturating_sub(HISTORY));
+        let screen = Screen::new(viewers.shape().size, from);
+        let position = Position::new(log, from);
+        let state = Mutex::new(Fed { screen, position, settled: until, skipping: false });
+        let (answers, answered) = tokio::sync::mpsc::unbounded_channel();
+        (Arc::new(Self { extent, viewers, state, wanted: Notify::new(), settled, answers }), answered)
+    }
+
+    /// Follows the log until the terminal is gone.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut extent = self.extent.clone();
+        loop {
+            self.catch_up().await;
+            tokio::select! {
+                changed = extent.changed() => if changed.is_err() { return },
+                () = self.wanted.notified() => {}
+                () = tokio::time::sleep(DROWSY), if !self.viewers.any() => {
+                    self.state.lock().await.screen.sleep();
+                    tokio::select! {
+                        changed = extent.changed() => if changed.is_err() { return },
+                        () = self.wanted.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Feeds all that there is now.
+    async fn catch_up(&self) {
+        let end = self.extent.borrow().end;
+        loop {
+            let mut fed = self.state.lock().await;
+            if fed.screen.offset() >= end || !self.piece(&mut fed, end) {
+                return;
+            }
+            drop(fed);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Feeds one piece; whether there was one.
+    fn piece(&self, fed: &mut Fed, end: u64) -> bool {
+        fed.screen.resize(self.viewers.shape().size);
+        let behind = end - fed.screen.offset();
+        fed.skipping = behind > if fed.skipping { NEAR } else { FAR };
+        // What is gone over leaves enough to be shown; and nothing is read that readers may not have yet.
+        let most = if fed.skipping { (behind - NEAR).min(16 * PIECE) } else { behind.min(PIECE) };
+        match fed.position.read(usize::try_from(most).expect("a few pieces")) {
+            Ok(Found::Bytes(bytes)) => {
+                let queries = if fed.skipping { fed.screen.skip(&bytes) } else { fed.screen.feed(&bytes) };
+                self.settle(fed, queries);
+                true
+            }
+            Ok(Found::Gap(to)) => {
+                fed.position.seek(to);
+                fed.screen.jump(to);
+                true
+            }
+            Ok(Found::Nothing) => false,
+            Err(error) => {
+                warn!(%error, "the terminal's log cannot be read");
+                false
+            }
+        }
+    }
+
+    fn settle(&self, fed: &mut Fed, queries: Vec<Query>) {
+        let settled = fed.settled;
+        for query in queries.into_iter().filter(|query| query.offset > settled) {
+            fed.settled = query.offset;
+            // At most once: before a terminal says something twice, it says nothing. No fsync: what a power cut takes
+            // away it takes from the agent, too.
+            if let Err(error) = std::fs::write(&self.settled, query.offset.to_string()) {
+                warn!(%error, path = %self.settled.display(), "cannot write down which queries are settled");
+            }
+            if !self.viewers.owes(&query.answer) {
+                // Whoever types it is gone with the agent.
+                let _ = self.answers.send(query.answer);
+            }
+        }
+    }
+
+    /// Waits until everything that was put out before is on the screen.
+    pub(crate) async fn caught_up(&self) {
+        self.catch_up().await;
+    }
+
+    /// The screen now.
+    pub(crate) async fn draw(&self) -> Drawing {
+        self.catch_up().await;
+        let mut fed = self.state.lock().await;
+        fed.screen.resize(self.viewers.shape().size);
+        let drawing = fed.screen.draw();
+        self.wanted.notify_one();
+        drawing
+    }
+
+    /// Whether a private mode is on.
+    pub(crate) async fn is_on(&self, mode: u16) -> bool {
+        self.catch_up().await;
+        self.state.lock().await.screen.is_on(mode)
+    }
+}

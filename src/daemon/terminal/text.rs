@@ -1,0 +1,211 @@
+//! A terminal's output for people: its lines, the answer to a message, a recording.
+
+use std::io;
+
+use super::history::{Moment, since, walk};
+use super::lines::Lines;
+use super::log::Log;
+use super::{Drawing, Size};
+
+/// For one line this many bytes are read at first: then more, if that was not enough.
+const A_LINE: u64 = 256;
+/// At least so many.
+const LEAST: u64 = 64 * 1024;
+/// Most bytes that the answer to one message is made of: the newest.
+const ANSWER: u64 = 2 * 1024 * 1024;
+/// Most characters of an answer: the last.
+pub(super) const LONGEST_ANSWER: usize = 8000;
+
+/// The last `tail` lines up to `end`; `from` some time on.
+pub(super) fn lines(
+    log: &Log,
+    end: u64,
+    size: Size,
+    tail: Option<usize>,
+    from: Option<u64>,
+) -> io::Result<Vec<(u64, String)>> {
+    let oldest = match from {
+        Some(at) => since(log, at)?,
+        None => log.segments()?.first().copied().unwrap_or(0),
+    };
+    let most = tail.unwrap_or(usize::MAX);
+    let mut reach = match tail {
+        Some(tail) => (tail as u64).saturating_mul(A_LINE).max(LEAST),
+        None => u64::MAX,
+    };
+    loop {
+        let start = end.saturating_sub(reach).max(oldest);
+        let mut found = decoded(log, start, end, size, most, start > oldest)?;
+        if let Some(at) = from {
+            found.retain(|(begun, _)| *begun >= at);
+        }
+        if start == oldest || found.len() >= most {
+            return Ok(found);
+        }
+        reach = reach.saturating_mul(4);
+    }
+}
+
+/// Lines from `start` on; `within`: the first one is not whole, and is left out.
+fn decoded(
+    log: &Log,
+    start: u64,
+    end: u64,
+    size: Size,
+    most: usize,
+    within: bool,
+) -> io::Result<Vec<(u64, String)>> {
+    let mut lines = Lines::new(size, most);
+    let mut whole = !within;
+    walk(log, start, end, |moment| match moment {
+        Moment::Size(_, size) => lines.resize(size),
+        Moment::Output(at, bytes) if whole => lines.feed(at, bytes),
+        Moment::Output(at, bytes) => {
+            if let Some(newline) = memchr::memchr(b'\n', bytes) {
+                whole = true;
+                lines.feed(at, &bytes[newline + 1..]);
+            }
+        }
+    })?;
+    Ok(lines.finish().into())
+}
+
+/// What was said to an agent, and what stood on its screen before.
+pub(crate) struct Spoken {
+    /// The message as it was typed.
+    pub(crate) text: String,
+    /// The screen before.
+    pub(crate) before: Drawing,
+}
+
+/// What was put out from then up to `end`, without the echo of the message and the prompt after it.
+pub(super) fn answer(log: &Log, spoken: &Spoken, end: u64) -> io::Result<String> {
+    let (from, size) = (spoken.before.offset, spoken.before.size);
+    let text = |lines: Lines| -> Vec<String> { lines.finish().into_iter().map(|(_, line)| line).collect() };
+    let start = from.max(end.saturating_sub(ANSWER));
+    let picture = || {
+        let mut lines = Lines::new(size, usize::MAX);
+        if start == from {
+            lines.feed(0, &spoken.before.bytes);
+        }
+        lines
+    };
+    let before = text(picture());
+    let mut lines = picture();
+    walk(log, start, end, |moment| match moment {
+        Moment::Output(at, bytes) => lines.feed(at, bytes),
+        Moment::Size(_, size) => lines.resize(size),
+    })?;
+    let after = text(lines);
+    let same = before.iter().zip(&after).take_while(|(before, after)| before == after).count();
+    let answer = without_echo(&after[same..], &spoken.text, before.last().map_or("", String::as_str));
+    let text = answer.join("\n");
+    let surplus = text.chars().count().saturating_sub(LONGEST_ANSWER);
+    Ok(text.chars().skip(surplus).collect::<String>().trim_matches('\n').to_owned())
+}
+
+/// An agent's terminal shows what is typed; that is no part of the answer. Nor is the prompt that stood there before.
+fn without_echo<'a>(lines: &'a [String], message: &str, prompt: &str) -> Vec<&'a str> {
+    let mut rest = lines;
+    for echoed in message.lines().map(str::trim_end) {
+        match rest.split_first() {
+            Some((first, later)) if first.ends_with(echoed) => rest = later,
+            _ => break,
+        }
+    }
+    if let Some((last, earlier)) = rest.split_last()
+        && !prompt.is_empty()
+        && last == prompt
+    {
+        rest = earlier;
+    }
+    rest.iter().map(String::as_str).collect()
+}
+
+/// Everything that is kept as asciicast v2 (<https://docs.asciinema.org/manual/asciicast/v2/>).
+pub(super) fn recording(log: &Log, end: u64, size: Size) -> io::Result<Vec<u8>> {
+    let oldest = log.segments()?.first().copied().unwrap_or(0);
+    let mut cast = Cast { begun: None, size, lines: Vec::new(), cut: Vec::new() };
+    walk(log, oldest, end, |moment| cast.see(moment))?;
+    Ok(cast.finish())
+}
+
+struct Cast {
+    begun: Option<u64>,
+    size: Size,
+    lines: Vec<u8>,
+    /// The beginning of a character whose end is in the next piece.
+    cut: Vec<u8>,
+}
+
+impl Cast {
+    fn see(&mut self, moment: Moment<'_>) {
+        match moment {
+            Moment::Size(at, size) if self.begun.is_none() => {
+                self.size = size;
+                self.begin(at);
+            }
+            Moment::Size(_, size) if size == self.size => {}
+            Moment::Size(at, size) => {
+                self.size = size;
+                self.event(at, "r", &format!("{}x{}", size.cols, size.rows));
+            }
+            Moment::Output(at, bytes) => {
+                self.begin(at);
+                self.cut.extend_from_slice(bytes);
+                let all = std::mem::take(&mut self.cut);
+                let whole = all.len() - open(&all);
+                self.cut = all[whole..].to_vec();
+                if whole > 0 {
+                    self.event(at, "o", &String::from_utf8_lossy(&all[..whole]));
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, at: u64) {
+        if self.begun.is_some() {
+            return;
+        }
+        self.begun = Some(at);
+        let header = serde_json::json!({
+            "version": 2,
+            "width": self.size.cols,
+            "height": self.size.rows,
+            "timestamp": at / 1_000_000,
+            "env": {"TERM": "xterm-256color"},
+        });
+        self.line(&header);
+    }
+
+    fn event(&mut self, at: u64, kind: &str, text: &str) {
+        // A clock may be set back; a recording's goes on only.
+        let since = at.saturating_sub(self.begun.unwrap_or(at));
+        self.line(&serde_json::json!([since as f64 / 1e6, kind, text]));
+    }
+
+    fn line(&mut self, value: &serde_json::Value) {
+        self.lines.extend(value.to_string().into_bytes());
+        self.lines.push(b'\n');
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.begin(0);
+        self.lines
+    }
+}
+
+/// How many bytes at the end begin a character of UTF-8 that has more of them.
+fn open(bytes: &[u8]) -> usize {
+    for back in 1..=bytes.len().min(3) {
+        let length = match bytes[bytes.len() - back] {
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            0x80..=0xbf => continue,
+            _ => return 0,
+        };
+        return if length > back { back } else { 0 };
+    }
+    0
+}

@@ -1,0 +1,87 @@
+//! Makes sure that nothing of an agent is left whose shim is gone, or is to go: the proof, and then the record.
+
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::cgroup::{self, Layout};
+use crate::shim::ids::{self, UidRange};
+use crate::shim::service::kept::{self, Process, Whereabouts};
+use crate::wire::service::{Ended, Places, places};
+
+/// How long killed processes may take to be gone, and a keeper to clean up after them.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where its shim says it is, if it is of this boot.
+pub fn whereabouts(places: &Places, id: &str, boot: &str) -> Option<Whereabouts> {
+    let text = fs::read(kept::whereabouts(places, id)).ok()?;
+    let found: Whereabouts = serde_json::from_slice(&text).ok()?;
+    (found.boot == boot).then_some(found)
+}
+
+/// Ends the shim, and proves that all is gone: the kernel ends the sandbox with it, the keeper removes the cgroup, and
+/// what neither could do is done here.
+pub fn end(found: &Whereabouts) -> io::Result<()> {
+    kill(found.shim);
+    let deadline = Instant::now() + PATIENCE;
+    while found.shim.is_there() || found.keeper.is_there() {
+        if Instant::now() >= deadline {
+            return Err(io::Error::other(format!(
+                "pid {} does not end: it hangs in the kernel",
+                if found.shim.is_there() { found.shim.pid } else { found.keeper.pid }
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Whoever has the range by now has cleared its cgroups before using them.
+    let Some(range) = UidRange::take(found.range)? else { return Ok(()) };
+    let layout = Layout::detect().map_err(io::Error::other)?;
+    let cleared = cgroup::kill_and_remove(&layout, &ids::agent(found.range))
+        .and(cgroup::kill_and_remove(&layout, &ids::gateway(found.range)));
+    range.release();
+    cleared.map_err(io::Error::other)
+}
+
+fn kill(process: Process) {
+    let pid = Pid::from_raw(process.pid.cast_signed());
+    let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return };
+    // Asked again now that the descriptor holds on to whoever has this pid.
+    if process.is_there() {
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    }
+}
+
+/// Says what became of an agent whose shim could not.
+pub fn record(places: &Places, id: &str, boot: &str, what: &str) -> io::Result<()> {
+    let directory = places.agent(id);
+    if directory.join(places::EXIT).exists() {
+        return Ok(());
+    }
+    let ended = Ended {
+        code: None,
+        signal: None,
+        out_of_memory: false,
+        stopped: false,
+        killed: false,
+        not_started: None,
+        boot: boot.into(),
+        at: kept::now(),
+        end: end_of_log(places, id),
+        usage: Default::default(),
+        report: serde_json::json!({ "error": what }),
+    };
+    kept::put_exit(&directory, &ended)
+}
+
+/// How far the log reaches that is there.
+fn end_of_log(places: &Places, id: &str) -> u64 {
+    let directory = places.agent(id).join(places::TERMINAL);
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let first_and_length = entries.filter_map(|entry| {
+        let first = crate::wire::service::log::first_offset(entry.file_name().to_str()?)?;
+        Some(first + entry.metadata().ok()?.len())
+    });
+    first_and_length.max().unwrap_or(0)
+}

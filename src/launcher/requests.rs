@@ -1,0 +1,330 @@
+//! What a daemon can ask, and what is done about it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use serde::{Deserialize, Serialize};
+
+use super::bury;
+use super::start;
+use super::tree::Tree;
+use crate::id::AgentId;
+use crate::shim::service::admit::admit;
+use crate::shim::service::{kept, line};
+use crate::wire::service::claim::{Claim, Settings, read_sealed, sealed};
+use crate::wire::service::launcher::{FromLauncher, Reason, Refusal, ToLauncher};
+use crate::wire::service::order::{self, Home, Workspace};
+use crate::wire::service::{Order, places};
+
+/// The launcher.
+pub struct Launcher {
+    node: Settings,
+    tree: Tree,
+    boot: String,
+    program: OwnedFd,
+    /// Those shims that are children of this process.
+    shims: BTreeMap<u32, String>,
+}
+
+/// `agent.json`: who it is.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AgentRecord {
+    id: String,
+    tenant: String,
+    policy: String,
+    workspace: Workspace,
+    home: Home,
+    /// Milliseconds since 1970.
+    created: u64,
+    boot: String,
+}
+
+type Answer = Result<FromLauncher, Refusal>;
+
+fn refuse<T>(reason: Reason, detail: impl ToString) -> Result<T, Refusal> {
+    Err(Refusal { reason, detail: detail.to_string(), field: None })
+}
+
+fn failed(what: &str) -> impl FnOnce(io::Error) -> Refusal {
+    move |error| Refusal { reason: Reason::Failed, detail: format!("{what}: {error}"), field: None }
+}
+
+fn id_of(id: &str) -> Result<AgentId, Refusal> {
+    id.parse().map_err(|error: crate::id::InvalidName| Refusal {
+        reason: Reason::Malformed,
+        detail: error.to_string(),
+        field: Some("id".into()),
+    })
+}
+
+impl Launcher {
+    /// On this node.
+    pub fn new(node: Settings, tree: Tree) -> io::Result<Self> {
+        let (boot, program) = (kept::boot()?, start::program()?);
+        Ok(Self { node, tree, boot, program, shims: BTreeMap::new() })
+    }
+
+    /// Its own socket.
+    pub fn listen(&self) -> Result<OwnedFd, super::LauncherError> {
+        self.tree.listen()
+    }
+
+    /// The only user that it obeys.
+    pub fn daemon_uid(&self) -> u32 {
+        self.node.daemon_uid
+    }
+
+    /// Which boot this is.
+    pub fn boot(&self) -> &str {
+        &self.boot
+    }
+
+    /// Answers one question.
+    pub fn answer(&mut self, question: ToLauncher, fds: Vec<OwnedFd>) -> Answer {
+        match question {
+            ToLauncher::Hello { .. } => refuse(Reason::Malformed, "Hello was said already"),
+            ToLauncher::Launch { id } => self.launch(&id_of(&id)?, fds),
+            ToLauncher::Relaunch { id } => self.relaunch(&id_of(&id)?, fds),
+            ToLauncher::Kill { id } => self.kill(&id_of(&id)?),
+            ToLauncher::Remove { id, workspace } => self.remove(&id_of(&id)?, workspace),
+        }
+    }
+
+    fn launch(&mut self, id: &AgentId, fds: Vec<OwnedFd>) -> Answer {
+        let Ok([order, line]) = <[OwnedFd; 2]>::try_from(fds) else {
+            return refuse(Reason::Malformed, "a Launch comes with two descriptors: the order, and a socket");
+        };
+        self.check_line(&line)?;
+        let bytes = read_sealed(&order, order::LONGEST).or_else(|error| refuse(Reason::Malformed, error))?;
+        let order = parse(&bytes, id)?;
+        let admitted = admit(&order, &self.node)?;
+        for place in &admitted.places {
+            self.tree.make_place(place).map_err(failed(&format!("cannot make {}", place.display())))?;
+        }
+        let Some(_directory) =
+            self.tree.make_agent(id.as_str()).map_err(failed("cannot make its directory"))?
+        else {
+            return refuse(
+                Reason::Exists,
+                format!("agent {id} is there already: remove it, or choose another id"),
+            );
+        };
+        let started = self.keep(&order, &bytes).and_then(|()| self.start(order, line));
+        if started.is_err() {
+            self.forget(id);
+        }
+        started
+    }
+
+    fn relaunch(&mut self, id: &AgentId, fds: Vec<OwnedFd>) -> Answer {
+        let Ok([line]) = <[OwnedFd; 1]>::try_from(fds) else {
+            return refuse(Reason::Malformed, "a Relaunch comes with one descriptor: a socket");
+        };
+        self.check_line(&line)?;
+        self.check_ended(id)?;
+        let path = self.tree.places.orders().join(id.as_str());
+        let bytes = fs::read(path).or_else(|error| {
+            refuse(Reason::Unknown, format!("what agent {id} was started with is gone (a reboot?): {error}"))
+        })?;
+        let order = parse(&bytes, id)?;
+        // The policies, and the directories, may be others by now.
+        let admitted = admit(&order, &self.node)?;
+        for place in &admitted.places {
+            self.tree.make_place(place).map_err(failed(&format!("cannot make {}", place.display())))?;
+        }
+        let directory = self.tree.places.agent(id.as_str());
+        let ended = fs::read(directory.join(places::EXIT)).map_err(failed("exit.json"))?;
+        for old in [places::EXIT, places::ATTESTATION] {
+            let _ = fs::remove_file(directory.join(old));
+        }
+        let started = self.start(order, line);
+        if started.is_err() {
+            // It is as it was.
+            let _ = fs::write(directory.join(places::EXIT), ended);
+        }
+        started
+    }
+
+    /// Both ends of a pair are whose process made it.
+    fn check_line(&self, socket: &OwnedFd) -> Result<(), Refusal> {
+        match line::is_from(socket, self.node.daemon_uid) {
+            true => Ok(()),
+            false => refuse(Reason::Malformed, "the line is no sequential-packet socket of the daemon's"),
+        }
+    }
+
+    /// What is kept of it from the start.
+    fn keep(&self, order: &Order, bytes: &[u8]) -> Result<(), Refusal> {
+        let record = AgentRecord {
+            id: order.id.clone(),
+            tenant: order.tenant.clone(),
+            policy: order.policy.clone(),
+            workspace: order.workspace.clone(),
+            home: order.home.clone(),
+            created: kept::now(),
+            boot: self.boot.clone(),
+        };
+        let path = self.tree.places.agent(&order.id).join(places::AGENT);
+        kept::put(&path, &record, 0o640, false).map_err(failed("agent.json"))?;
+        let path = self.tree.places.orders().join(&order.id);
+        kept::put_bytes(&path, bytes, 0o600, false).map_err(failed("cannot keep the order"))
+    }
+
+    fn start(&mut self, order: Order, line: OwnedFd) -> Answer {
+        let id = order.id.clone();
+        let listener = self.tree.listen_for(&id).map_err(failed("cannot make the shim's socket"))?;
+        let claim = Claim { node: self.node.clone(), order };
+        let claim = serde_json::to_vec(&claim).map_err(io::Error::other);
+        let claim = claim.and_then(|claim| sealed("stockade-claim", &claim)).map_err(failed("the claim"))?;
+        let pid = start::shim(&self.program, claim, line, listener).map_err(failed("cannot start a shim"))?;
+        self.shims.insert(pid, id);
+        Ok(FromLauncher::Launched { pid })
+    }
+
+    /// A launch that came to nothing leaves nothing.
+    fn forget(&self, id: &AgentId) {
+        let places = &self.tree.places;
+        let _ = fs::remove_file(places.shim_socket(id.as_str()));
+        let _ = fs::remove_file(places.orders().join(id.as_str()));
+        let _ = fs::remove_dir_all(places.agent(id.as_str()));
+    }
+
+    fn check_ended(&self, id: &AgentId) -> Result<(), Refusal> {
+        let directory = self.tree.places.agent(id.as_str());
+        if !directory.is_dir() {
+            return refuse(Reason::Unknown, format!("there is no agent {id}"));
+        }
+        match directory.join(places::EXIT).exists() {
+            true => Ok(()),
+            false => refuse(Reason::Exists, format!("agent {id} has not ended: stop it first")),
+        }
+    }
+
+    fn kill(&mut self, id: &AgentId) -> Answer {
+        let places = &self.tree.places;
+        if !places.agent(id.as_str()).is_dir() {
+            return refuse(Reason::Unknown, format!("there is no agent {id}"));
+        }
+        self.end(id.as_str(), &self.boot, "its shim was ended by the launcher")
+            .map_err(failed("cannot end it"))?;
+        Ok(FromLauncher::Done)
+    }
+
+    /// Ends what is left of an agent, and says so in its directory.
+    fn end(&self, id: &str, boot: &str, what: &str) -> io::Result<()> {
+        let places = &self.tree.places;
+        if let Some(found) = bury::whereabouts(places, id, &self.boot) {
+            bury::end(&found)?;
+        } else if let Some((pid, _)) = self.shims.iter().find(|(_, shim)| *shim == id) {
+            // Not even its range is taken: nothing but the process is there.
+            let _ = rustix::process::kill_process(
+                rustix::process::Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::InvalidData)?,
+                rustix::process::Signal::KILL,
+            );
+        }
+        let _ = fs::remove_file(kept::whereabouts(places, id));
+        let _ = fs::remove_file(places.shim_socket(id));
+        bury::record(places, id, boot, what)
+    }
+
+    fn remove(&mut self, id: &AgentId, workspace: bool) -> Answer {
+        self.check_ended(id)?;
+        let places = &self.tree.places;
+        let directory = places.agent(id.as_str());
+        if workspace {
+            self.remove_workspace(id)?;
+        }
+        let _ = fs::remove_file(places.orders().join(id.as_str()));
+        let _ = fs::remove_file(places.shim_socket(id.as_str()));
+        // It follows no link, and nobody but root can have put one there.
+        fs::remove_dir_all(directory).map_err(failed("cannot remove its directory"))?;
+        Ok(FromLauncher::Done)
+    }
+
+    /// Its private workspace, unless another agent works there.
+    fn remove_workspace(&self, id: &AgentId) -> Result<(), Refusal> {
+        let Some(own) = self.record_of(id.as_str()) else { return Ok(()) };
+        let Workspace::Named { name } = &own.workspace else { return Ok(()) };
+        let others = fs::read_dir(self.tree.places.agents()).map_err(failed("cannot list the agents"))?;
+        for other in others.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+            let is_same =
+                |other: &AgentRecord| other.tenant == own.tenant && other.workspace == own.workspace;
+            let runs = !self.tree.places.agent(&other).join(places::EXIT).exists();
+            if other != own.id && runs && self.record_of(&other).as_ref().is_some_and(is_same) {
+                return refuse(Reason::Exists, format!("agent {other} works in the workspace {name}, too"));
+            }
+        }
+        let (Ok(tenant), Ok(name)) =
+            (own.tenant.parse::<crate::id::Tenant>(), name.parse::<crate::id::PlaceName>())
+        else {
+            return Ok(());
+        };
+        let path = self.tree.places.workspaces().join(tenant.as_str()).join(name.as_str());
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("cannot remove its workspace")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn record_of(&self, id: &str) -> Option<AgentRecord> {
+        let text = fs::read(self.tree.places.agent(id).join(places::AGENT)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Reaps the shims that have ended. One that could not say how its agent ended was killed.
+    pub fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = crate::sys::process::wait_any() {
+            if libc::WIFSTOPPED(status) {
+                continue;
+            }
+            let Some(id) = self.shims.remove(&pid.cast_unsigned()) else { continue };
+            if self.shims.values().any(|other| *other == id) {
+                continue; // it was started anew meanwhile
+            }
+            let what = format!("its shim ended without a word (wait status {status:#x})");
+            if let Err(error) = self.end(&id, &self.boot, &what) {
+                eprintln!("stockade-launcher: agent {id}: {error}");
+            }
+        }
+    }
+
+    /// Looks at every agent that has not ended as far as its directory says, and at what is left of others.
+    pub fn sweep(&mut self) {
+        let Ok(entries) = fs::read_dir(self.tree.places.agents()) else { return };
+        for id in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+            if id.parse::<AgentId>().is_err() || self.tree.places.agent(&id).join(places::EXIT).exists() {
+                continue;
+            }
+            let found = bury::whereabouts(&self.tree.places, &id, &self.boot);
+            if found.is_some_and(|found| found.shim.is_there()) {
+                continue;
+            }
+            let record = self.record_of(&id);
+            let what = match &record {
+                Some(record) if record.boot != self.boot => "the node was rebooted while it ran",
+                Some(_) => "its shim vanished while no launcher ran",
+                None => "its start was cut short",
+            };
+            let boot = record.map_or_else(|| self.boot.clone(), |record| record.boot);
+            if let Err(error) = self.end(&id, &boot, what) {
+                eprintln!("stockade-launcher: agent {id}: {error}");
+            }
+        }
+    }
+}
+
+fn parse(bytes: &[u8], id: &AgentId) -> Result<Order, Refusal> {
+    // The position says enough: the text around it could be a secret.
+    let order: Order = serde_json::from_slice(bytes).or_else(|error| {
+        refuse(Reason::Malformed, format!("not an order: line {}, column {}", error.line(), error.column()))
+    })?;
+    if order.id != id.as_str() {
+        return refuse(Reason::Malformed, "the order is another agent's than the message says");
+    }
+    Ok(order)
+}

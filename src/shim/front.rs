@@ -1,0 +1,90 @@
+//! Whom an agent speaks with: the caller's own terminal and streams (`stockade run`), or a daemon that comes and goes.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFd;
+
+use super::ShimError;
+use super::attestation::Attestation;
+use super::session::Reins;
+use super::terminal::WindowSize;
+use crate::jail::Stream;
+use crate::plan::Plan;
+use crate::sys::process::End;
+use crate::wire::service::order::File;
+
+/// The side of a sandbox that somebody sits at. Everything else of a session is the same, whoever that is.
+pub trait Front {
+    /// Which poll entries are its own.
+    type Interest;
+    /// What poll said about them.
+    type Events;
+
+    /// Before anything is built, for this plan; again, if another plan is made.
+    fn prepare(&mut self, plan: &Plan) -> Result<(), ShimError>;
+
+    /// The range of uids, and with it the names of the cgroups, are taken.
+    fn claimed(&mut self, _range: u32, _keeper: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Where the agent's standard streams lead.
+    fn streams(&self) -> [Stream; 3];
+
+    /// The size of the terminal to make, if one is to be made.
+    fn size(&self) -> Option<WindowSize>;
+
+    /// Whether init is to say when the command was executed.
+    fn awaits_start(&self) -> bool {
+        false
+    }
+
+    /// What is to lie in the agent's directory before it starts.
+    fn files(&self) -> &[File] {
+        &[]
+    }
+
+    /// The terminal was made: its master.
+    fn open(&mut self, master: OwnedFd) -> io::Result<()>;
+
+    /// What was built is what was planned; the agent has just been told to go.
+    fn attested(&mut self, _attestation: &Attestation) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// From now on it is attended to.
+    fn begin(&mut self) -> io::Result<()>;
+
+    /// The command was executed.
+    fn started(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Something else that was run within the walls has ended: its number, and waitpid(2)'s status.
+    fn extra_ended(&mut self, _number: i32, _end: End) {}
+
+    /// Adds what is worth waiting for now.
+    fn register<'a>(&'a self, polls: &mut Vec<PollFd<'a>>) -> Self::Interest;
+
+    /// Copies the answers out.
+    fn events(&self, interest: &Self::Interest, polled: &[PollFd<'_>]) -> Self::Events;
+
+    /// When it wants to be asked again at the latest.
+    fn recheck_after(&self) -> Option<Duration>;
+
+    /// Moves what can be moved without blocking, and passes on what is wanted of the agent.
+    fn attend(&mut self, events: Self::Events, reins: &mut Reins<'_>) -> Result<(), ShimError>;
+
+    /// The agent was stopped by a signal.
+    fn suspended(&mut self, reins: &Reins<'_>) -> io::Result<()>;
+
+    /// The agent has ended: brings the rest of its output home, at most until `patience`.
+    fn finish(&mut self, patience: Option<Instant>) -> io::Result<()>;
+
+    /// The last process of the agent is gone, and with it whoever could still write.
+    fn last(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+//! The shim of a service's agent: executed by the launcher with a claim, it builds the sandbox and stays with the agent,
+//! whoever else of the service lives or dies meanwhile.
+//!
+//! ```text
+//!  launcher ──exec: claim, line, listener──▶ shim ──▶ admit ──▶ commission ──▶ … ──▶ exit.json
+//!                                             │ ▲
+//!                            terminal/ ◀──────┘ └── daemon (the first over `line`, later ones over `listener`)
+//! ```
+
+pub mod admit;
+pub mod front;
+pub mod kept;
+pub mod line;
+pub mod log;
+pub mod terminal;
+mod usage;
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+use nix::sys::signal::Signal;
+
+use super::attestation::Attestation;
+use super::commission::{Commission, CommissionError};
+use super::keeper::{self, Keeper};
+use super::{Outcome, ShimError, words};
+use crate::host::Host;
+use crate::plan::{Plan, PlanError};
+use crate::sys::process::End;
+use crate::sys::{fd, process, signal};
+use crate::wire::service::claim::{CLAIM, Claim, LINE, LISTENER, read_sealed};
+use crate::wire::service::launcher::{Reason, Refusal};
+use crate::wire::service::{Ended, Order, Places, order, places};
+use admit::Admitted;
+use front::{Identity, ServiceFront};
+use log::Log;
+use terminal::Terminal;
+
+/// What the launcher hands over.
+struct Given {
+    claim: Claim,
+    line: OwnedFd,
+    listener: OwnedFd,
+}
+
+/// Runs the shim to the end of its agent.
+pub fn main() -> ExitCode {
+    if keeper::was_called() {
+        return ExitCode::SUCCESS;
+    }
+    match take().and_then(attend) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody reads this but an administrator who starts it by hand: the launcher gives it no stream.
+            eprintln!("stockade-shim: {error} (it is started by stockade-launcher, and not by hand)");
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn take() -> io::Result<Given> {
+    let claim = fd::adopt(CLAIM)?;
+    let (line, listener) = (fd::adopt(LINE)?, fd::adopt(LISTENER)?);
+    let bytes = read_sealed(&claim, 2 * order::LONGEST)?;
+    process::rename("stockade-shim")?;
+    // Whoever sends these means the service, not the agent; a daemon that goes away is no reason to end.
+    for ignored in [Signal::SIGPIPE, Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
+        signal::ignore(ignored)?;
+    }
+    // The listener is the launcher's own description, and only this process uses it.
+    rustix::io::ioctl_fionbio(&listener, true)?;
+    Ok(Given { claim: serde_json::from_slice(&bytes)?, line, listener })
+}
+
+fn attend(given: Given) -> io::Result<()> {
+    let Given { claim: Claim { node, order }, line, listener } = given;
+    let places = Places::under(&node.root);
+    let directory = places.agent(&order.id);
+    let size = (order.size.cols, order.size.rows);
+    let log = Log::open(&directory.join(places::TERMINAL), order.log_bytes, size)?;
+    let boot = kept::boot()?;
+    let identity = Identity {
+        id: order.id.clone(),
+        places: places.clone(),
+        daemon_uid: node.daemon_uid,
+        boot: boot.clone(),
+    };
+    let mut front = ServiceFront::new(identity, line, listener, Terminal::new(log, window(&order)));
+    let result = admit::admit(&order, &node).and_then(|admitted| run(admitted, &mut front));
+    let ended = sum_up(result, &front, boot);
+    let written = kept::put_exit(&directory, &ended);
+    // From now on nobody finds a shim here, and whoever looks finds how it ended.
+    let _ = fs::remove_file(places.shim_socket(&order.id));
+    let _ = fs::remove_file(kept::whereabouts(&places, &order.id));
+    if let Some(refusal) = &ended.not_started {
+        front.tell_not_started(refusal);
+    }
+    front.tell_ended(&ended);
+    written
+}
+
+fn window(order: &Order) -> crate::jail::WindowSize {
+    let (ws_row, ws_col) = (order.size.rows, order.size.cols);
+    crate::jail::WindowSize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+/// Builds it, and stays to its end.
+fn run(admitted: Admitted, front: &mut ServiceFront) -> Result<Outcome, Refusal> {
+    let host = Host::probe();
+    // An unfit host may not even have the calls that it takes; the plan says that better.
+    let fit = host.refusals().is_empty();
+    let keeper = fit.then(Keeper::start).transpose();
+    let keeper = keeper.map_err(|error| refusal(&ShimError::Keeper(error).into()))?;
+    let Admitted { id, policy, words, files, .. } = admitted;
+    front.put_files(files);
+    let request = words::resolve(words, admit::caller(), &policy).map_err(|error| Refusal {
+        reason: Reason::Exceeds,
+        detail: error.to_string(),
+        field: Some("workspace".into()),
+    })?;
+    let commission = Commission {
+        agent: Some(&id),
+        policy: &policy,
+        host: &host,
+        request: &request,
+        keeper: keeper.as_ref(),
+    };
+    let result = commission.carry_out(front, &mut |_: &Plan| -> Result<bool, CommissionError> { Ok(true) });
+    if let Some(keeper) = keeper {
+        keeper.dismiss();
+    }
+    result.map_err(|error| refusal(&error))
+}
+
+/// Why not, for the daemon.
+fn refusal(error: &CommissionError) -> Refusal {
+    let reason = match error {
+        CommissionError::Plan(PlanError::Precious { .. }) => Reason::Exceeds,
+        CommissionError::Shim(ShimError::Exec { .. }) => Reason::Host,
+        error if error.is_refusal() => Reason::Host,
+        _ => Reason::Failed,
+    };
+    let field = (reason == Reason::Exceeds).then(|| "workspace".to_owned());
+    Refusal { reason, detail: chain(error), field }
+}
+
+/// The error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let said = source.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = source.source();
+    }
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn sum_up(result: Result<Outcome, Refusal>, front: &ServiceFront, boot: String) -> Ended {
+    let nothing = Ended {
+        code: None,
+        signal: None,
+        out_of_memory: false,
+        stopped: front.stopped,
+        killed: false,
+        not_started: None,
+        boot,
+        at: kept::now(),
+        end: front.terminal().end(),
+        usage: Default::default(),
+        report: serde_json::Value::Null,
+    };
+    match result {
+        Ok(outcome) => Ended {
+            code: if let End::Exited(code) = outcome.end { Some(code as u8) } else { None },
+            signal: if let End::Signaled(signal) = outcome.end { Some(signal) } else { None },
+            out_of_memory: outcome.out_of_memory,
+            killed: outcome.killed,
+            usage: usage::in_all(&outcome),
+            report: report(&outcome, front.terminal().has_lost()),
+            ..nothing
+        },
+        // It ran, and could not be attended to any longer.
+        Err(refusal) if front.since.is_some() => {
+            Ended { report: serde_json::json!({ "error": refusal.detail }), ..nothing }
+        }
+        Err(refusal) => Ended { not_started: Some(refusal), ..nothing },
+    }
+}
+
+/// What it was refused, and what went over the network, as in the report of `stockade run`.
+fn report(outcome: &Outcome, lost: bool) -> serde_json::Value {
+    let Outcome { denials, traffic, landlock_audit, usage, attestation, .. } = outcome;
+    let Attestation { shortfalls, .. } = attestation;
+    let mut report = serde_json::json!({
+        "denials": denials,
+        "landlockAudit": landlock_audit.to_string(),
+        "usage": usage,
+        "shortfalls": shortfalls,
+    });
+    if lost {
+        report["lostOutput"] = "the disk was full, and what the agent showed last is not in the log".into();
+    }
+    if let Some(traffic) = traffic {
+        report["network"] = serde_json::json!(traffic);
+    }
+    report
+}

@@ -1,0 +1,105 @@
+//! What a shim is started with by the launcher: the order that was checked, and where it belongs. A sealed file in memory,
+//! so that neither can change it afterwards.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+use serde::{Deserialize, Serialize};
+
+use super::Order;
+
+/// The descriptor with the claim, in a shim that was just executed.
+pub const CLAIM: i32 = 3;
+/// The socket that leads to the daemon.
+pub const LINE: i32 = 4;
+/// The socket on which later daemons are accepted.
+pub const LISTENER: i32 = 5;
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// The node.
+    pub node: Settings,
+    /// The order.
+    pub order: Order,
+}
+
+/// What root has decided for this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// Of the tree.
+    pub root: PathBuf,
+    /// Whom launcher and shims obey.
+    pub daemon_uid: u32,
+    /// Who reads what they write.
+    pub daemon_gid: u32,
+    /// Below these, an order may name a workspace.
+    pub workspace_roots: Vec<PathBuf>,
+    /// Where policies are looked for first.
+    pub policies: Vec<PathBuf>,
+}
+
+/// A file in memory with these bytes that nobody can change, read from its start.
+///
+/// # Errors
+/// As memfd_create(2).
+pub fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let memfd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(memfd);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file.into())
+}
+
+/// All of a sealed file in memory, at most `most` bytes.
+///
+/// # Errors
+/// When it is something else, when it can still be changed, and when it is longer.
+pub fn read_sealed(file: impl AsFd, most: u64) -> io::Result<Vec<u8>> {
+    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let seals = fcntl_get_seals(&file).map_err(|_| wrong("not a file in memory (memfd_create(2))"))?;
+    let wanted = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    if !seals.contains(wanted) {
+        return Err(wrong("a file in memory that is not sealed (write, grow, shrink, seal)"));
+    }
+    let length = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(u64::MAX);
+    if length > most {
+        return Err(wrong(&format!("longer than {most} bytes")));
+    }
+    let mut bytes = Vec::new();
+    // By position: where the sender's copy of the descriptor stands is no matter.
+    let mut at = 0;
+    while at < length {
+        let mut part = vec![0; usize::try_from(length - at).map_err(io::Error::other)?.min(1 << 16)];
+        match rustix::io::retry_on_intr(|| rustix::io::pread(&file, &mut part[..], at))? {
+            0 => break,
+            read => {
+                bytes.extend_from_slice(&part[..read]);
+                at += read as u64;
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_is_read_and_what_could_change_is_not() {
+        let file = sealed("order", b"words").expect("sealed");
+        assert_eq!(read_sealed(&file, 5).expect("read"), b"words");
+        assert_eq!(read_sealed(&file, 5).expect("and again"), b"words");
+        read_sealed(&file, 4).expect_err("too long");
+        let open = memfd_create("order", MemfdFlags::ALLOW_SEALING).expect("a memfd");
+        read_sealed(&open, 5).expect_err("not sealed");
+        read_sealed(tempfile::tempfile().expect("a file"), 5).expect_err("not a memfd");
+    }
+}

@@ -1,0 +1,9 @@
+//! The face of Parallax, driven by a client that was written from the contract alone: `docs/parallax.md`.
+
+mod agents;
+mod executor;
+mod sockets;
+mod survival;
+mod threads;
+mod traps;
+mod world;
