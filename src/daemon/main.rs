@@ -19,7 +19,7 @@ use super::serve::{Server, health, listener};
 use super::supervisor::{Supervisor, SupervisorError};
 use super::tls::Live;
 use super::tls::live::LoadError;
-use super::{Daemon, api, parallax};
+use super::{Daemon, api, parallax, registry};
 use crate::policy::Library;
 use crate::wire::service::Places;
 
@@ -126,13 +126,17 @@ async fn start(places: Places, live: &Arc<Live>) -> Result<Daemon, DaemonError> 
     let config = live.config();
     let policies =
         ["etc/stockade/policies", "usr/lib/stockade/policies"].map(|below| places.root().join(below));
+    let policies = Library::of(policies, 0);
     let records = places.records();
-    let supervisor = Supervisor::start(places, config.supervisor()).await?;
+    let supervisor = Supervisor::start(places.clone(), config.supervisor()).await?;
+    let names = policies.names().into_keys().collect();
+    let registry = registry::start(&supervisor, &config, &places, names)?;
     let parallax = Parallax::start(supervisor.clone(), &records, &config.parallax.runtime_name)?;
     Ok(Daemon {
         authz: Arc::clone(live.authz()),
         parallax,
-        policies: Arc::new(Library::of(policies, 0)),
+        policies: Arc::new(policies),
+        registry: Arc::new(registry),
         supervisor,
         live: Arc::clone(live),
         metrics: Arc::new(Metrics::default()),

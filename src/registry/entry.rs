@@ -147,24 +147,31 @@ pub enum HealthStatus {
 }
 
 impl Entry {
+    /// Within bounds, whatever its agent is called.
+    pub fn bounded(mut self) -> Self {
+        let cut = |text: &mut String| *text = text.chars().take(LONGEST_TEXT).collect();
+        self.metadata.capabilities.truncate(MOST_CAPABILITIES);
+        let facts = self.metadata.agent.iter_mut().map(|agent| &mut agent.kind);
+        let labels = self.metadata.labels.values_mut();
+        self.metadata.capabilities.iter_mut().chain(facts).chain(labels).for_each(cut);
+        cut(&mut self.name);
+        self
+    }
+
     /// The value, written now. Always JSON, and always JSON that Parallax takes: names are text by then.
     pub fn value(&self) -> Vec<u8> {
-        let mut entry = self.clone();
-        entry.health.last_check = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
-        entry.name = cut(&entry.name);
-        entry.metadata.capabilities.truncate(MOST_CAPABILITIES);
-        entry.metadata.capabilities.iter_mut().for_each(|capability| *capability = cut(capability));
+        let last_check = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
+        let entry = Self { health: Health { last_check, ..self.health.clone() }, ..self.clone() };
         serde_json::to_vec(&entry).expect("text, finite numbers and maps with text for keys")
     }
 
-    /// Whether these differ in nothing that anybody reads: times aside.
+    /// Whether these differ in nothing but when they were written.
     pub fn says_what(&self, other: &Self) -> bool {
-        let timeless = |entry: &Self| {
-            let mut value: Self = serde_json::from_slice(&entry.value()).expect("just written");
-            value.health.last_check.clear();
-            value
-        };
-        timeless(self) == timeless(other)
+        let Self { id, name, kind, endpoint, metadata, health, ttl } = self;
+        let is_as_well = health.status == other.health.status && health.check_interval == other.health.check_interval;
+        (id, name, kind, endpoint, ttl) == (&other.id, &other.name, &other.kind, &other.endpoint, &other.ttl)
+            && *metadata == other.metadata
+            && is_as_well
     }
 
     /// Reads one of ours.
@@ -184,10 +191,6 @@ pub fn mark(value: &[u8]) -> Option<Mark> {
         stockade: Mark,
     }
     serde_json::from_slice::<Marked>(value).ok().map(|marked| marked.metadata.stockade)
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(LONGEST_TEXT).collect()
 }
 
 #[cfg(test)]
@@ -219,6 +222,7 @@ pub(crate) mod tests {
     fn a_value_is_bounded_however_long_an_agent_s_name_is() {
         let mut long = entry("a", &"\u{1F980}\"\\\0".repeat(100_000));
         long.metadata.capabilities = vec!["x".repeat(10_000); 10_000];
+        let long = long.bounded();
         assert!(long.value().len() < 64 * 1024, "{} bytes", long.value().len());
         assert!(Entry::read(&long.value()).is_some_and(|read| read.says_what(&long)));
     }

@@ -18,6 +18,7 @@ mod session;
 pub mod settings;
 pub mod status;
 mod wanted;
+mod wiring;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use node_id::node_id;
 pub use running::{Registered, Running};
 pub use settings::{Kind, OnDelete, Settings};
 pub use status::Status;
+pub use wiring::start;
 
 use crate::registry::Entry;
 use crate::registry::entry::NodeFacts;

@@ -23,6 +23,8 @@ const OLD: Duration = Duration::from_secs(600);
 const PAGE: i64 = 500;
 /// What somebody else has done to our keys is put right after this, so that two who disagree do not keep etcd busy.
 const MEDDLED: Duration = Duration::from_millis(200);
+/// Agents often come and go together.
+const TOGETHER: Duration = Duration::from_millis(10);
 /// The node's own entry is written at most so often.
 const NODE: Duration = Duration::from_secs(5);
 
@@ -141,7 +143,10 @@ impl Session<'_> {
                     }
                 }
                 changed = self.of.wires.running.changed() => match changed {
-                    Ok(()) => due = Some(Instant::now()),
+                    Ok(()) => {
+                        let soon = Instant::now() + TOGETHER;
+                        due = Some(due.map_or(soon, |at| at.min(soon)));
+                    }
                     Err(_) => return Err(self.leave().await),
                 },
                 changed = self.of.wires.node.changed() => {

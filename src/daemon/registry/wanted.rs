@@ -86,6 +86,7 @@ impl Wanted {
             health: self.health(health(agent.state)),
             ttl: self.ttl(),
         }
+        .bounded()
     }
 
     /// The node's own entry.
