@@ -20,18 +20,24 @@
 //! | [`cgroup`] | limits ↔ control files | `policy`, `sys` |
 //! | [`wire`] | messages between our processes | nobody |
 //! | [`api`] | what travels between a service and its clients | nobody |
+//! | [`audit`] | the record for judges: written, chained, signed, verified | `id` |
+//! | [`agents`] | what each CLI's screen says, and how it is driven | `api` (states), `policy` (whom files are believed from) |
 //! | [`netns`] | one private network | `sys` |
 //! | [`jail`] | the child's side: from clone3 to exec | `plan`, `netns`, `sys` |
 //! | [`shim`] | the parent's side: from plan to proved-empty cgroup | `plan`, `jail`, `cgroup`, `sys` |
 //! | [`egress`] | the gateway: what one sandbox says to the network, and hears | `policy`, `sys`, `wire` |
 //! | [`launcher`] | starts a shim for what root's policies allow | `policy`, `shim`, `wire` |
 //! | [`registry`] | what lies in etcd about agents and nodes, and the way there | nobody |
-//! | [`daemon`] | the service: TLS, authorisation, API, supervisor | `api`, `policy`, `registry`, `wire`; neither `shim` nor `jail` |
+//! | [`daemon`] | the service: TLS, authorisation, API, supervisor | `api`, `audit`, `policy`, `registry`, `wire`; neither `shim` nor `jail` |
 //! | [`cli`] | `stockade …` | everything but `jail` and `daemon` |
-//! | [`client`] | `stockade …` against a service | `api`, `cli`, `registry`, `wire` |
+//! | [`client`] | `stockade …` against a service | `api`, `audit`, `cli`, `registry`, `wire` |
 #![deny(unsafe_code)]
 
+#[cfg(feature = "agents")]
+pub mod agents;
 pub mod api;
+#[cfg(feature = "audit")]
+pub mod audit;
 pub mod cgroup;
 #[cfg(feature = "cli")]
 pub mod cli;

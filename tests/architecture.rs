@@ -13,7 +13,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("wire", &[]),
     ("api", &[]),
+    ("audit", &["id"]),
     ("policy", &["id"]),
+    ("agents", &["api", "id", "policy"]),
     ("cgroup", &["id", "policy", "sys"]),
     ("host", &["cgroup", "id", "policy", "sys"]),
     ("netns", &["sys"]),
@@ -24,10 +26,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("launcher", &["cgroup", "host", "id", "policy", "shim", "sys", "wire"]),
     ("registry", &[]),
     // What reads the network has no way to privileged code but a message.
-    ("daemon", &["api", "host", "id", "policy", "registry", "sys", "wire"]),
+    ("daemon", &["agents", "api", "audit", "host", "id", "policy", "registry", "sys", "wire"]),
     // Not `jail`: whoever wants a sandbox goes through `shim`.
     ("cli", &["api", "cgroup", "host", "id", "netns", "plan", "policy", "shim", "sys", "wire"]),
-    ("client", &["api", "cli", "host", "id", "policy", "registry", "sys", "wire"]),
+    ("client", &["agents", "api", "audit", "cli", "host", "id", "policy", "registry", "sys", "wire"]),
 ];
 
 /// What the privileged processes must not be able to reach, whatever a dependency drags in.

@@ -7,14 +7,17 @@
 //! ```
 
 mod agents;
+mod audit;
 mod authority;
 pub mod config;
 pub mod error;
 pub mod http;
+mod kinds;
 mod manual;
 mod node;
 pub mod output;
 pub mod pki;
+mod registry;
 pub mod sse;
 pub mod table;
 mod texts;
@@ -25,7 +28,7 @@ use std::process::ExitCode;
 use self::error::ClientError;
 use self::http::Client;
 use self::output::Output;
-use crate::cli::service::{Command, Connection};
+use crate::cli::service::{Command, Connection, audit as words};
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
@@ -50,7 +53,14 @@ fn run(output: Output, connection: &Connection, command: Command) -> Result<u8, 
     let code = match command {
         Command::Completions(words) => manual::completions(&words.shell),
         Command::Man => manual::man(),
+        Command::Agents(command) => kinds::run(output, command),
         Command::Pki(command) => authority::run(output, command),
+        Command::Registry(words) => runtime.block_on(registry::run(output, words)),
+        Command::Node(site::Node { command: Some(site::NodeCommand::Ls(etcd)) }) => {
+            runtime.block_on(registry::nodes(output, &etcd))
+        }
+        // Files of this host's: no service is asked.
+        Command::Audit(words::Audit::Verify(words)) => audit::verify(output, &words),
         command => {
             let client = Client { target: config::target(connection, |name| std::env::var_os(name))? };
             runtime.block_on(ask(&client, output, command))
@@ -79,6 +89,7 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Screen(words) => texts::screen(client, output, words).await,
         Command::Recording(words) => texts::recording(client, output, words).await,
         Command::Events(words) => texts::events(client, output, words).await,
+        Command::Audit(words) => audit::ask(client, output, words).await,
         Command::Node(words) => node::node(client, output, words).await,
         _ => Err(ClientError::Failed("this command is not there yet".into())),
     }

@@ -2,7 +2,9 @@
 //! `stockade run` carries no network stack along.
 
 pub mod agent;
+pub mod audit;
 pub mod hand_over;
+pub mod kinds;
 pub mod site;
 pub mod terminal;
 pub mod words;
@@ -54,8 +56,14 @@ pub enum Command {
     Login(agent::Login),
     Secret(agent::Secret),
     Node(site::Node),
+    Registry(site::Registry),
     Proxy(site::Proxy),
     Dev(site::Dev),
+    /// The record of what was done on the node, and by whom
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    #[command(subcommand)]
+    Agents(kinds::Kinds),
     /// A small certificate authority for sites without one
     #[command(subcommand)]
     Pki(site::Pki),

@@ -1,0 +1,215 @@
+//! One kind of agent: what a file of `policies/agents` says.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::marker::Marker;
+use crate::api::agent::State;
+
+/// Everything that is known about one CLI.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Kind {
+    /// `claude`; the file's name.
+    #[serde(skip_deserializing)]
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// The versions on which its screens were seen.
+    #[serde(default)]
+    pub seen: Vec<String>,
+    /// How it is started.
+    #[serde(default)]
+    pub launch: Launch,
+    /// How a message is typed.
+    #[serde(default)]
+    pub typing: Typing,
+    /// How it is asked to go.
+    #[serde(default)]
+    pub exit: Exit,
+    /// What its screens mean. The first that matches counts.
+    #[serde(default, rename = "screen", skip_serializing_if = "Vec::is_empty")]
+    pub screens: Vec<Screen>,
+}
+
+/// `[launch]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Launch {
+    /// Program and arguments; empty: the request or the policy names them.
+    pub command: Vec<String>,
+    /// Prints its version, and needs no network for that.
+    pub version: Vec<String>,
+    /// Variables that spare questions; never a secret.
+    pub env: BTreeMap<String, String>,
+    /// Files that spare questions, written into a home that does not have them.
+    #[serde(rename = "file")]
+    pub files: Vec<Seed>,
+}
+
+/// One file of a fresh home. In its text `{workspace}` stands for the workspace's path, as JSON and TOML quote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Seed {
+    /// Below the home.
+    pub path: String,
+    /// Its text.
+    pub content: String,
+    /// The question that it answers in the user's stead.
+    pub answers: String,
+}
+
+/// `[typing]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Typing {
+    /// Whether it understands a bracketed paste.
+    pub paste: bool,
+    /// Messages of more characters than this are pasted; those with a line break always are.
+    pub paste_from: usize,
+    /// The key that submits.
+    pub submit: String,
+    /// Milliseconds between a message and that key.
+    pub submit_delay: u64,
+    /// More of them for each thousand characters.
+    pub submit_delay_per_thousand: u64,
+    /// At most so many.
+    pub submit_delay_most: u64,
+    /// Milliseconds between the first sight of readiness and the first key: what is typed before gets lost.
+    pub settle: u64,
+}
+
+impl Default for Typing {
+    fn default() -> Self {
+        Self {
+            paste: true,
+            paste_from: 200,
+            submit: "enter".into(),
+            submit_delay: 50,
+            submit_delay_per_thousand: 25,
+            submit_delay_most: 400,
+            settle: 200,
+        }
+    }
+}
+
+/// `[exit]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Exit {
+    /// Keys, pressed one after the other.
+    pub keys: Vec<String>,
+    /// Milliseconds between them.
+    pub delay: u64,
+}
+
+/// One `[[screen]]`: what must be seen where, and what it means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Screen {
+    /// For evidence and tests.
+    pub name: String,
+    /// What the agent is doing.
+    pub state: State,
+    /// In words.
+    pub evidence: String,
+    /// Every one of them must be there: two at least, for one alone could be anybody's text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub all: Vec<Marker>,
+    /// One of them must be there, if any is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub any: Vec<Marker>,
+    /// None of them may be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub none: Vec<Marker>,
+    /// Milliseconds for which it must be so; none: what is usual for the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle: Option<u64>,
+    /// Whether it can no longer be once one of these states was seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<State>,
+    /// Whether it can only be once one of these states was seen; what is not there then counts as a marker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<State>,
+    /// Whether typing answers no question; none: only while it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safe_to_type: Option<bool>,
+    /// The login that it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginRule>,
+    /// The keys that answer it where an operator wants it answered; none: nobody but a person answers it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answer: Vec<String>,
+}
+
+/// `login`: what a login screen tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LoginRule {
+    /// At whom.
+    pub provider: String,
+    /// `device-code`, `paste-code`, `callback`, `api-key`, `unknown`.
+    pub method: Method,
+    /// How the address begins; the last on the screen is taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub url: Vec<String>,
+    /// The words before the code that the user types at the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_after: Option<String>,
+    /// The words before how long it holds (`15 minutes`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_after: Option<String>,
+}
+
+/// How a login is completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// The user types a code at the address.
+    DeviceCode,
+    /// The address gives the user a code, which is typed here.
+    PasteCode,
+    /// The browser is sent to a port of the agent's.
+    Callback,
+    /// A key is typed here.
+    ApiKey,
+    /// Not yet chosen.
+    #[default]
+    Unknown,
+}
+
+impl Method {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DeviceCode => "device-code",
+            Self::PasteCode => "paste-code",
+            Self::Callback => "callback",
+            Self::ApiKey => "api-key",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Kind {
+    /// How it is started.
+    pub fn launch(&self) -> &Launch {
+        &self.launch
+    }
+}
+
+impl Seed {
+    /// Its text for this workspace.
+    pub fn text(&self, workspace: &str) -> String {
+        let quoted = serde_json::Value::from(workspace).to_string();
+        self.content.replace("{workspace}", &quoted)
+    }
+}
+
+impl Screen {
+    /// Whether something may be typed on it.
+    pub fn is_safe_to_type(&self) -> bool {
+        self.safe_to_type.unwrap_or(self.state == State::Ready)
+    }
+}

@@ -1,0 +1,209 @@
+//! How a message is typed into a CLI: which bytes, in which writes, after which pauses.
+//!
+//! Text and the key that submits it in one write lose the key in Ink and ratatui interfaces; text with line breaks that is
+//! not framed as a paste is submitted at the first of them.
+
+use std::time::Duration;
+
+use super::kind::Typing;
+
+const PASTE: (&str, &str) = ("\x1b[200~", "\x1b[201~");
+
+/// One write, after a pause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stroke {
+    /// Since the write before.
+    pub after: Duration,
+    /// What is written.
+    pub bytes: Vec<u8>,
+}
+
+/// The writes that type a message and submit it; none for a message without content.
+pub fn message(typing: &Typing, text: &str) -> Vec<Stroke> {
+    let text = clean(text);
+    let text = text.trim();
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let length = text.chars().count();
+    let pasted = typing.paste && (text.contains('\n') || length > typing.paste_from);
+    let text = match pasted {
+        true => format!("{}{text}{}", PASTE.0, PASTE.1),
+        // A line break would submit.
+        false => text.replace('\n', " "),
+    };
+    let thousands = u64::try_from(length / 1000).unwrap_or(u64::MAX);
+    let more = typing.submit_delay_per_thousand.saturating_mul(thousands);
+    let delay =
+        typing.submit_delay.saturating_add(more).min(typing.submit_delay_most.max(typing.submit_delay));
+    vec![
+        Stroke { after: Duration::ZERO, bytes: text.into_bytes() },
+        Stroke { after: Duration::from_millis(delay), bytes: key(&typing.submit) },
+    ]
+}
+
+/// What a terminal sends for a key by its name; an unknown name is typed as it is.
+pub fn key(name: &str) -> Vec<u8> {
+    let name = name.trim();
+    let lower = name.to_ascii_lowercase().replace("control", "ctrl").replace("option", "alt");
+    let parts: Vec<&str> = lower.split('+').map(str::trim).collect();
+    let (modifiers, last) = parts.split_at(parts.len() - 1);
+    let has = |modifier: &str| modifiers.contains(&modifier);
+    if modifiers.iter().any(|modifier| !["ctrl", "alt", "shift"].contains(modifier)) {
+        return name.as_bytes().to_vec();
+    }
+    let code = 1 + u8::from(has("shift")) + 2 * u8::from(has("alt")) + 4 * u8::from(has("ctrl"));
+    if let Some(bytes) = special(last[0], code) {
+        return bytes;
+    }
+    let mut letters = last[0].chars();
+    let (Some(letter), None) = (letters.next(), letters.next()) else { return name.as_bytes().to_vec() };
+    let letter = if has("shift") { letter.to_ascii_uppercase() } else { letter };
+    let mut bytes = if has("alt") { vec![0x1b] } else { Vec::new() };
+    match u8::try_from(letter) {
+        // Control characters are the letters' lower five bits (ECMA-48).
+        Ok(byte) if has("ctrl") && byte.is_ascii() => bytes.push(byte.to_ascii_uppercase() & 0x1f),
+        _ if modifiers.is_empty() => return name.as_bytes().to_vec(),
+        _ => bytes.extend(letter.to_string().bytes()),
+    }
+    bytes
+}
+
+/// Keys with names of their own; `code` is xterm's number for the modifiers, 1 for none.
+fn special(name: &str, code: u8) -> Option<Vec<u8>> {
+    let plain = code == 1;
+    let simple = |byte: &[u8]| {
+        let mut bytes = if (code - 1) & 2 != 0 { vec![0x1b] } else { Vec::new() };
+        bytes.extend(byte);
+        Some(bytes)
+    };
+    let csi = |last: char| {
+        Some(if plain { format!("\x1b[{last}") } else { format!("\x1b[1;{code}{last}") }.into_bytes())
+    };
+    let tilde = |number: u8| {
+        Some(if plain { format!("\x1b[{number}~") } else { format!("\x1b[{number};{code}~") }.into_bytes())
+    };
+    match name {
+        "enter" | "return" => simple(b"\r"),
+        "tab" if (code - 1) & 1 != 0 => Some(b"\x1b[Z".to_vec()),
+        "tab" => simple(b"\t"),
+        "escape" | "esc" => simple(b"\x1b"),
+        "space" if (code - 1) & 4 != 0 => simple(b"\0"),
+        "space" => simple(b" "),
+        "backspace" => simple(b"\x7f"),
+        "up" => csi('A'),
+        "down" => csi('B'),
+        "right" => csi('C'),
+        "left" => csi('D'),
+        "home" => csi('H'),
+        "end" => csi('F'),
+        "insert" => tilde(2),
+        "delete" => tilde(3),
+        "pageup" => tilde(5),
+        "pagedown" => tilde(6),
+        "f1" | "f2" | "f3" | "f4" => {
+            let last = char::from(b'P' + name.as_bytes()[1] - b'1');
+            Some(if plain { format!("\x1bO{last}") } else { format!("\x1b[1;{code}{last}") }.into_bytes())
+        }
+        _ => {
+            let number: usize = name.strip_prefix('f')?.parse().ok()?;
+            tilde(*[15, 17, 18, 19, 20, 21, 23, 24].get(number.checked_sub(5)?)?)
+        }
+    }
+}
+
+/// Text without anything that a terminal would act on: it could end the paste and press keys.
+fn clean(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\x1b' => skip_sequence(&mut rest),
+            '\r' if rest.peek() == Some(&'\n') => {}
+            '\r' | '\n' => clean.push('\n'),
+            '\t' => clean.push('\t'),
+            c if c.is_control() => {}
+            c => clean.push(c),
+        }
+    }
+    clean
+}
+
+fn skip_sequence(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match rest.next() {
+        Some('[') => drop(rest.find(|c| ('@'..='~').contains(c))),
+        Some(']') => drop(rest.find(|c| matches!(c, '\x07' | '\x1b'))),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn typed(text: &str) -> Vec<(u64, String)> {
+        let strokes = message(&Typing::default(), text).into_iter();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).expect("short");
+        strokes.map(|s| (millis(s.after), String::from_utf8(s.bytes).expect("text"))).collect()
+    }
+
+    #[test]
+    fn a_short_line_is_typed_and_the_key_comes_by_itself() {
+        assert_eq!(typed("  hello \n"), [(0, "hello".into()), (50, "\r".into())]);
+        assert_eq!(typed(" \n"), []);
+    }
+
+    #[test]
+    fn lines_and_long_texts_are_pasted_and_get_more_time() {
+        assert_eq!(typed("a\r\nb"), [(0, "\x1b[200~a\nb\x1b[201~".into()), (50, "\r".into())]);
+        let long = "x".repeat(100_000);
+        let strokes = typed(&long);
+        assert_eq!(strokes[0].1.len(), long.len() + 12);
+        assert_eq!(strokes[1], (400, "\r".into()));
+    }
+
+    #[test]
+    fn a_cli_without_paste_gets_one_line() {
+        let typing = Typing { paste: false, ..Typing::default() };
+        assert_eq!(message(&typing, "a\nb")[0].bytes, b"a b");
+    }
+
+    #[test]
+    fn keys_have_the_bytes_that_a_terminal_sends() {
+        let cases = [
+            ("enter", "\r"),
+            ("Ctrl+C", "\x03"),
+            ("control+d", "\x04"),
+            ("up", "\x1b[A"),
+            ("shift+tab", "\x1b[Z"),
+            ("alt+b", "\x1bb"),
+            ("ctrl+right", "\x1b[1;5C"),
+            ("F1", "\x1bOP"),
+            ("f5", "\x1b[15~"),
+            ("f12", "\x1b[24~"),
+            ("delete", "\x1b[3~"),
+            ("y", "y"),
+            ("Y", "Y"),
+            ("hello", "hello"),
+            ("hyper+x", "hyper+x"),
+            ("f99", "f99"),
+        ];
+        for (name, bytes) in cases {
+            assert_eq!(key(name), bytes.as_bytes(), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_ends_its_paste_or_presses_a_key(text in "[a-z\\x00-\\x1f\\x7f\u{9b}\\[\\]0-9~\\n]{1,300}") {
+            if let Some(stroke) = message(&Typing::default(), &text).first() {
+                let typed = String::from_utf8(stroke.bytes.clone()).expect("text");
+                let inner = typed.strip_prefix(PASTE.0).and_then(|t| t.strip_suffix(PASTE.1)).unwrap_or(&typed);
+                prop_assert!(!inner.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{inner:?}");
+                prop_assert!(typed.starts_with(PASTE.0) || !inner.contains('\n'));
+            }
+        }
+    }
+}

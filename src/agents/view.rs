@@ -1,0 +1,111 @@
+//! What can be seen at one moment: the screen's lines, the cursor, the title, and what the agent reports of itself.
+
+/// A moment. Made by the emulator.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// Every row of the screen, without the blanks at its end.
+    pub rows: Vec<Row>,
+    /// Rows that have left the screen at its top, the latest last; only for what was cut off there.
+    pub above: Vec<Row>,
+    /// Row and column, from 0.
+    pub cursor: (usize, usize),
+    /// The screen's width.
+    pub cols: usize,
+    /// The title that was set last.
+    pub title: String,
+    /// The last report (OSC 7501) in full.
+    pub report: String,
+    /// Whether the alternate screen is on.
+    pub alternate: bool,
+    /// Addresses of the latest links, the latest last.
+    pub links: Vec<String>,
+    trimmed: Vec<String>,
+    end: usize,
+}
+
+/// One row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Its text; wide characters fill one place here and two on the screen.
+    pub text: String,
+    /// Columns up to the end of the text.
+    pub width: usize,
+    /// Whether the terminal itself broke the line here.
+    pub wrapped: bool,
+}
+
+/// What frames are drawn with, and the blanks beside them.
+const FRAME: &[char] = &['│', '┃', '║', '▌', '▐', '╭', '╮', '╰', '╯', '┌', '┐', '└', '┘', ' ', '\u{a0}'];
+
+/// A line's own text.
+pub fn trim(line: &str) -> &str {
+    line.trim_matches(FRAME)
+}
+
+impl View {
+    /// Finishes a view whose rows are filled in.
+    pub fn new(rows: Vec<Row>, cols: usize, cursor: (usize, usize)) -> Self {
+        let trimmed: Vec<String> = rows.iter().map(|row| trim(&row.text).to_owned()).collect();
+        let end = rows.iter().rposition(|row| !row.text.trim().is_empty()).map_or(0, |last| last + 1);
+        Self { rows, cols, cursor, trimmed, end, ..Self::default() }
+    }
+
+    /// Whether nothing was drawn.
+    pub fn is_blank(&self) -> bool {
+        self.end == 0
+    }
+
+    /// Part of the screen.
+    pub fn region(&self, first: Option<usize>, last: Option<usize>) -> Region<'_> {
+        let from = last.map_or(0, |last| self.end.saturating_sub(last));
+        let to = first.map_or(self.end, |first| first.min(self.end));
+        Region(self.trimmed.get(from..to).unwrap_or_default())
+    }
+
+    /// The line that the cursor is on, up to the cursor's line's end.
+    pub fn cursor_line(&self) -> &str {
+        self.trimmed.get(self.cursor.0).map_or("", String::as_str)
+    }
+
+    /// All of the screen, for people.
+    pub fn text(&self) -> String {
+        self.rows[..self.end].iter().map(|row| format!("{}\n", row.text)).collect()
+    }
+}
+
+/// Lines of a screen, trimmed.
+#[derive(Debug, Clone, Copy)]
+pub struct Region<'a>(&'a [String]);
+
+impl<'a> Region<'a> {
+    /// One after the other.
+    pub fn lines(self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Whether it has these words, wherever lines are broken.
+    pub fn has(self, words: &str) -> bool {
+        let words = squeezed(words);
+        self.squeezed().contains(&words)
+    }
+
+    /// Whether it ends with these words.
+    pub fn ends_with(self, words: &str) -> bool {
+        self.squeezed().ends_with(&squeezed(words))
+    }
+
+    /// What follows these words, without blanks; the last time they stand there.
+    pub fn after(self, words: &str) -> Option<String> {
+        let all = self.squeezed();
+        let words = squeezed(words);
+        all.rfind(&words).map(|at| all[at + words.len()..].to_owned())
+    }
+
+    fn squeezed(self) -> String {
+        self.0.iter().flat_map(|line| line.split_whitespace()).collect()
+    }
+}
+
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect()
+}

@@ -1,0 +1,265 @@
+//! Says what an agent is doing, from what its terminal shows.
+//!
+//! ```text
+//!  output ─▶ screen ─(a moment of silence)─▶ first rule that matches ─(the same for its time)─▶ published
+//! ```
+//! A frame is drawn in pieces, and a screen passes by on the way to another one: neither may be reported. So a screen is
+//! looked at once it was silent for a moment, and believed once the same rule held for a time. Time is the output's own:
+//! whoever feeds says when, and asks with [`Watcher::deadline`] when something could be due without output.
+
+use std::time::Duration;
+
+use super::emulator::Emulator;
+use super::kind::{Kind, Method, Screen};
+use super::url;
+use super::view::View;
+use crate::api::agent::{Size, State};
+
+/// Silence after which a frame counts as drawn.
+const FRAME: Duration = Duration::from_millis(25);
+/// While output never pauses, the screen is looked at this often all the same.
+const GLANCE: Duration = Duration::from_millis(150);
+/// How long nothing may match before that is what is known.
+const LOST: Duration = Duration::from_secs(5);
+/// The same while it starts: programs print whatever they like before their first screen.
+const LOST_AT_START: Duration = Duration::from_secs(20);
+
+/// What is known at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// When this became known.
+    pub at: Duration,
+    /// What the agent is doing.
+    pub state: State,
+    /// Since when it is in this state.
+    pub since: Duration,
+    /// What says so.
+    pub evidence: String,
+    /// The rule that matched, if one did.
+    pub screen: Option<String>,
+    /// Whether something may be typed now without answering a question.
+    pub safe_to_type: bool,
+    /// The login that it waits for.
+    pub login: Option<Login>,
+}
+
+/// A login, as the screen shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// At whom.
+    pub provider: String,
+    /// How it is completed.
+    pub method: Method,
+    /// Where to go.
+    pub url: Option<String>,
+    /// What to type there.
+    pub user_code: Option<String>,
+    /// Until when, in the time of the output.
+    pub expires: Option<Duration>,
+}
+
+/// Watches one terminal.
+pub struct Watcher {
+    kind: Kind,
+    emulator: Emulator,
+    /// When output last came, and whether it was looked at since.
+    fed: Duration,
+    glanced: Duration,
+    fresh: bool,
+    candidate: Candidate,
+    published: Observation,
+    /// States that were seen, for rules that hold only before one.
+    seen: Vec<State>,
+}
+
+/// What the screen says at the moment.
+#[derive(Debug, Clone, PartialEq)]
+struct Candidate {
+    /// Index of the rule; none: no rule matches.
+    screen: Option<usize>,
+    login: Option<Login>,
+    since: Duration,
+}
+
+impl Watcher {
+    /// An agent that has put nothing out.
+    pub fn new(kind: Kind, size: Size) -> Self {
+        let published = Observation {
+            at: Duration::ZERO,
+            state: State::Starting,
+            since: Duration::ZERO,
+            evidence: "nothing has been shown yet".into(),
+            screen: None,
+            safe_to_type: false,
+            login: None,
+        };
+        let candidate = Candidate { screen: None, login: None, since: Duration::ZERO };
+        Self {
+            kind,
+            emulator: Emulator::new(size),
+            fed: Duration::ZERO,
+            glanced: Duration::ZERO,
+            fresh: false,
+            candidate,
+            published,
+            seen: vec![State::Starting],
+        }
+    }
+
+    /// What is known now.
+    pub fn observation(&self) -> &Observation {
+        &self.published
+    }
+
+    /// What can be seen now.
+    pub fn view(&mut self) -> View {
+        self.emulator.view()
+    }
+
+    /// Output came.
+    pub fn feed(&mut self, at: Duration, bytes: &[u8]) -> Option<Observation> {
+        let news = self.tick(at);
+        let at = at.max(self.fed);
+        if self.fresh && at.saturating_sub(self.glanced) >= GLANCE {
+            self.glance(self.fed);
+        }
+        self.emulator.feed(bytes);
+        self.touched(at);
+        news
+    }
+
+    /// The terminal has another size.
+    pub fn resize(&mut self, at: Duration, size: Size) -> Option<Observation> {
+        let news = self.tick(at);
+        self.emulator.resize(size);
+        self.touched(at.max(self.fed));
+        news
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, at: Duration) -> Option<Observation> {
+        if self.fresh && at.saturating_sub(self.fed) >= FRAME {
+            self.glance(self.fed);
+        }
+        let due = self.due()?;
+        (due <= at).then(|| self.publish(due))
+    }
+
+    /// When a tick could bring news, if no output comes before.
+    pub fn deadline(&self) -> Option<Duration> {
+        let frame = self.fresh.then(|| self.fed + FRAME);
+        [frame, self.due()].into_iter().flatten().min()
+    }
+
+    /// It has ended.
+    pub fn ended(&mut self, at: Duration) -> Observation {
+        self.published = Observation {
+            at,
+            state: State::Exited,
+            since: at,
+            evidence: "its terminal was closed".into(),
+            screen: None,
+            safe_to_type: false,
+            login: None,
+        };
+        self.published.clone()
+    }
+
+    fn touched(&mut self, at: Duration) {
+        if !self.fresh {
+            self.glanced = at;
+        }
+        self.fresh = true;
+        self.fed = at;
+    }
+
+    /// Looks at the screen, which is like this since `since`.
+    fn glance(&mut self, since: Duration) {
+        self.fresh = false;
+        self.glanced = since;
+        let view = self.emulator.view();
+        let screen = self.kind.screens.iter().position(|screen| self.holds(screen, &view));
+        let login = screen.and_then(|index| self.login(index, &view, since));
+        // A blank screen says nothing: it is between two others.
+        if screen.is_none() && view.is_blank() {
+            return;
+        }
+        if screen != self.candidate.screen || login != self.candidate.login {
+            self.candidate = Candidate { screen, login, since };
+        }
+    }
+
+    fn holds(&self, screen: &Screen, view: &View) -> bool {
+        let seen = |state: &State| self.seen.contains(state);
+        !screen.before.iter().any(seen)
+            && (screen.after.is_empty() || screen.after.iter().any(seen))
+            && screen.all.iter().all(|marker| marker.is_in(view))
+            && (screen.any.is_empty() || screen.any.iter().any(|marker| marker.is_in(view)))
+            && !screen.none.iter().any(|marker| marker.is_in(view))
+    }
+
+    /// What a login screen tells. What it told before holds as long as it only shows less: agents draw over it.
+    fn login(&self, index: usize, view: &View, at: Duration) -> Option<Login> {
+        let screen = &self.kind.screens[index];
+        let rule = screen.login.as_ref()?;
+        let same = self.candidate.screen == Some(index);
+        let before = self.candidate.login.as_ref().filter(|_| same);
+        let url = if rule.url.is_empty() { None } else { url::find(view, &rule.url) };
+        let code = rule.code_after.as_ref().and_then(|words| url::code(view, words));
+        let expires = rule.expires_after.as_ref().and_then(|words| {
+            let seconds = url::lifetime(&view.region(None, None).after(words)?)?;
+            Some(at + Duration::from_secs(seconds))
+        });
+        let user_code = code.or_else(|| before?.user_code.clone());
+        let url = url.or_else(|| before?.url.clone());
+        // The same code does not live longer because its screen is drawn again.
+        let known = before.filter(|before| before.user_code == user_code && before.url == url);
+        let expires = known.and_then(|before| before.expires).or(expires);
+        Some(Login { provider: rule.provider.clone(), method: rule.method, url, user_code, expires })
+    }
+
+    /// When the candidate is believed, if that is news.
+    fn due(&self) -> Option<Duration> {
+        let Candidate { screen, login, since } = &self.candidate;
+        let Some(index) = screen else {
+            let lost = if self.seen.len() > 1 { LOST } else { LOST_AT_START };
+            let known = matches!(self.published.state, State::Unknown | State::Exited);
+            let blank = *since == Duration::ZERO && self.glanced == Duration::ZERO;
+            return (!known && !blank).then(|| *since + lost);
+        };
+        let screen = &self.kind.screens[*index];
+        let news = self.published.screen.as_ref() != Some(&screen.name)
+            || self.published.login != *login
+            || self.published.state != screen.state;
+        news.then(|| *since + settle(screen))
+    }
+
+    fn publish(&mut self, at: Duration) -> Observation {
+        let screen = self.candidate.screen.map(|index| &self.kind.screens[index]);
+        let state = screen.map_or(State::Unknown, |screen| screen.state);
+        let same = state == self.published.state;
+        let evidence = screen.map_or("nothing on its screen is known", |screen| &screen.evidence);
+        self.published = Observation {
+            at,
+            state,
+            since: if same { self.published.since } else { self.candidate.since },
+            evidence: evidence.into(),
+            screen: screen.map(|screen| screen.name.clone()),
+            safe_to_type: screen.is_some_and(Screen::is_safe_to_type),
+            login: self.candidate.login.clone(),
+        };
+        if !self.seen.contains(&state) {
+            self.seen.push(state);
+        }
+        self.published.clone()
+    }
+}
+
+/// How long a screen must be there before it is believed.
+fn settle(screen: &Screen) -> Duration {
+    Duration::from_millis(screen.settle.unwrap_or(match screen.state {
+        State::Ready => 500,
+        State::Blocked | State::LoginRequired => 250,
+        _ => 100,
+    }))
+}

@@ -1,0 +1,225 @@
+//! What waits to be written.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::audit::event::Event;
+use crate::audit::ticket::{Ticket, Unavailable};
+
+/// The most events that wait; more are counted and lost, which the log says when it is back.
+const MOST: usize = 65_536;
+/// The most events of one batch: a ticket does not wait for the whole queue.
+const BATCH: usize = 4096;
+
+/// One event that waits.
+pub struct Entry {
+    /// When it happened, RFC 3339.
+    pub at: String,
+    /// What happened.
+    pub event: Event,
+    /// Who waits.
+    pub ticket: Ticket,
+}
+
+impl Entry {
+    /// This happened now.
+    pub fn now(event: Event) -> Self {
+        Self { at: now(), event, ticket: Ticket::new() }
+    }
+}
+
+/// RFC 3339 with microseconds.
+pub fn now() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
+}
+
+#[derive(Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Entry>,
+    phase: Phase,
+    closing: bool,
+    lost: u64,
+    rotate: Option<Ticket>,
+}
+
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Opening,
+    Ready,
+    Unavailable(Unavailable),
+    Closed,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn push(&self, event: Event) -> Ticket {
+        let entry = Entry::now(event);
+        let ticket = entry.ticket.clone();
+        let mut state = self.lock();
+        match state.admit(&entry.event) {
+            Ok(()) => {
+                state.waiting.push_back(entry);
+                self.changed.notify_all();
+            }
+            Err(unavailable) => ticket.complete(Err(unavailable)),
+        }
+        ticket
+    }
+
+    pub fn rotate_key(&self) -> Ticket {
+        let ticket = Ticket::new();
+        let mut state = self.lock();
+        match &state.phase {
+            Phase::Ready if !state.closing => {
+                if let Some(other) = state.rotate.replace(ticket.clone()) {
+                    other.complete(Err(closed("another rotation of its key came in between")));
+                }
+            }
+            _ => ticket.complete(Err(state.why())),
+        }
+        self.changed.notify_all();
+        ticket
+    }
+
+    /// Waits for events, for so long; then also the wish for another key, and whether this is the end.
+    pub fn take(&self, wait: Duration) -> (Vec<Entry>, Option<Ticket>, bool) {
+        let state = self.lock();
+        let idle = |state: &mut State| state.waiting.is_empty() && !state.closing && state.rotate.is_none();
+        let (mut state, _) =
+            self.changed.wait_timeout_while(state, wait, idle).unwrap_or_else(PoisonError::into_inner);
+        let count = state.waiting.len().min(BATCH);
+        (state.waiting.drain(..count).collect(), state.rotate.take(), state.closing)
+    }
+
+    /// Events that could not be written: intents are refused, the others wait on.
+    pub fn put_back(&self, batch: Vec<Entry>, why: &Unavailable) {
+        let mut state = self.lock();
+        for entry in batch.into_iter().rev() {
+            if entry.event.is_intent() {
+                entry.ticket.complete(Err(why.clone()));
+            } else {
+                state.waiting.push_front(entry);
+            }
+        }
+    }
+
+    /// Waits a while; whether the log is being closed, and nothing more is to be tried.
+    pub fn pause(&self, time: Duration) -> bool {
+        let state = self.lock();
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, time, |state| !state.closing)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.closing
+    }
+
+    /// Waits until the log was opened.
+    pub fn opened(&self) -> Result<(), Unavailable> {
+        let state = self.lock();
+        let opening = |state: &mut State| matches!(state.phase, Phase::Opening);
+        let state = self.changed.wait_while(state, opening).unwrap_or_else(PoisonError::into_inner);
+        state.result()
+    }
+
+    pub fn state(&self) -> Result<(), Unavailable> {
+        self.lock().result()
+    }
+
+    pub fn is_ready(&self) {
+        self.lock().phase = Phase::Ready;
+        self.changed.notify_all();
+    }
+
+    pub fn is_unavailable(&self, why: Unavailable) {
+        let mut state = self.lock();
+        let intents = state.waiting.iter().filter(|entry| entry.event.is_intent());
+        intents.for_each(|entry| entry.ticket.complete(Err(why.clone())));
+        state.waiting.retain(|entry| !entry.event.is_intent());
+        if let Some(rotate) = state.rotate.take() {
+            rotate.complete(Err(why.clone()));
+        }
+        state.phase = Phase::Unavailable(why);
+        self.changed.notify_all();
+    }
+
+    pub fn lost(&self) -> u64 {
+        self.lock().lost
+    }
+
+    /// So many lost events were reported.
+    pub fn told_of(&self, lost: u64) {
+        self.lock().lost -= lost;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
+    pub fn close(&self) {
+        self.lock().closing = true;
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn admit(&mut self, event: &Event) -> Result<(), Unavailable> {
+        if self.closing {
+            return Err(closed("the service ends"));
+        }
+        match &self.phase {
+            Phase::Unavailable(why) if event.is_intent() => Err(why.clone()),
+            Phase::Closed => Err(self.why()),
+            _ if self.waiting.len() >= MOST => {
+                self.lost += u64::from(!event.is_intent());
+                Err(closed("too many events wait to be written"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn result(&self) -> Result<(), Unavailable> {
+        match &self.phase {
+            Phase::Opening | Phase::Ready => Ok(()),
+            Phase::Unavailable(_) | Phase::Closed => Err(self.why()),
+        }
+    }
+
+    fn why(&self) -> Unavailable {
+        match &self.phase {
+            Phase::Unavailable(why) => why.clone(),
+            Phase::Opening => closed("it is being opened"),
+            Phase::Ready | Phase::Closed => closed("the service ends"),
+        }
+    }
+}
+
+fn closed(reason: &str) -> Unavailable {
+    Unavailable { reason: reason.into() }
+}
+
+/// When the writer is gone, nobody waits for it.
+pub struct Closed(pub Arc<Queue>);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        let why = state.why();
+        state.phase = Phase::Closed;
+        state.waiting.drain(..).for_each(|entry| entry.ticket.complete(Err(why.clone())));
+        if let Some(rotate) = state.rotate.take() {
+            rotate.complete(Err(why));
+        }
+        self.0.changed.notify_all();
+    }
+}

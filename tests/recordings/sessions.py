@@ -1,0 +1,150 @@
+"""The sessions that record.py records: (kind, size, environment, files, command, steps) by name."""
+
+import json
+
+CTRL_C, ENTER, DOWN, UP, ESC = "\x03", "\r", "\x1b[B", "\x1b[A", "\x1b"
+
+SIZES = {"80x24": (80, 24), "120x40": (120, 40), "61x19": (61, 19), "200x60": (200, 60)}
+
+SESSIONS = {}
+
+
+def at_each_size(name, kind, environment, files, command, steps, sizes=("80x24", "120x40")):
+    for size in sizes:
+        SESSIONS[f"{name}-{size}"] = (kind, SIZES[size], environment, files, command, steps)
+
+
+def mark(state, **login):
+    return ("mark", state, login)
+
+
+# Claude Code
+
+KEY = {"ANTHROPIC_API_KEY": "sk-ant-recorded-0123456789-0123456789"}
+BAD = {"ANTHROPIC_API_KEY": "sk-ant-bad-key-0123456789-0123456789"}
+
+
+def known(key=None, extra=None):
+    known = {"hasCompletedOnboarding": True, "theme": "dark", "projects": {"WORK": {"hasTrustDialogAccepted": True}}}
+    if key:
+        known["customApiKeyResponses"] = {"approved": [key[-20:]], "rejected": []}
+    return {"~/.claude.json": json.dumps(known)}
+
+
+at_each_size("claude-subscription", "claude", {}, {}, [], [
+    ("see", "Choose the text style"), 1.5, mark("blocked"), ENTER, ("see", "Select login method"), 1.5,
+    mark("login-required"), ENTER, ("see", "Paste code here"), 3, mark("login-required", url=True), ENTER, 2,
+    mark("login-required"), ENTER, 4, mark("login-required", url=True), "wrong#code", 1, mark("login-required", url=True), ENTER, 3,
+    mark("login-required"),
+], sizes=SIZES)
+at_each_size("claude-console", "claude", {}, {}, [], [
+    ("see", "Choose the text style"), 1.5, mark("blocked"), ENTER, ("see", "Select login method"), 1.5,
+    mark("login-required"), DOWN, 0.5, ENTER, ("see", "Paste code here"), 3, mark("login-required", url=True),
+    CTRL_C, 0.5, CTRL_C, 0.5, CTRL_C, 3, mark("exited"),
+])
+at_each_size("claude-key", "claude", KEY, {}, [], [
+    ("see", "Choose the text style"), 1.5, mark("blocked"), ENTER, ("see", "Do you want to use this API key"), 1.5,
+    mark("blocked"), UP, 0.4, ENTER, ("see", "Press Enter"), 1.5, mark("blocked"), ENTER,
+    ("see", "Is this a project"), 1.5, mark("blocked"), ENTER, ("see", "for shortcuts"), 2.5, mark("ready"),
+    "hello", 1, mark("ready"), ENTER, 4, mark("ready"), CTRL_C, 0.4, CTRL_C, 3, mark("exited"),
+])
+at_each_size("claude-turns", "claude", KEY, known(KEY["ANTHROPIC_API_KEY"]), [], [
+    ("see", "for shortcuts"), 2.5, mark("ready"), "be slow please", 0.5, ENTER, 3, mark("busy"), 10, mark("ready"),
+    "use the tool", 0.5, ENTER, ("see", "Do you want to proceed"), 1.5, mark("blocked"), ENTER, 4, mark("ready"),
+    "now quote", 0.5, ENTER, 7, mark("ready"), "a fresh word", 1, mark("ready"),
+], sizes=SIZES)
+at_each_size("claude-no-login", "claude", {}, known(), [], [
+    ("see", "for shortcuts"), 3, mark("login-required"), "hello", 0.5, ENTER, 3, mark("login-required"),
+    "/login", 0.5, ENTER, 2, mark("login-required"), ENTER, ("see", "Paste code here"), 3, mark("login-required", url=True),
+    ESC, 2, mark("login-required"),
+])
+at_each_size("claude-bad-key", "claude", BAD, known(BAD["ANTHROPIC_API_KEY"]), [], [
+    ("see", "for shortcuts"), 2.5, mark("ready"), "hello", 0.5, ENTER, 5, mark("ready"),
+])
+SESSIONS["claude-auth-login-80x24"] = ("claude", SIZES["80x24"], {}, {}, ["claude", "auth", "login"], [
+    ("see", "Paste code here"), 2, mark("login-required", url=True), "x\r", 2,
+])
+SESSIONS["claude-setup-token-120x40"] = ("claude", SIZES["120x40"], {}, {}, ["claude", "setup-token"], [
+    ("see", "Paste code here"), 2, mark("login-required", url=True),
+])
+
+# Codex
+
+OPEN_KEY = {"OPENAI_API_KEY": "sk-recorded-0123456789"}
+SIGNED = {"~/.codex/auth.json": json.dumps({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-recorded-0123456789"})}
+TRUSTED = {"~/.codex/config.toml": '[projects."WORK"]\ntrust_level = "trusted"\n'}
+ASKS = ["codex", "--no-daemon", "-s", "read-only", "-a", "on-request"]
+
+at_each_size("codex-browser", "codex", {}, {}, [], [
+    ("see", "Sign in with ChatGPT"), 2, mark("login-required"), ENTER, ("see", "Finish signing in"), 2,
+    mark("login-required", url=True), ESC, 2, mark("login-required"), CTRL_C, 3, mark("exited"),
+], sizes=SIZES)
+at_each_size("codex-device", "codex", {}, {}, [], [
+    ("see", "Sign in with ChatGPT"), 2, mark("login-required"), DOWN, 0.5, ENTER, ("see", "one-time code after"), 2,
+    mark("login-required", url=True, userCode="LAB1-CODE2"), 3, mark("login-required", url=True, userCode="LAB1-CODE2"),
+], sizes=SIZES)
+at_each_size("codex-key", "codex", {}, {"~/.git-is-missing": ""}, [], [
+    ("see", "Sign in with ChatGPT"), 2, mark("login-required"), DOWN, 0.4, DOWN, 0.4, ENTER, 2, mark("login-required"), ENTER, 2,
+    mark("login-required"), "sk-recorded-0123456789", 0.5, ENTER, 8, mark("ready"),
+])
+at_each_size("codex-trust", "codex", {"git": "yes"}, SIGNED, ASKS, [
+    ("see", "Trust this folder", 30), 2, mark("blocked"), ENTER, 5, mark("ready"), CTRL_C, 3, mark("exited"),
+])
+at_each_size("codex-turns", "codex", {}, {**SIGNED, **TRUSTED}, ASKS, [
+    ("see", "Ask Codex"), 8, mark("ready"), "be slow please", 0.5, ENTER, 4, mark("busy"), 30, mark("ready"),
+    "use the tool", 0.5, ENTER, ("see", "Would you like to run"), 2, mark("blocked"), ENTER, 6, mark("ready"),
+    "now quote", 0.5, ENTER, 12, mark("ready"), "a fresh word", 1, mark("ready"),
+], sizes=SIZES)
+SESSIONS["codex-login-80x24"] = ("codex", SIZES["80x24"], {}, {}, ["codex", "login"], [
+    ("see", "navigate to this URL"), 2, mark("login-required", url=True),
+])
+SESSIONS["codex-login-device-80x24"] = ("codex", SIZES["80x24"], {}, {}, ["codex", "login", "--device-auth"], [
+    ("see", "one-time code"), 2, mark("login-required", url=True, userCode="LAB1-CODE2"),
+])
+
+# Gemini CLI
+
+GEM_KEY = {"GEMINI_API_KEY": "AIzaRecorded0123456789"}
+TRUST = {"~/.gemini/trustedFolders.json": json.dumps({"WORK": "TRUST_FOLDER"})}
+BY_KEY = {"~/.gemini/settings.json": json.dumps({"security": {"auth": {"selectedType": "gemini-api-key"}}})}
+
+at_each_size("gemini-google", "gemini", {}, {}, [], [
+    ("see", "Do you trust the files"), 2, mark("blocked"), ENTER, ("see", "How would you like to authenticate"), 3, mark("login-required"),
+    ENTER, ("see", "Enter the authorization code"), 2, mark("login-required", url=True), "wrong", ENTER, 4, mark("login-required", url=True),
+], sizes=SIZES)
+at_each_size("gemini-display", "gemini", {"DISPLAY": ":9"}, TRUST, [], [
+    ("see", "How would you like to authenticate"), 3, mark("login-required"), ENTER, 4, mark("login-required"), ENTER, 4,
+    mark("login-required"),
+])
+at_each_size("gemini-key", "gemini", {}, TRUST, [], [
+    ("see", "How would you like to authenticate"), 3, mark("login-required"), DOWN, 0.5, ENTER, 2, mark("login-required"),
+    "AIzaRecorded0123456789", 0.5, ENTER, 5, mark("ready"), CTRL_C, 0.4, CTRL_C, 3, mark("exited"),
+])
+at_each_size("gemini-turns", "gemini", GEM_KEY, {**TRUST, **BY_KEY}, [], [
+    ("see", "Type your message"), 4, mark("ready"), "be slow please", 0.7, ENTER, 4, mark("busy"), 14, mark("ready"),
+    "use the tool", 0.7, ENTER, ("see", "Allow execution"), 2, mark("blocked"), ENTER, 6, mark("ready"),
+    "now quote", 0.7, ENTER, 10, mark("ready"), "a fresh word", 1, mark("ready"),
+], sizes=SIZES)
+
+# aider
+
+QUIET = ["aider", "--no-check-update", "--no-show-release-notes", "--no-analytics"]
+at_each_size("aider-openrouter", "aider", {}, {}, QUIET, [
+    ("see", "No git repo found"), 1.5, mark("blocked"), "n\r", ("see", "Login to OpenRouter"), 1.5, mark("login-required"), "y\r",
+    ("see", "Waiting up to 5 minutes"), 2, mark("login-required", url=True), CTRL_C, 3, mark("blocked"),
+], sizes=SIZES)
+at_each_size("aider-turns", "aider", {**OPEN_KEY, "git": "yes"}, {}, [*QUIET, "--model", "gpt-4o", "--no-show-model-warnings"], [
+    ("see", "gitignore"), 1.5, mark("blocked"), "n\r", 6, mark("ready"), "be slow please\r", 3, mark("busy"), 10, mark("ready"),
+    "edit it\r", 4, mark("blocked"), "y\r", 3, mark("ready"), "tool\r", 4, mark("blocked"), "n\r", 3, mark("ready"), "quote\r", 7, mark("ready"),
+    CTRL_C, 0.3, CTRL_C, 2, mark("exited"),
+], sizes=SIZES)
+at_each_size("aider-bad-key", "aider", {"OPENAI_API_KEY": "bad"}, {}, [*QUIET, "--no-git", "--model", "gpt-4o"], [
+    15, mark("ready"), "hello\r", 8, mark("blocked"), "n\r", 2, mark("ready"),
+], sizes=("80x24",))
+
+# A shell
+
+at_each_size("shell", "shell", {}, {}, [], [
+    2, mark("ready"), "echo hello\r", 1, mark("ready"), "sleep 3\r", 1, mark("busy"), 3, mark("ready"),
+    "printf 'Paste code here if prompted >'; sleep 1\r", 3, mark("ready"),
+], sizes=("80x24",))
