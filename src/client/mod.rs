@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use self::error::ClientError;
 use self::http::Client;
 use self::output::Output;
-use crate::cli::service::{Command, Connection, audit as words};
+use crate::cli::service::{Command, Connection, audit as words, site};
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
