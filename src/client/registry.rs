@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::{ClientError, code};
-use super::output::{Output, plain};
+use super::output::{Output, colours, plain};
 use super::table::Table;
 use crate::cli::service::site as words;
 use crate::registry::access::within;
@@ -56,7 +56,8 @@ pub async fn run(output: Output, words: words::Registry) -> Result<u8, ClientErr
 pub async fn nodes(output: Output, etcd: &words::Etcd) -> Result<u8, ClientError> {
     let rows: Vec<Row> = rows(etcd).await?.into_iter().filter(|row| row.key.starts_with(NODES)).collect();
     output.result(&rows, || {
-        let mut table = Table::new(&["NODE", "STATE", "AGENTS", "CPUS", "MEMORY", "VERSION", "KERNEL", "SERVICE"]);
+        let mut table =
+            Table::new(&["NODE", "STATE", "AGENTS", "CPUS", "MEMORY", "VERSION", "KERNEL", "SERVICE"]);
         for value in rows.iter().filter_map(|row| row.value.as_ref()) {
             let node = &value["metadata"]["node"];
             let state = if node["draining"] == true { "draining" } else { "ready" };
@@ -96,7 +97,9 @@ fn table(rows: &[Row]) -> String {
             if row.faults.is_empty() { "-".into() } else { row.faults.len().to_string() },
         ]);
     }
+    let painted = colours(&io::stdout());
     table.draw(|column, cell| match (column, cell) {
+        _ if !painted => None,
         (2, "healthy") => Some("\x1b[32m"),
         (2, "degraded") => Some("\x1b[33m"),
         (5, faults) if faults != "-" => Some("\x1b[31m"),
@@ -156,7 +159,9 @@ fn access(etcd: &words::Etcd) -> Result<Access, ClientError> {
     };
     match access.contradiction() {
         None => Ok(access),
-        Some(why) => Err(ClientError::Usage(format!("{why} (here: --etcd, --etcd-ca, --etcd-cert, --etcd-key …)"))),
+        Some(why) => {
+            Err(ClientError::Usage(format!("{why} (here: --etcd, --etcd-ca, --etcd-cert, --etcd-key …)")))
+        }
     }
 }
 

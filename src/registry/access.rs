@@ -60,7 +60,9 @@ impl Access {
             ["http://127.", "http://localhost:", "http://[::1]"].iter().any(|own| endpoint.starts_with(own))
         };
         if self.endpoints.is_empty() {
-            return Some("no `endpoints`: name the members of the etcd cluster, like https://etcd-1:2379".into());
+            return Some(
+                "no `endpoints`: name the members of the etcd cluster, like https://etcd-1:2379".into(),
+            );
         }
         let odd = self.endpoints.iter().find(|url| !url.starts_with("http://") && !secure(url));
         if let Some(odd) = odd {

@@ -46,7 +46,10 @@ pub fn faults(key: &str, value: &[u8]) -> Vec<Fault> {
         Some(metadata) => {
             let listed = metadata.get("capabilities").and_then(Value::as_array);
             if listed.is_none_or(|list| !list.iter().all(Value::is_string)) {
-                fault(Harm::Everybody, "`metadata.capabilities` is no list of texts: selecting an agent fails");
+                fault(
+                    Harm::Everybody,
+                    "`metadata.capabilities` is no list of texts: selecting an agent fails",
+                );
             }
             for name in ["expertise", "historicalConfidence", "default_confidence"] {
                 if metadata.get(name).is_some_and(|value| !value.is_number()) {
@@ -59,7 +62,10 @@ pub fn faults(key: &str, value: &[u8]) -> Vec<Fault> {
         fault(Harm::Everybody, "has no `endpoint`: every pattern that could select it fails as a whole");
     }
     if fields.contains_key("registeredAt") {
-        fault(Harm::Everybody, "has `registeredAt`: gRPC ListAgents fails, and a Watch ends the control plane");
+        fault(
+            Harm::Everybody,
+            "has `registeredAt`: gRPC ListAgents fails, and a Watch ends the control plane",
+        );
     }
     if text("id").is_none_or(|id| key.strip_prefix(AGENTS) != Some(id)) {
         fault(Harm::Entry, "`id` is not what its key says: it cannot be got, renewed or deleted by its id");

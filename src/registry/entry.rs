@@ -168,7 +168,8 @@ impl Entry {
     /// Whether these differ in nothing but when they were written.
     pub fn says_what(&self, other: &Self) -> bool {
         let Self { id, name, kind, endpoint, metadata, health, ttl } = self;
-        let is_as_well = health.status == other.health.status && health.check_interval == other.health.check_interval;
+        let is_as_well =
+            health.status == other.health.status && health.check_interval == other.health.check_interval;
         (id, name, kind, endpoint, ttl) == (&other.id, &other.name, &other.kind, &other.endpoint, &other.ttl)
             && *metadata == other.metadata
             && is_as_well
@@ -213,7 +214,11 @@ pub(crate) mod tests {
                 agent: Some(AgentFacts { kind: "claude".into(), runtime: "stockade".into() }),
                 node: None,
             },
-            health: Health { status: HealthStatus::Healthy, last_check: String::new(), check_interval: 30_000 },
+            health: Health {
+                status: HealthStatus::Healthy,
+                last_check: String::new(),
+                check_interval: 30_000,
+            },
             ttl: 20,
         }
     }
@@ -230,7 +235,9 @@ pub(crate) mod tests {
     #[test]
     fn only_a_whole_mark_is_one() {
         assert_eq!(mark(&entry("a", "a").value()).expect("marked").node_id, "x");
-        for foreign in ["", "null", "{", r#"{"metadata":{}}"#, r#"{"metadata":{"stockade":{"node":"n"}}}"#, "\u{0}"] {
+        for foreign in
+            ["", "null", "{", r#"{"metadata":{}}"#, r#"{"metadata":{"stockade":{"node":"n"}}}"#, "\u{0}"]
+        {
             assert_eq!(mark(foreign.as_bytes()), None, "{foreign:?}");
         }
     }

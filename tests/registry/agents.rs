@@ -45,7 +45,10 @@ async fn an_entry_is_what_parallax_takes_and_holds_nothing_that_a_tenant_should_
     assert_eq!(value["metadata"]["agent"], serde_json::json!({"type": "claude", "runtime": "local"}));
     assert_eq!(value["health"]["status"], "healthy");
     assert!(value["endpoint"].as_str().is_some_and(|endpoint| endpoint.starts_with("unix:/")), "{text}");
-    assert!(value.get("registeredAt").is_none() && !text.contains("research") && !text.contains("secret"), "{text}");
+    assert!(
+        value.get("registeredAt").is_none() && !text.contains("research") && !text.contains("secret"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -53,7 +56,8 @@ async fn no_name_makes_a_value_that_parallax_chokes_on() {
     let etcd = Etcd::one().await;
     let mut client = etcd.client().await;
     let node = Node::start("n", etcd.access());
-    let names = ["\"}],", "\0\u{7}\u{1b}[2J", "\u{2028}\u{202e}\u{1F980}", "__proto__", "%s${7*7}", "", "a\nb"];
+    let names =
+        ["\"}],", "\0\u{7}\u{1b}[2J", "\u{2028}\u{202e}\u{1F980}", "__proto__", "%s${7*7}", "", "a\nb"];
     let mut running = Running::default();
     for (at, name) in names.iter().enumerate() {
         let mut hostile = agent(name, State::Ready);
@@ -109,7 +113,8 @@ async fn a_turn_costs_etcd_nothing() {
 }
 
 #[tokio::test]
-async fn a_node_that_ends_with_nothing_running_leaves_nothing_and_one_with_agents_leaves_them_for_its_successor() {
+async fn a_node_that_ends_with_nothing_running_leaves_nothing_and_one_with_agents_leaves_them_for_its_successor()
+ {
     let etcd = Etcd::one().await;
     let mut client = etcd.client().await;
     let node = Node::start("n", etcd.access());

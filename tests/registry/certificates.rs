@@ -26,7 +26,8 @@ impl Certificates {
     pub fn issue(&self, name: &str) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         std::fs::write(self.directory.join(format!("{name}.crt")), certificate.pem()).expect("written");
         std::fs::write(self.directory.join(format!("{name}.key")), key.serialize_pem()).expect("written");

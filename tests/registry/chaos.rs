@@ -119,7 +119,8 @@ async fn strike(
         }
         _ => {
             let mut client = etcd.client().await;
-            let revision = client.get("any", None).await.expect("etcd answers").header().expect("one").revision();
+            let revision =
+                client.get("any", None).await.expect("etcd answers").header().expect("one").revision();
             client.compact(revision, Some(CompactionOptions::new())).await.expect("compacted");
         }
     }

@@ -31,7 +31,8 @@ async fn a_daemon_that_is_started_again_takes_its_agents_over_and_nobody_ever_mi
     assert!(entry(&mut client, "a").await.expect("there").metadata.stockade.generation > first);
 
     let mut deleted = Vec::new();
-    while let Ok(Ok(Some(response))) = tokio::time::timeout(Duration::from_millis(200), watch.message()).await {
+    while let Ok(Ok(Some(response))) = tokio::time::timeout(Duration::from_millis(200), watch.message()).await
+    {
         let gone = response.events().iter().filter(|event| event.event_type() == EventType::Delete);
         deleted.extend(gone.map(|event| event.kv().expect("a key").key_str().expect("text").to_owned()));
     }

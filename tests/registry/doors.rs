@@ -26,9 +26,16 @@ async fn connect(endpoint: &str) -> Channel {
                 let path = path.clone();
                 async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
             });
-            Endpoint::from_static("http://localhost").connect_with_connector(connector).await.expect("connected")
+            Endpoint::from_static("http://localhost")
+                .connect_with_connector(connector)
+                .await
+                .expect("connected")
         }
-        None => Endpoint::from_shared(format!("http://{endpoint}")).expect("a URL").connect().await.expect("connected"),
+        None => Endpoint::from_shared(format!("http://{endpoint}"))
+            .expect("a URL")
+            .connect()
+            .await
+            .expect("connected"),
     }
 }
 
@@ -115,10 +122,12 @@ async fn a_door_is_closed_with_its_registration_and_only_its_group_could_open_it
     becomes(&mut etcd.client().await, &[], PATIENCE).await;
     assert!(!std::path::Path::new(&path).exists());
     let mut client = tonic::client::Grpc::new(channel);
-    assert!(client.ready().await.is_err() || {
-        let path = "/parallax.confidence.ConfidenceAgent/HealthCheck".parse().expect("a path");
-        client.unary::<(), Health, _>(Request::new(()), path, ProstCodec::default()).await.is_err()
-    });
+    assert!(
+        client.ready().await.is_err() || {
+            let path = "/parallax.confidence.ConfidenceAgent/HealthCheck".parse().expect("a path");
+            client.unary::<(), Health, _>(Request::new(()), path, ProstCodec::default()).await.is_err()
+        }
+    );
 }
 
 #[tokio::test]
@@ -148,7 +157,9 @@ async fn a_caller_that_goes_away_is_not_waited_for_and_callers_beyond_a_bound_ar
     let waiting: Vec<_> = (0..8)
         .map(|_| {
             let channel = channel.clone();
-            tokio::spawn(async move { call::<_, ConfidenceResult>(&channel, "Analyze", task("never", 60_000)).await })
+            tokio::spawn(async move {
+                call::<_, ConfidenceResult>(&channel, "Analyze", task("never", 60_000)).await
+            })
         })
         .collect();
     poll(|| node.asked.tasks.lock().expect("no panic").len() == 8).await;
@@ -156,7 +167,8 @@ async fn a_caller_that_goes_away_is_not_waited_for_and_callers_beyond_a_bound_ar
     assert_eq!(over.expect_err("too many").code(), Code::ResourceExhausted);
     waiting.into_iter().for_each(|call| call.abort());
     poll(|| *node.asked.abandoned.lock().expect("no panic") == 8).await;
-    let result: ConfidenceResult = call(&channel, "Analyze", task("sum", 0)).await.expect("there is room again");
+    let result: ConfidenceResult =
+        call(&channel, "Analyze", task("sum", 0)).await.expect("there is room again");
     assert_eq!(result.confidence, 0.9);
 }
 

@@ -53,7 +53,12 @@ impl Etcd {
         let tls = tls.then(|| Certificates::make(directory.path()));
         let ports = ports(count * 2);
         let members = (0..count)
-            .map(|at| Member { name: format!("m{at}"), client: ports[at * 2], peer: ports[at * 2 + 1], process: None })
+            .map(|at| Member {
+                name: format!("m{at}"),
+                client: ports[at * 2],
+                peer: ports[at * 2 + 1],
+                process: None,
+            })
             .collect();
         let mut etcd = Self { members, directory, tls };
         for at in 0..count {
@@ -73,10 +78,27 @@ impl Etcd {
         // It ends with the thread of its test, whatever becomes of that.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program());
-        command.args(["--name", &member.name, "--log-level", "error", "--initial-cluster-token", "stockade-test"]);
+        command.args([
+            "--name",
+            &member.name,
+            "--log-level",
+            "error",
+            "--initial-cluster-token",
+            "stockade-test",
+        ]);
         command.arg("--data-dir").arg(self.directory.path().join(&member.name));
-        command.args(["--listen-client-urls", &url(member.client), "--advertise-client-urls", &url(member.client)]);
-        command.args(["--listen-peer-urls", &url(member.peer), "--initial-advertise-peer-urls", &url(member.peer)]);
+        command.args([
+            "--listen-client-urls",
+            &url(member.client),
+            "--advertise-client-urls",
+            &url(member.client),
+        ]);
+        command.args([
+            "--listen-peer-urls",
+            &url(member.peer),
+            "--initial-advertise-peer-urls",
+            &url(member.peer),
+        ]);
         command.args(["--initial-cluster", &cluster]);
         if let Some(tls) = &self.tls {
             let (cert, key) = tls.server();

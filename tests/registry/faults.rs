@@ -108,12 +108,20 @@ async fn three_members_lose_their_leader_and_no_agent() {
     becomes(&mut client, &["a", "b"], PATIENCE).await;
     for frozen in [false, true] {
         let leader = etcd.leader().await;
-        if frozen { etcd.freeze(leader) } else { etcd.kill(leader) }
+        if frozen {
+            etcd.freeze(leader)
+        } else {
+            etcd.kill(leader)
+        }
         let id = if frozen { "d" } else { "c" };
         node.runs(&["a", id]);
         let mut client = survivor(&etcd, leader).await;
         becomes(&mut client, &["a", id], AFTER + Duration::from_secs(5)).await;
-        if frozen { etcd.thaw(leader) } else { etcd.run(leader) }
+        if frozen {
+            etcd.thaw(leader)
+        } else {
+            etcd.run(leader)
+        }
         etcd.serves().await;
     }
     node.says(|status| status.connected).await;
@@ -126,7 +134,8 @@ async fn survivor(etcd: &Etcd, gone: usize) -> etcd_client::Client {
     for turn in (0..3).cycle().filter(|at| *at != gone) {
         assert!(began.elapsed() < PATIENCE, "the members that are left do not serve");
         let Ok(mut client) = access.connect(turn, Duration::from_secs(1)).await else { continue };
-        let asked = tokio::time::timeout(Duration::from_secs(1), client.get("any", Some(GetOptions::new()))).await;
+        let asked =
+            tokio::time::timeout(Duration::from_secs(1), client.get("any", Some(GetOptions::new()))).await;
         if matches!(asked, Ok(Ok(_))) {
             return client;
         }

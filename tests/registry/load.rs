@@ -19,7 +19,9 @@ async fn a_thousand_agents_at_rest_cost_etcd_less_than_ten_requests_per_second()
     tokio::time::sleep(Duration::from_secs(10)).await;
     let rate = (messages(&etcd) - before) / began.elapsed().as_secs_f64();
     let ours = node.status().counts.requests - counted;
-    println!("at rest etcd gets {rate:.2} messages per second at a time to live of 3 s; the node counts {ours} in all");
+    println!(
+        "at rest etcd gets {rate:.2} messages per second at a time to live of 3 s; the node counts {ours} in all"
+    );
     assert!(rate < 10.0, "{rate} per second");
     assert!(ours > 0, "the lease is renewed");
 

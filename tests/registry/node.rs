@@ -158,7 +158,7 @@ impl Node {
     /// As when the daemon ends properly.
     pub async fn end(mut self) {
         self.running = None;
-        let registry = self.registry.take().expect("not ended yet");
+        let registry = self.registry.as_ref().expect("not ended yet");
         tokio::time::timeout(PATIENCE, registry.ended()).await.expect("the registry ends");
     }
 }

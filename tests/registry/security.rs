@@ -57,9 +57,11 @@ async fn a_user_with_the_least_rights_suffices_and_losing_them_is_said_and_survi
     root.user_grant_role("root", "root").await.expect("root's");
     root.user_add("stockade", "s3cret", None).await.expect("a user");
     root.role_add("registry").await.expect("a role");
-    for (kind, prefix) in
-        [(PermissionType::Read, SERVICES), (PermissionType::Readwrite, AGENTS), (PermissionType::Readwrite, NODES)]
-    {
+    for (kind, prefix) in [
+        (PermissionType::Read, SERVICES),
+        (PermissionType::Readwrite, AGENTS),
+        (PermissionType::Readwrite, NODES),
+    ] {
         let permission = Permission::new(kind, prefix).with_prefix();
         root.role_grant_permission("registry", permission).await.expect("granted");
     }
@@ -73,10 +75,13 @@ async fn a_user_with_the_least_rights_suffices_and_losing_them_is_said_and_survi
     let mut root = as_root.connect(0, Duration::from_secs(5)).await.expect("root");
     let password = directory.path().join("stockade");
     std::fs::write(&password, "wrong\n").expect("written");
-    let node = Node::start("n", Access { user: Some(("stockade".into(), password.clone())), ..etcd.access() });
+    let node =
+        Node::start("n", Access { user: Some(("stockade".into(), password.clone())), ..etcd.access() });
     node.runs(&["a"]);
     let status = node.says(|status| status.trouble.is_some()).await;
-    assert!(status.trouble.is_some_and(|why| why.contains("authentication failed") && !why.contains("wrong")));
+    assert!(
+        status.trouble.is_some_and(|why| why.contains("authentication failed") && !why.contains("wrong"))
+    );
     std::fs::write(&password, "s3cret\n").expect("written");
     becomes(&mut root, &["a"], PATIENCE).await;
 

@@ -16,8 +16,6 @@ use crate::wire::service::Places;
 const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
 const USUAL_TTL: Duration = Duration::from_secs(20);
 const USUAL_CONFIDENCE: f64 = 0.7;
-/// Beside the sockets of the shims.
-const DOORS: &str = "doors";
 
 /// `[registry]`; paths are relative to their file.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -51,12 +49,14 @@ pub enum RegistryKind {
     Etcd,
 }
 
-/// `doors`: `unix`, or `127.0.0.1:FIRST-LAST`.
+/// `doors`: `unix`, `unix:/DIRECTORY`, or `127.0.0.1:FIRST-LAST`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(try_from = "String")]
 enum Doors {
     #[default]
     Unix,
+    /// A directory that is there, whose group may connect.
+    Directory(PathBuf),
     Loopback(Ipv4Addr, u16, u16),
 }
 
@@ -75,7 +75,14 @@ impl FromStr for Doors {
         if text == "unix" {
             return Ok(Self::Unix);
         }
-        let refused = || format!("{text:?} is no place for doors: write \"unix\" or \"127.0.0.1:47000-47999\"");
+        if let Some(directory) = text.strip_prefix("unix:").filter(|directory| directory.starts_with('/')) {
+            return Ok(Self::Directory(directory.into()));
+        }
+        let refused = || {
+            format!(
+                "{text:?} is no place for doors: write \"unix\", \"unix:/DIRECTORY\" or \"127.0.0.1:47000-47999\""
+            )
+        };
         let (address, ports) = text.rsplit_once(':').ok_or_else(refused)?;
         let (first, last) = ports.split_once('-').ok_or_else(refused)?;
         let address: Ipv4Addr = address.parse().map_err(|_| refused())?;
@@ -115,7 +122,9 @@ impl Section {
 
     /// Its paths, as they are meant.
     pub(super) fn beside(mut self, directory: &Path) -> Self {
-        for path in [&mut self.ca, &mut self.cert, &mut self.key, &mut self.password_file].into_iter().flatten() {
+        for path in
+            [&mut self.ca, &mut self.cert, &mut self.key, &mut self.password_file].into_iter().flatten()
+        {
             *path = directory.join(&*path);
         }
         self
@@ -131,7 +140,14 @@ impl Section {
     }
 
     /// For the registry of this node.
-    pub fn settings(&self, node: &str, node_id: String, port: u16, runtime: &str, places: &Places) -> Settings {
+    pub fn settings(
+        &self,
+        node: &str,
+        node_id: String,
+        port: u16,
+        runtime: &str,
+        places: &Places,
+    ) -> Settings {
         let etcd = || EtcdSettings {
             access: self.access(),
             ttl: self.ttl.map_or(USUAL_TTL, |Span(ttl)| ttl),
@@ -150,9 +166,10 @@ impl Section {
             publish_labels: self.publish_labels.clone(),
             capability_prefix: self.capability_prefix.clone(),
             confidence: self.confidence.unwrap_or(USUAL_CONFIDENCE),
-            doors: match self.doors {
-                Doors::Unix => DoorPlace::Unix(places.run().join(DOORS)),
-                Doors::Loopback(address, first, last) => DoorPlace::Loopback(address, first, last),
+            doors: match &self.doors {
+                Doors::Unix => DoorPlace::Unix(places.doors()),
+                Doors::Directory(directory) => DoorPlace::Unix(directory.clone()),
+                Doors::Loopback(address, first, last) => DoorPlace::Loopback(*address, *first, *last),
             },
         }
     }
@@ -171,7 +188,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused_with_what_can() {
-        let etcd = |more: &str| said(&format!("kind = 'etcd'\nendpoints = ['https://e:2379']\nca = 'a'\n{more}"));
+        let etcd =
+            |more: &str| said(&format!("kind = 'etcd'\nendpoints = ['https://e:2379']\nca = 'a'\n{more}"));
         assert_eq!((etcd(""), said("")), (String::new(), String::new()));
         assert!(said("kind = 'etcd'").contains("no `endpoints`"));
         assert!(said("endpoints = ['https://e:2379']").contains("is missing"));
@@ -181,13 +199,15 @@ mod tests {
         assert!(etcd("user = 'u'").contains("password-file"));
         assert!(etcd("doors = '0.0.0.0:47000-47999'").contains("no loopback"));
         assert!(etcd("doors = '127.0.0.1:47999-47000'").contains("no place"));
+        assert!(etcd("doors = 'unix:relative'").contains("no place"));
         assert!(etcd("on-delete = 'ignore'").contains("restore"));
         assert!(said("confidence = 7.0").contains("between 0 and 1"));
     }
 
     #[test]
     fn an_agent_is_gone_after_twenty_seconds_and_answers_on_a_socket_unless_that_is_said_otherwise() {
-        let section: Section = toml::from_str("kind = 'etcd'\nendpoints = ['http://127.0.0.1:2379']").expect("TOML");
+        let section: Section =
+            toml::from_str("kind = 'etcd'\nendpoints = ['http://127.0.0.1:2379']").expect("TOML");
         let settings = section.settings("n", "x".into(), 7443, "local", &Places::under("/d"));
         let Kind::Etcd(etcd) = settings.kind else { panic!("etcd was asked for") };
         assert_eq!((etcd.ttl.as_secs(), etcd.on_delete), (20, OnDelete::Restore));

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::Wires;
 use super::session::{self, Trouble};
 use super::settings::{EtcdSettings, Settings};
 use super::status::Status;
 use super::wanted::Wanted;
-use super::Wires;
 
 /// Between two sessions, first and longest. Short: within these two seconds after a fault everything has to be as it was.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 
 pub use node_id::node_id;
 pub use running::{Registered, Running};
@@ -53,7 +53,8 @@ pub struct Wires {
 pub struct Registry {
     status: watch::Receiver<Status>,
     entries: watch::Receiver<BTreeMap<String, Entry>>,
-    task: JoinHandle<()>,
+    /// What tells it what runs, if that is not somebody else's.
+    tellers: Vec<AbortHandle>,
 }
 
 impl Registry {
@@ -64,11 +65,11 @@ impl Registry {
         let (kept, entries) = watch::channel(BTreeMap::new());
         let doors = Doors::new(&settings, wires.running.clone(), wires.turns.clone());
         let wanted = Wanted::new(&settings, doors, kept);
-        let task = match settings.kind.clone() {
+        match settings.kind.clone() {
             Kind::Embedded => tokio::spawn(embedded(wanted, wires, told)),
             Kind::Etcd(etcd) => tokio::spawn(etcd::Etcd::new(settings, etcd, wanted, wires, told).run()),
         };
-        Self { status, entries, task }
+        Self { status, entries, tellers: Vec::new() }
     }
 
     /// How it is.
@@ -81,10 +82,16 @@ impl Registry {
         self.entries.borrow().clone()
     }
 
+    /// The daemon ends.
+    pub fn close(&self) {
+        self.tellers.iter().for_each(AbortHandle::abort);
+    }
+
     /// Waits until it has ended.
-    pub async fn ended(self) {
-        // A panic has been reported where it happened.
-        let _ = self.task.await;
+    pub async fn ended(&self) {
+        let mut status = self.status.clone();
+        // Whoever says how it is says so until its end.
+        while status.changed().await.is_ok() {}
     }
 }
 

@@ -87,7 +87,10 @@ async fn begin(of: &mut Etcd, turn: usize) -> Result<std::convert::Infallible> {
 
 impl Session<'_> {
     /// One request, counted, for so long.
-    async fn ask<T>(&self, request: impl Future<Output = std::result::Result<T, etcd_client::Error>>) -> Result<T> {
+    async fn ask<T>(
+        &self,
+        request: impl Future<Output = std::result::Result<T, etcd_client::Error>>,
+    ) -> Result<T> {
         self.of.told.send_if_modified(|status| {
             status.counts.requests += 1;
             false
@@ -127,7 +130,11 @@ impl Session<'_> {
     }
 
     /// Keeps etcd as it should be, until something ends the session.
-    async fn follow(&mut self, watch: &mut WatchStream, mut keeper: Keeper) -> Result<std::convert::Infallible> {
+    async fn follow(
+        &mut self,
+        watch: &mut WatchStream,
+        mut keeper: Keeper,
+    ) -> Result<std::convert::Infallible> {
         let old = Instant::now() + jittered(OLD);
         let mut due: Option<Instant> = None;
         let mut node_due: Option<Instant> = None;
@@ -186,7 +193,8 @@ impl Session<'_> {
             let why = if why.is_empty() { "what was to be watched is compacted" } else { why };
             return Err(Trouble::Fault(format!("{} cancels the watch: {why}", self.endpoint)));
         }
-        let deletions = response.events().iter().filter(|event| event.event_type() == EventType::Delete).count();
+        let deletions =
+            response.events().iter().filter(|event| event.event_type() == EventType::Delete).count();
         let node = node_key(&self.of.settings.node);
         let mut meddled = false;
         for event in response.events() {

@@ -54,7 +54,8 @@ impl Wanted {
     pub fn update(&mut self, running: &Running) -> BTreeMap<String, Entry> {
         let listed = |id: &String| running.agents.get(id).is_some_and(|agent| !agent.state.is_final());
         self.unwanted.retain(listed);
-        let belong = |(id, agent): &(&String, &Registered)| belongs(agent.state, self.announced.contains(*id));
+        let belong =
+            |(id, agent): &(&String, &Registered)| belongs(agent.state, self.announced.contains(*id));
         self.announced = running.agents.iter().filter(belong).map(|(id, _)| id.clone()).collect();
         self.doors.only(&self.announced);
         let mut entries = BTreeMap::new();

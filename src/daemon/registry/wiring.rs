@@ -41,13 +41,15 @@ pub fn start(
 ) -> io::Result<Registry> {
     let id = node_id(&places.records())?;
     let port = config.listen.port();
-    let settings = config.registry.settings(&config.node.name, id, port, &config.parallax.runtime_name, places);
+    let settings =
+        config.registry.settings(&config.node.name, id, port, &config.parallax.runtime_name, places);
     let (running, told) = watch::channel(None);
     let (facts, node) = watch::channel(self::facts(supervisor, config, &policies));
     let (wish, wishes) = mpsc::channel(WISHES);
     let turns = Arc::new(Typing { supervisor: supervisor.clone() });
-    let registry = Registry::start(settings, Wires { running: told, node, wishes: wish, turns });
-    tokio::spawn(tell(supervisor.clone(), config.clone(), policies, running, facts));
+    let mut registry = Registry::start(settings, Wires { running: told, node, wishes: wish, turns });
+    let teller = tokio::spawn(tell(supervisor.clone(), config.clone(), policies, running, facts));
+    registry.tellers.push(teller.abort_handle());
     tokio::spawn(carry_out(supervisor.clone(), wishes));
     Ok(registry)
 }
@@ -133,7 +135,10 @@ fn facts(supervisor: &Supervisor, config: &Config, policies: &BTreeSet<PolicyNam
         draining: node.draining,
         policies: policies.iter().map(ToString::to_string).collect(),
         kernel: node.kernel,
-        abilities: abilities.map(|(name, has)| (name.to_owned(), has)).into_iter().collect::<BTreeMap<_, _>>(),
+        abilities: abilities
+            .map(|(name, has)| (name.to_owned(), has))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
     }
 }
 
@@ -154,7 +159,8 @@ struct Typing {
 
 impl Turns for Typing {
     fn turn(&self, tenant: &str, agent: &str, text: String, patience: Duration) -> Answer {
-        let (supervisor, agent, caller) = (self.supervisor.clone(), agent.to_owned(), caller(Role::Operator, tenant));
+        let (supervisor, agent, caller) =
+            (self.supervisor.clone(), agent.to_owned(), caller(Role::Operator, tenant));
         Box::pin(async move {
             let caller = caller.ok_or_else(|| TurnError::Failed(format!("agent {agent} has no tenant")))?;
             let timeout_ms = Some(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
@@ -164,7 +170,8 @@ impl Turns for Typing {
                 SupervisorError::State { .. } => TurnError::NotNow(error.to_string()),
                 error => TurnError::Failed(error.to_string()),
             })?;
-            sent.response.ok_or_else(|| TurnError::Failed(format!("agent {agent} has ended without an answer")))
+            sent.response
+                .ok_or_else(|| TurnError::Failed(format!("agent {agent} has ended without an answer")))
         })
     }
 }

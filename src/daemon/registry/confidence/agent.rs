@@ -86,10 +86,16 @@ impl Agent {
             return Err(Refusal::invalid_argument("task_description is empty: there is nothing to do"));
         }
         if text.len() > LARGEST {
-            return Err(Refusal::invalid_argument(format!("the task has {} bytes, more than {LARGEST}", text.len())));
+            return Err(Refusal::invalid_argument(format!(
+                "the task has {} bytes, more than {LARGEST}",
+                text.len()
+            )));
         }
         let Ok(_room) = self.room.try_acquire() else {
-            return Err(Refusal::resource_exhausted(format!("{WAITING} tasks wait for agent {} already", self.id)));
+            return Err(Refusal::resource_exhausted(format!(
+                "{WAITING} tasks wait for agent {} already",
+                self.id
+            )));
         };
         let patience = match u64::try_from(request.timeout_ms) {
             Ok(asked @ 1..) => Duration::from_millis(asked).min(LONGEST),

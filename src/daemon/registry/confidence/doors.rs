@@ -61,7 +61,11 @@ impl Drop for Door {
 
 impl Doors {
     /// None is open yet. The embedded registry needs none: nobody else looks there.
-    pub fn new(settings: &Settings, running: watch::Receiver<Option<Running>>, turns: Arc<dyn Turns>) -> Self {
+    pub fn new(
+        settings: &Settings,
+        running: watch::Receiver<Option<Running>>,
+        turns: Arc<dyn Turns>,
+    ) -> Self {
         let place = match settings.kind {
             Kind::Embedded => None,
             Kind::Etcd(_) => Some(settings.doors.clone()),
@@ -82,7 +86,8 @@ impl Doors {
             return Some(door.endpoint.clone());
         }
         self.open.remove(id);
-        let agent = Agent::new(id.to_owned(), self.running.clone(), self.turns.clone(), self.usual_confidence);
+        let agent =
+            Agent::new(id.to_owned(), self.running.clone(), self.turns.clone(), self.usual_confidence);
         let opened = match place {
             DoorPlace::Unix(directory) => unix(directory, id, agent),
             DoorPlace::Loopback(address, first, last) => {

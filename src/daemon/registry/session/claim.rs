@@ -19,7 +19,8 @@ impl Session<'_> {
             Some(other) => return Err(self.taken(other)),
         };
         self.of.wanted.becomes(generation);
-        let is_held = held.is_some_and(|kv| kv.lease() == self.lease) && self.of.generation == Some(generation);
+        let is_held =
+            held.is_some_and(|kv| kv.lease() == self.lease) && self.of.generation == Some(generation);
         if is_held {
             // By a session before this one. An etcd that is full takes no writes, but what is there need not go for that.
             return Ok(());
@@ -57,7 +58,8 @@ impl Session<'_> {
 
     fn taken(&self, mark: Option<Mark>) -> Trouble {
         let name = &self.of.settings.node;
-        let by = mark.map_or("something that is no node's entry".into(), |mark| format!("node {}", mark.node_id));
+        let by =
+            mark.map_or("something that is no node's entry".into(), |mark| format!("node {}", mark.node_id));
         Trouble::Fault(format!(
             "the name {name} is taken by {by} (this is {}): give this node another one, `name` in [node] of stockaded.toml",
             self.of.settings.node_id
@@ -84,6 +86,9 @@ impl Session<'_> {
     }
 
     pub(super) fn dispossessed(&self) -> Trouble {
-        Trouble::Fault(format!("{}: this daemon no longer holds the name {}", self.endpoint, self.of.settings.node))
+        Trouble::Fault(format!(
+            "{}: this daemon no longer holds the name {}",
+            self.endpoint, self.of.settings.node
+        ))
     }
 }

@@ -16,8 +16,11 @@ impl Session<'_> {
         let wanted = self.of.wanted.update(&running);
         let mut smooth = true;
         // Deletions apart from the rest: an etcd that is full takes these still.
-        let (deletions, puts): (Vec<_>, Vec<_>) =
-            self.picture.differences(&wanted).into_iter().partition(|write| matches!(write, Write::Delete { .. }));
+        let (deletions, puts): (Vec<_>, Vec<_>) = self
+            .picture
+            .differences(&wanted)
+            .into_iter()
+            .partition(|write| matches!(write, Write::Delete { .. }));
         for writes in deletions.chunks(TOGETHER).chain(puts.chunks(TOGETHER)) {
             if self.apply(writes).await? {
                 continue;
