@@ -3,14 +3,13 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use common::leaks::eventually;
 use common::node::{Line, Node, Socket, order};
 use common::stockade::{field, kill};
 use stockade::wire::service::launcher::{Reason, ToLauncher};
-use stockade::wire::service::order::{File, Size, Workspace};
+use stockade::wire::service::order::Size;
 use stockade::wire::service::shim::{FromShim, Phase, ToShim};
 use stockade::wire::service::{INPUT_WINDOW, places};
 
@@ -293,106 +292,6 @@ fn usage_is_told_when_it_is_asked_for() {
     assert!(usage.memory.is_some_and(|bytes| bytes > 0), "{usage:?}");
 }
 
-fn exec(line: &Line, number: u64, command: &[&str], fds: &[&OwnedFd]) {
-    let command = command.iter().map(|word| (*word).to_owned()).collect();
-    let environment = [("EXTRA".to_owned(), "yes".to_owned())].into();
-    let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
-    line.say(&ToShim::Exec { exec: number, command, environment }, &fds);
-}
-
-fn exec_ended(line: &mut Line, number: u64) -> (Option<u8>, Option<String>) {
-    line.until("ExecEnded", |message| match message {
-        FromShim::ExecEnded { exec, code, refused } if *exec == number => Some((*code, refused.clone())),
-        _ => None,
-    })
-}
-
-#[test]
-fn something_else_runs_within_the_same_walls_with_pipes() {
-    let node = Node::start();
-    let mut line = node.run(&order("a", "echo here > ~/mark; echo up; sleep 1000"));
-    node.shows("a", "up");
-    let (stdin, mut to) = std::io::pipe().expect("a pipe");
-    let (mut from, stdout) = std::io::pipe().expect("a pipe");
-    let stderr = stdout.try_clone().expect("dup");
-    let script =
-        "cat; cat ~/mark; echo $EXTRA; grep -c . /proc/1/comm; grep Seccomp: /proc/self/status; exit 9";
-    exec(&line, 5, &["sh", "-c", script], &[&stdin.into(), &stdout.into(), &stderr.into()]);
-    to.write_all(b"typed\n").expect("written");
-    drop(to);
-    let mut text = String::new();
-    from.read_to_string(&mut text).expect("read");
-    assert_eq!(text, "typed\nhere\nyes\n1\nSeccomp:\t2\n");
-    assert_eq!(exec_ended(&mut line, 5), (Some(9), None));
-    let null = || OwnedFd::from(fs::File::open("/dev/null").expect("open"));
-    exec(&line, 6, &["no-such-program"], &[&null(), &null(), &null()]);
-    assert_eq!(exec_ended(&mut line, 6), (Some(127), None));
-}
-
-#[test]
-fn something_else_runs_within_the_same_walls_on_a_terminal_of_its_own() {
-    let node = Node::start();
-    let mut line = node.run(&order("a", "sleep 1000"));
-    let (ours, theirs) = stockade::wire::pair().expect("a pair");
-    exec(&line, 1, &["sh", "-c", "tty; test -t 0 && echo terminal; read x; exit 5"], &[&theirs]);
-    drop(theirs);
-    let (_, fds) = stockade::wire::receive(&ours, 1).expect("received").expect("a message");
-    let mut master = fs::File::from(fds.into_iter().next().expect("a master"));
-    let mut text = Vec::new();
-    while !String::from_utf8_lossy(&text).contains("terminal") {
-        let mut part = [0; 512];
-        let count = master.read(&mut part).expect("read");
-        text.extend_from_slice(&part[..count]);
-    }
-    assert!(String::from_utf8_lossy(&text).contains("/dev/pts/1"), "{}", String::from_utf8_lossy(&text));
-    master.write_all(b"\n").expect("typed");
-    assert_eq!(exec_ended(&mut line, 1), (Some(5), None));
-}
-
-#[test]
-fn what_leads_out_of_the_sandbox_is_not_handed_in() {
-    let node = Node::start();
-    let mut line = node.run(&order("a", "sleep 1000"));
-    let null = || OwnedFd::from(fs::File::open("/dev/null").expect("open"));
-    let root = OwnedFd::from(fs::File::open("/").expect("open"));
-    exec(&line, 1, &["true"], &[&root, &null(), &null()]);
-    let (code, refused) = exec_ended(&mut line, 1);
-    assert!(code.is_none() && refused.expect("why").contains("a directory"));
-    for fds in [&[][..], &[&null()], &[&null(), &null()]] {
-        exec(&line, 2, &["true"], fds);
-        assert!(exec_ended(&mut line, 2).1.is_some());
-    }
-}
-
-#[test]
-fn ordered_files_are_there_when_the_agent_starts_and_belong_to_it() {
-    let node = Node::start();
-    let file = |path: &str, content: &str| File { path: path.into(), content: content.into() };
-    let mut wanted = order("a", "cat one sub/dir/two; echo more >> one; ls -ln one | cut -d' ' -f3");
-    wanted.workspace = Workspace::Named { name: "w".into() };
-    wanted.files = vec![file("one", "1\n"), file("sub/dir/two", "2\n")];
-    let ended = node.run(&wanted).await_end();
-    assert_eq!((ended.code, node.shown("a").as_str()), (Some(0), "1\r\n2\r\n1000\r\n"));
-    let workspace = node.places().workspaces().join("tests/w");
-    assert_eq!(fs::read_to_string(workspace.join("one")).expect("kept"), "1\nmore\n");
-}
-
-#[test]
-fn an_ordered_file_follows_no_link_that_an_agent_has_left() {
-    let node = Node::start();
-    let mut planted = order("a", "ln -s /etc sub; ln -s /tmp/x one; mkdir d");
-    planted.workspace = Workspace::Named { name: "w".into() };
-    assert_eq!(node.run(&planted).await_end().code, Some(0));
-    for (id, path) in [("b", "sub/passwd"), ("c", "one"), ("d", "d")] {
-        let mut order = order(id, "true");
-        order.workspace = Workspace::Named { name: "w".into() };
-        order.files = vec![File { path: path.into(), content: "x".into() }];
-        let ended = node.launch(&order).expect("launched").await_end();
-        let refusal = ended.not_started.expect("not started");
-        assert!(refusal.detail.contains(path) && refusal.detail.contains("files"), "{refusal:?}");
-    }
-}
-
 #[test]
 fn an_agent_that_stops_itself_goes_on() {
     let node = Node::start();
@@ -402,28 +301,64 @@ fn an_agent_that_stops_itself_goes_on() {
 }
 
 #[test]
-fn no_variable_of_an_order_is_in_a_file_that_others_read_or_on_a_command_line() {
-    let node = Node::start();
-    let mut secret = order("a", "test \"$TOKEN\" = s3cr3t-value && echo had it; read x");
-    secret.environment = [("TOKEN".to_owned(), "s3cr3t-value".to_owned())].into();
-    let mut line = node.run(&secret);
-    node.shows("a", "had it");
-    let found = node.trace("a").expect("whereabouts");
-    for pid in [node.launcher(), line.pid, found.keeper.pid] {
-        for file in ["cmdline", "environ"] {
-            let text = fs::read(format!("/proc/{pid}/{file}")).expect("read");
-            assert!(!String::from_utf8_lossy(&text).contains("s3cr3t-value"), "{file} of {pid}");
+fn a_launcher_that_is_killed_at_any_moment_leaves_agents_that_run_or_are_said_to_have_ended() {
+    let mut node = Node::start();
+    let mut asked = Vec::new();
+    for round in 0..12_u32 {
+        let mut lines = Vec::new();
+        for number in 0..3 {
+            let id = format!("a-{round}-{number}");
+            let (ours, theirs) = common::node::pair();
+            let text = serde_json::to_vec(&order(&id, "sleep 1000")).expect("JSON");
+            let memfd = stockade::wire::service::claim::sealed("order", &text).expect("a memfd");
+            let socket = node.connect();
+            socket.send(&ToLauncher::Launch { id: id.clone() }, &[memfd.as_fd(), theirs.as_fd()]);
+            asked.push(id);
+            lines.push((ours, socket));
         }
+        // Nothing to wait for: any moment will do, and each round has another.
+        std::thread::sleep(std::time::Duration::from_micros(u64::from(round) * 400));
+        node.kill_launcher();
+        node.start_launcher();
     }
-    line.type_in(b"\n");
-    line.await_end();
-    for entry in fs::read_dir(node.places().agent("a")).expect("listed").flatten() {
-        if entry.path().is_file() {
-            let text = fs::read_to_string(entry.path()).expect("read");
-            assert!(!text.contains("s3cr3t-value"), "{}", entry.path().display());
+    for id in &asked {
+        if !node.places().agent(id).exists() {
+            continue; // it was never begun
         }
+        if node.exit(id).is_none() {
+            let mut line = node.adopt(id);
+            line.await_running();
+            node.trace(id);
+        }
+        node.done(&ToLauncher::Kill { id: id.clone() });
+        assert!(node.exit(id).is_some());
+        node.done(&ToLauncher::Remove { id: id.clone(), workspace: false });
     }
-    let order = node.places().orders().join("a");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(order).expect("kept").permissions());
-    assert_eq!(mode & 0o777, 0o600);
+    node.assert_nothing_is_left();
+    assert_eq!(fs::read_dir(node.places().shims()).expect("listed").count(), 0);
+}
+
+#[test]
+fn what_a_crash_left_of_agents_that_are_no_more_is_swept() {
+    let mut node = Node::start();
+    node.kill_launcher();
+    for name in ["gone.sock", "gone.json"] {
+        fs::write(node.places().shims().join(name), "").expect("written");
+    }
+    fs::write(node.places().orders().join("gone"), "").expect("written");
+    fs::create_dir(node.places().agent("half-made")).expect("made");
+    node.start_launcher();
+    assert_eq!(fs::read_dir(node.places().shims()).expect("listed").count(), 0);
+    assert_eq!(fs::read_dir(node.places().orders()).expect("listed").count(), 0);
+    let ended = node.exit("half-made").expect("it is said what happened");
+    assert!(ended.report["error"].as_str().expect("why").contains("cut short"), "{ended:?}");
+}
+
+#[test]
+fn a_socket_that_the_service_manager_made_is_taken() {
+    let mut node = Node::start();
+    node.kill_launcher();
+    node.start_launcher_with_socket();
+    let mut line = node.run(&order("a", "exit 3"));
+    assert_eq!(line.await_end().code, Some(3));
 }

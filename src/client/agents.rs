@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use super::error::{ClientError, code};
 use super::http::{Client, PATIENCE, agent_path, query};
@@ -19,6 +19,9 @@ const GRACE: Duration = Duration::from_secs(5);
 const EXEC: Duration = Duration::from_secs(60);
 /// One question of `wait`.
 const WAIT: Duration = Duration::from_secs(25);
+/// How long a service that was there may be away, and how often it is asked meanwhile.
+const AWAY: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Starts one; prints its id.
 pub async fn spawn(client: &Client, output: Output, words: words::Spawn) -> Result<u8, ClientError> {
@@ -197,6 +200,10 @@ pub async fn stop(client: &Client, output: Output, words: words::Stop) -> Result
     };
     for id in &words.ids {
         let agent: Agent = client.post(&agent_path(id, "/stop")?, &stop, grace + PATIENCE).await?;
+        if stop.wait && !agent.state.is_final() {
+            let what = format!("{id} has not ended");
+            return Err(ClientError::Timeout { what, after: grace });
+        }
         output.result(&agent, || line(&agent))?;
     }
     Ok(code::OK)
@@ -219,25 +226,32 @@ pub async fn restart(client: &Client, output: Output, words: words::Restart) -> 
 /// Waits for its end.
 pub async fn wait(client: &Client, output: Output, words: words::Wait) -> Result<u8, ClientError> {
     let path = agent_path(&words.id, "/wait")?;
+    // Nobody there at first is an answer; later it may be a restart.
+    let _: Agent = client.get(&agent_path(&words.id, "")?).await?;
     let begun = Instant::now();
+    let mut heard = begun;
     loop {
         let left = words.timeout.map_or(WAIT, |timeout| timeout.saturating_sub(begun.elapsed()));
         let step = left.min(WAIT);
         let path = format!("{path}?timeoutMs={}", step.as_millis());
-        let answer = client.ask(Method::GET, &path, None, step + PATIENCE).await;
-        match answer {
-            Ok(answer) => {
-                let agent: Agent = client.json(answer).await?;
-                output.result(&agent, || line(&agent))?;
-                return Ok(code::OK);
-            }
-            Err(ClientError::Problem(problem)) if problem.status == 408 && left > WAIT => {}
-            Err(ClientError::Problem(problem)) if problem.status == 408 && words.timeout.is_none() => {}
-            Err(ClientError::Problem(problem)) if problem.status == 408 => {
-                let what = format!("{} has not ended", words.id);
-                return Err(ClientError::Timeout { what, after: words.timeout.unwrap_or(WAIT) });
+        let answer = match client.ask(Method::GET, &path, None, step + PATIENCE).await {
+            Ok(answer) => answer,
+            // The service is started anew; the agent knows nothing of that.
+            Err(error) if error.is_passing() && heard.elapsed() < AWAY => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
             }
             Err(error) => return Err(error),
+        };
+        heard = Instant::now();
+        let has_ended = answer.status() == StatusCode::OK;
+        let agent: Agent = client.json(answer).await?;
+        if has_ended {
+            output.result(&agent, || line(&agent))?;
+            return Ok(code::OK);
+        }
+        if let Some(after) = words.timeout.filter(|timeout| begun.elapsed() >= *timeout) {
+            return Err(ClientError::Timeout { what: format!("{} has not ended", words.id), after });
         }
     }
 }

@@ -61,6 +61,14 @@ pub enum ClientError {
         /// Why not.
         source: io::Error,
     },
+    /// Nobody can connect here.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// The connection broke.
     #[error("the connection to {server} was lost")]
     Lost {
@@ -131,6 +139,9 @@ pub enum ClientError {
     /// It is there already.
     #[error("{0}")]
     Conflict(String),
+    /// Not for this user.
+    #[error("{0}")]
+    Denied(String),
     /// Damaged.
     #[error("{0}")]
     Corrupt(String),
@@ -146,7 +157,7 @@ impl ClientError {
             Self::Usage(_) => code::USAGE,
             Self::Problem(problem) => of_status(problem.status),
             Self::Status { status, .. } => of_status(*status),
-            Self::Refused { .. } => code::DENIED,
+            Self::Refused { .. } | Self::Denied(_) => code::DENIED,
             Self::Unreachable { .. } | Self::Lost { .. } => code::UNAVAILABLE,
             Self::Untrusted { .. } | Self::Corrupt(_) => code::INTEGRITY,
             Self::NotFound(_) => code::NOT_FOUND,
@@ -155,6 +166,7 @@ impl ClientError {
             Self::File { .. }
             | Self::Content { .. }
             | Self::Answer { .. }
+            | Self::Listen { .. }
             | Self::Stream { .. }
             | Self::Failed(_) => code::FAILURE,
         }

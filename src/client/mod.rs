@@ -7,9 +7,11 @@
 //! ```
 
 mod agents;
+mod attach;
 mod audit;
 mod authority;
 pub mod config;
+mod dev;
 pub mod error;
 pub mod http;
 mod kinds;
@@ -17,6 +19,7 @@ mod manual;
 mod node;
 pub mod output;
 pub mod pki;
+mod proxy;
 mod registry;
 pub mod sse;
 pub mod table;
@@ -53,6 +56,7 @@ fn run(output: Output, connection: &Connection, command: Command) -> Result<u8, 
     let code = match command {
         Command::Completions(words) => manual::completions(&words.shell),
         Command::Man => manual::man(),
+        Command::Dev(words) => runtime.block_on(dev::dev(output, words)),
         Command::Agents(command) => kinds::run(output, command),
         Command::Pki(command) => authority::run(output, command),
         Command::Registry(words) => runtime.block_on(registry::run(output, words)),
@@ -91,6 +95,10 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Events(words) => texts::events(client, output, words).await,
         Command::Audit(words) => audit::ask(client, output, words).await,
         Command::Node(words) => node::node(client, output, words).await,
-        _ => Err(ClientError::Failed("this command is not there yet".into())),
+        Command::Attach(words) => attach::attach(client, output, words).await,
+        Command::Proxy(words) => proxy::proxy(&client.target, output, words).await,
+        Command::Agents(_) | Command::Completions(_) | Command::Dev(_) | Command::Man | Command::Pki(_) => {
+            unreachable!("these ask no service")
+        }
     }
 }

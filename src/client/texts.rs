@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::{Method, Request, header};
 use http_body_util::Full;
-use serde::{Deserialize, Serialize};
 
 use super::agents::standard_input;
 use super::error::{ClientError, code};
@@ -82,15 +81,6 @@ async fn copy(
     Ok(())
 }
 
-/// `GET /v1/agents/{id}/screen`
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Screen {
-    lines: Vec<String>,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, serde_json::Value>,
-}
-
 /// What its terminal shows now.
 pub async fn screen(client: &Client, output: Output, words: words::Screen) -> Result<u8, ClientError> {
     let path = agent_path(&words.id, "/screen")?;
@@ -98,11 +88,12 @@ pub async fn screen(client: &Client, output: Output, words: words::Screen) -> Re
         copy(client, &format!("{path}?format=ansi"), &mut |bytes| print(bytes)).await?;
         return Ok(code::OK);
     }
-    let screen: Screen = client.get(&path).await?;
+    let screen: serde_json::Value = client.get(&path).await?;
+    let lines: Vec<&str> =
+        screen["lines"].as_array().into_iter().flatten().filter_map(|l| l.as_str()).collect();
     output.result(&screen, || {
-        let used =
-            screen.lines.iter().rposition(|line| !line.trim_end().is_empty()).map_or(0, |last| last + 1);
-        screen.lines[..used].iter().map(|line| format!("{}\n", plain(line.trim_end()))).collect()
+        let used = lines.iter().rposition(|line| !line.trim_end().is_empty()).map_or(0, |last| last + 1);
+        lines[..used].iter().map(|line| format!("{}\n", plain(line.trim_end()))).collect()
     })?;
     Ok(code::OK)
 }
@@ -144,9 +135,6 @@ pub async fn events(client: &Client, output: Output, words: words::Events) -> Re
     }
 }
 
-/// Without `--follow` there is nothing more to say once the service is silent for so long.
-const SILENCE: Duration = Duration::from_millis(500);
-
 async fn follow(
     client: &Client,
     output: Output,
@@ -154,31 +142,22 @@ async fn follow(
     on: bool,
 ) -> Result<(), ClientError> {
     let mut request = Request::builder()
-        .uri("/v1/events")
+        .uri(if on { "/v1/events" } else { "/v1/events?follow=false" })
         .header(header::HOST, client.target.authority())
         .header(header::ACCEPT, "text/event-stream");
-    // What is kept, if only that is wanted.
-    if let Some(cursor) = seen.or((!on).then_some(0)) {
+    if let Some(cursor) = *seen {
         request = request.header("last-event-id", cursor);
     }
     let request = request.body(Full::default()).expect("a request of ours is one");
     let mut body = client.exchange(request, PATIENCE).await?.into_body();
     let mut parser = Parser::default();
-    loop {
-        let next = client.piece(&mut body);
-        let piece = match on {
-            true => next.await?,
-            false => match tokio::time::timeout(SILENCE, next).await {
-                Ok(piece) => piece?,
-                Err(_) => return Ok(()),
-            },
-        };
-        let Some(bytes) = piece else { return Ok(()) };
+    while let Some(bytes) = client.piece(&mut body).await? {
         for message in parser.take(&bytes).map_err(|error| client.not_understood(&error.to_string()))? {
             tell(output, &message)?;
             *seen = message.id.and_then(|id| id.parse().ok()).or(*seen);
         }
     }
+    Ok(())
 }
 
 fn tell(output: Output, message: &Message) -> Result<(), ClientError> {

@@ -35,6 +35,11 @@ pub async fn connect(target: &Target) -> Result<TlsStream<TcpStream>, ClientErro
     tls.map_err(|source| explain(target, Box::new(source)))
 }
 
+/// Whether the files are such that there can be a connection at all.
+pub fn check(target: &Target) -> Result<(), ClientError> {
+    config(target).map(drop)
+}
+
 async fn dial(target: &Target) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "it has no address");
     let addresses: Vec<SocketAddr> =

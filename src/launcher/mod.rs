@@ -10,6 +10,7 @@
 mod arguments;
 mod bury;
 mod config;
+mod confine;
 mod connections;
 mod requests;
 mod start;
@@ -69,6 +70,7 @@ fn serve(arguments: Arguments) -> Result<(), LauncherError> {
     let node = config::settings(&arguments)?;
     let tree = tree::Tree::make(&node)?;
     let signals = signals()?;
+    confine::confine()?;
     let mut launcher = Launcher::new(node, tree)?;
     // Whoever gets through to it finds the node in order.
     launcher.sweep();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +13,15 @@ use super::start;
 use super::tree::Tree;
 use crate::id::AgentId;
 use crate::shim::service::admit::admit;
-use crate::shim::service::{kept, line};
+use crate::shim::service::kept::{self, Whereabouts};
+use crate::shim::service::line;
 use crate::wire::service::claim::{Claim, Settings, read_sealed, sealed};
 use crate::wire::service::launcher::{FromLauncher, Reason, Refusal, ToLauncher};
 use crate::wire::service::order::{self, Home, Workspace};
 use crate::wire::service::{Order, places};
+
+/// How long a shim that was just executed may take to say where it is.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// The launcher.
 pub struct Launcher {
@@ -213,10 +218,23 @@ impl Launcher {
         Ok(FromLauncher::Done)
     }
 
+    /// Where its shim is. One that another launcher has just started says so in a moment.
+    fn find(&self, id: &str) -> Option<Whereabouts> {
+        let deadline = Instant::now() + MOMENT;
+        loop {
+            let found = bury::whereabouts(&self.tree.places, id, &self.boot);
+            let is_ours = || self.shims.values().any(|shim| shim == id);
+            if found.is_some() || is_ours() || !self.tree.is_listening(id) || Instant::now() >= deadline {
+                return found;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Ends what is left of an agent, and says so in its directory.
     fn end(&self, id: &str, boot: &str, what: &str) -> io::Result<()> {
         let places = &self.tree.places;
-        if let Some(found) = bury::whereabouts(places, id, &self.boot) {
+        if let Some(found) = self.find(id) {
             bury::end(&found)?;
         } else if let Some((pid, _)) = self.shims.iter().find(|(_, shim)| *shim == id) {
             // Not even its range is taken: nothing but the process is there.
@@ -293,15 +311,33 @@ impl Launcher {
         }
     }
 
+    /// Sockets, whereabouts and orders of agents that are no more.
+    fn sweep_run(&self) {
+        let places = &self.tree.places;
+        for directory in [places.shims(), places.orders()] {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let stem = ["", ".json", ".sock"].iter().find_map(|end| {
+                    let id = name.strip_suffix(end)?;
+                    (!id.is_empty() && places.agent(id).is_dir()).then_some(id)
+                });
+                if stem.is_none() {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+
     /// Looks at every agent that has not ended as far as its directory says, and at what is left of others.
     pub fn sweep(&mut self) {
+        self.sweep_run();
         let Ok(entries) = fs::read_dir(self.tree.places.agents()) else { return };
         for id in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
             if id.parse::<AgentId>().is_err() || self.tree.places.agent(&id).join(places::EXIT).exists() {
                 continue;
             }
             let found = bury::whereabouts(&self.tree.places, &id, &self.boot);
-            if found.is_some_and(|found| found.shim.is_there()) {
+            if found.is_some_and(|found| found.shim.is_there()) || self.tree.is_listening(&id) {
                 continue;
             }
             let record = self.record_of(&id);

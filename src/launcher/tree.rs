@@ -60,7 +60,7 @@ impl Tree {
         let run = make(places.run(), 0o750, Whose::Ours)?;
         let shims = make(places.shims(), 0o750, Whose::Ours)?;
         make(places.orders(), 0o700, Whose::Ours)?;
-        make(places.doors(), 0o2750, Whose::Daemon)?;
+        make(places.doors(), 0o750, Whose::Daemon)?;
         Ok(Self { places, agents, run, shims, root, uid, gid })
     }
 
@@ -77,6 +77,16 @@ impl Tree {
     /// The socket of one shim.
     pub fn listen_for(&self, id: &str) -> io::Result<OwnedFd> {
         self.bind(self.shims.as_fd(), &format!("{id}.sock"))
+    }
+
+    /// Whether somebody holds the listening end of a shim's socket, and so whether the shim lives.
+    pub fn is_listening(&self, id: &str) -> bool {
+        let path = format!("/proc/self/fd/{}/{id}.sock", self.shims.as_raw_fd());
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let (Ok(socket), Ok(address)) = (socket, SocketAddrUnix::new(path)) else { return false };
+        // EAGAIN: so many knock that it has not come to them yet.
+        matches!(rustix::net::connect(&socket, &address), Ok(()) | Err(Errno::AGAIN))
     }
 
     /// A directory of the node's own, for the daemon's agents: `homes/<tenant>/<name>`.
@@ -166,7 +176,14 @@ fn open(at: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
 
 fn own(directory: BorrowedFd<'_>, mode: RawMode, uid: Option<Uid>, gid: Gid) -> io::Result<()> {
     rustix::fs::fchown(directory, uid, Some(gid))?;
-    Ok(rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?)
+    rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?;
+    match rustix::fs::fstat(directory)?.st_mode & 0o7777 {
+        found if found == mode => Ok(()),
+        // The kernel drops the set-group-ID bit without a word (chmod(2)).
+        found => {
+            Err(io::Error::other(format!("its mode is {found:o} instead of {mode:o} (CAP_FSETID is needed)")))
+        }
+    }
 }
 
 fn check(directory: BorrowedFd<'_>, path: &Path) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::io;
 
 use serde::Serialize;
 
-use super::Ground;
+use super::{Ground, inherited};
 use crate::cgroup::{Cgroup, EnforcedLimit};
 use crate::id::{AgentId, PolicyName};
 use crate::plan::Plan;
@@ -169,6 +169,8 @@ impl Attestation {
             shortfalls: plan.shortfalls.clone(),
         };
         attestation.verify(&status, plan, own, first_uid)?;
+        let (filters, inherited) = (attestation.seccomp.filters, inherited::filters());
+        differs("the number of system-call filters".into(), filters > inherited, filters, inherited + 1)?;
         let membership = read(pid, "cgroup")?;
         let missed = cgroup.missed(&membership).map(|group| group.display().to_string());
         differs("its place".into(), missed.is_none(), "outside a group", missed.unwrap_or_default())?;

@@ -2,8 +2,26 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// System-call filters that this process was started under, and that everything it starts is under, too.
+static FILTERS: AtomicU32 = AtomicU32::new(0);
+
+/// Looks how many there are: whoever is started under some has to show one more than those.
+pub fn count_filters() -> io::Result<()> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let count = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
+    // Before Linux 5.9 there is no such line.
+    FILTERS.store(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0), Ordering::Relaxed);
+    Ok(())
+}
+
+/// What [`count_filters`] has found; 0 for `stockade run`, which is started under none that it knows of.
+pub fn filters() -> u32 {
+    FILTERS.load(Ordering::Relaxed)
+}
 
 /// Makes room for the agent's core limit of 1, which stops a program that the kernel would start as root for each crash
 /// (core(5)): where the caller's hard limit is 0, as many hardening guides have it, the kernel runs that program.

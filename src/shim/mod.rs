@@ -110,7 +110,7 @@ pub fn run(ground: &Ground<'_>, keeper: &Keeper, front: &mut impl Front) -> Resu
     let range = UidRange::acquire().map_err(ShimError::Ids)?;
     let result = keeper
         .watch(&range)
-        .and_then(|()| Ok(front.claimed(range.index(), keeper.pid())?))
+        .and_then(|()| front.claimed(range.index(), keeper.pid()))
         .map_err(ShimError::Keeper)
         .and_then(|()| run_watched(ground, front, &range, keeper));
     placeholders::settle_abandoned();

@@ -4,13 +4,15 @@
 
 pub mod audit;
 pub mod beside;
+#[cfg(feature = "client")]
+pub mod child;
 pub mod exec;
 pub mod fd;
 pub mod kernel;
 pub mod mount;
 pub mod net;
 pub mod process;
-#[cfg(any(feature = "daemon", feature = "egress"))]
+#[cfg(any(feature = "client", feature = "daemon", feature = "egress"))]
 pub mod ready;
 pub mod seccomp;
 pub mod signal;

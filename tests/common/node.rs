@@ -55,11 +55,17 @@ impl Trace {
             pids.extend(children);
         }
         let names = [format!("run-{}", found.range), format!("run-{}.egress", found.range)];
+        let is_named = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            names.iter().any(|own| name == *own || name == format!("stockade-{own}"))
+        };
         let mut groups = Vec::new();
         leaks::groups(&mut |path, inode| {
-            if path.file_name().is_some_and(|name| {
-                names.iter().any(|own| name.to_str().is_some_and(|name| name.ends_with(own.as_str())))
-            }) {
+            // Of a short-lived agent the range may be another's by now.
+            let members = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+            let holds_one =
+                || members.lines().any(|pid| pid.parse().is_ok_and(|pid: u32| pids.contains(&pid)));
+            if is_named(path) && holds_one() {
                 groups.push((path.to_path_buf(), inode));
             }
         });
@@ -124,6 +130,29 @@ impl Node {
             assert!(exited.is_none(), "the launcher ended: {exited:?}");
             self.try_connect(DAEMON).is_some()
         });
+    }
+
+    /// Starts the launcher as a `.socket` unit does: listening on descriptor 3 (sd_listen_fds(3)).
+    pub fn start_launcher_with_socket(&mut self) {
+        let path = self.places().launcher_socket();
+        let _ = fs::remove_file(&path);
+        // The shell's pid is the launcher's after exec.
+        let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\" 3<&0 0</dev/null";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, "sh", env!("CARGO_BIN_EXE_stockade-launcher"), "--root"])
+            .arg(self.root());
+        command.args(["--daemon-uid", &DAEMON.to_string(), "--daemon-gid", &DAEMON.to_string()]);
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let socket = socket.expect("a socket");
+        let directory = fs::File::open(self.places().run()).expect("opened");
+        let address = format!("/proc/self/fd/{}/launcher.sock", std::os::fd::AsRawFd::as_raw_fd(&directory));
+        rustix::net::bind(&socket, &SocketAddrUnix::new(address).expect("short")).expect("bound");
+        rustix::net::listen(&socket, 8).expect("listening");
+        std::os::unix::fs::chown(&path, Some(DAEMON), None).expect("the daemon's");
+        command.stdin(Stdio::from(socket)).process_group(0);
+        self.launcher = Some(command.spawn().expect("it starts"));
     }
 
     /// Ends the launcher as a crash would.

@@ -146,6 +146,12 @@ impl Session {
         !attributes.local_modes.intersects(LocalModes::ICANON | LocalModes::ISIG)
     }
 
+    /// The process group that has the terminal now.
+    pub fn foreground(&self) -> i32 {
+        let group = rustix::termios::tcgetpgrp(self.master.as_ref().expect("not hung up"));
+        group.expect("a session has this terminal").as_raw_nonzero().get()
+    }
+
     /// The line is cut.
     pub fn hang_up(&mut self) {
         self.master = None;

@@ -11,9 +11,9 @@ use crate::world::{KILL, caller, daemon, output, patiently, shell};
 
 #[test]
 fn an_agent_is_started_typed_at_and_read_to_its_end() {
-    let node = Node::start();
+    let mut node = Node::start();
     let places = node.places();
-    daemon(&node, Config::default(), async move |world| {
+    daemon(&mut node, Config::default(), async move |world| {
         let agent = world.spawn(shell("a", "read x; echo got $x; exit 3")).await;
         assert!(!agent.state.is_final(), "{agent:?}");
         let mut reader = world.terminal("a").reader(0);
@@ -31,8 +31,8 @@ fn an_agent_is_started_typed_at_and_read_to_its_end() {
 
 #[test]
 fn a_spawn_is_idempotent_by_id_and_of_two_at_once_one_wins() {
-    let node = Node::start();
-    daemon(&node, Config::default(), async |world| {
+    let mut node = Node::start();
+    daemon(&mut node, Config::default(), async |world| {
         let (me, supervisor) = (&world.me, &world.supervisor);
         let (one, two) = tokio::join!(
             supervisor.spawn(me, shell("a", "read x")),
@@ -56,8 +56,8 @@ fn a_spawn_is_idempotent_by_id_and_of_two_at_once_one_wins() {
 
 #[test]
 fn a_spawn_goes_on_though_whoever_asked_has_gone() {
-    let node = Node::start();
-    daemon(&node, Config::default(), async |world| {
+    let mut node = Node::start();
+    daemon(&mut node, Config::default(), async |world| {
         // Dropped after it was polled once.
         let asked = world.supervisor.spawn(&world.me, shell("a", "read x"));
         drop(tokio::time::timeout(std::time::Duration::ZERO, asked).await);
@@ -70,9 +70,9 @@ fn a_spawn_goes_on_though_whoever_asked_has_gone() {
 
 #[test]
 fn what_is_not_allowed_is_refused_and_leaves_nothing() {
-    let node = Node::start();
+    let mut node = Node::start();
     let places = node.places();
-    daemon(&node, Config::default(), async move |world| {
+    daemon(&mut node, Config::default(), async move |world| {
         let unknown = Spawn { policy: Some("nowhere".into()), ..shell("a", "true") };
         let missing = Spawn { command: Some(vec!["/nonexistent".into()]), ..shell("a", "") };
         for request in [unknown, missing] {
@@ -89,12 +89,12 @@ fn what_is_not_allowed_is_refused_and_leaves_nothing() {
 
 #[test]
 fn a_daemon_that_was_killed_finds_agents_output_and_exit_codes_again() {
-    let node = Node::start();
+    let mut node = Node::start();
     let request = |id: &str| Spawn {
         name: Some(id.to_uppercase()),
         ..shell(id, "stty -echo; echo one; read x; echo two; read x; echo three; exit 5")
     };
-    let before = daemon(&node, Config::default(), async |world| {
+    let before = daemon(&mut node, Config::default(), async |world| {
         for id in ["runs", "ends"] {
             world.spawn(request(id)).await;
             world.shows(id, "one").await;
@@ -105,7 +105,7 @@ fn a_daemon_that_was_killed_finds_agents_output_and_exit_codes_again() {
     // Nobody is there while it ends.
     eventually("it ended", || node.exit("ends").is_some());
 
-    daemon(&node, Config::default(), async |world| {
+    daemon(&mut node, Config::default(), async |world| {
         let ended = world.get("ends");
         assert_eq!((ended.state, ended.exit_code), (State::Exited, Some(5)), "{ended:?}");
         let after = world.get("runs");
@@ -121,5 +121,23 @@ fn a_daemon_that_was_killed_finds_agents_output_and_exit_codes_again() {
         }
         // The same request still finds it.
         assert!(!world.supervisor.spawn(&world.me, request("runs")).await.expect("found").created);
+    });
+}
+
+#[test]
+fn more_than_the_shim_has_room_for_is_typed_without_a_lost_byte() {
+    let mut node = Node::start();
+    daemon(&mut node, Config::default(), async |world| {
+        let script = "stty raw -echo; echo up; sleep 1; head -c 300000 | sha256sum; read x";
+        world.spawn(shell("a", script)).await;
+        world.shows("a", "up").await;
+        let text: String = (0..50_000).map(|n| format!("{n:05},")).collect();
+        world.type_in("a", &text).await;
+        let digest: String = {
+            use sha2::{Digest, Sha256};
+            Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        world.shows("a", &digest).await;
+        world.kill("a").await;
     });
 }

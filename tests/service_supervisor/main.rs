@@ -2,5 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod limits;
 mod lives;
+mod surviving;
+mod talking;
 mod world;

@@ -8,6 +8,7 @@ use stockade::api::agent::{Agent, Spawn};
 use stockade::daemon::authz::{Caller, Role};
 use stockade::daemon::supervisor::{Config, Stop, Supervisor};
 use stockade::daemon::terminal::{Piece, Terminal};
+use stockade::wire::service::Places;
 
 use crate::common::node::{DAEMON, Node, as_user};
 
@@ -23,34 +24,63 @@ pub struct World {
     pub supervisor: Supervisor,
     /// Who asks.
     pub me: Caller,
-    trace: mpsc::Sender<(String, mpsc::Sender<()>)>,
+    asks: mpsc::Sender<Ask>,
+}
+
+/// What only root can do, and whom to tell that it is done.
+enum Ask {
+    Trace(String, mpsc::Sender<()>),
+    KillLauncher(mpsc::Sender<()>),
+    StartLauncher(mpsc::Sender<()>),
+    KillShim(String, mpsc::Sender<()>),
 }
 
 /// Lets a daemon live as its user; when it is over everything of it is gone at once, as after a crash.
-pub fn daemon<T: Send>(node: &Node, config: Config, life: impl AsyncFnOnce(&World) -> T + Send) -> T {
+pub fn daemon<T: Send>(node: &mut Node, config: Config, life: impl AsyncFnOnce(&World) -> T + Send) -> T {
     let places = node.places();
-    let (trace, asked) = mpsc::channel::<(String, mpsc::Sender<()>)>();
+    let (asks, asked) = mpsc::channel();
     std::thread::scope(|scope| {
-        let daemon = scope.spawn(move || {
-            as_user(DAEMON, || {
-                let runtime =
-                    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-                let runtime = runtime.expect("a runtime");
-                let lived = runtime.block_on(async {
-                    let supervisor = Supervisor::start(places, config).await.expect("it starts");
-                    life(&World { supervisor, me: caller("research"), trace }).await
-                });
-                runtime.shutdown_background();
-                lived
-            })
-        });
-        // Only root sees where the shims are.
-        for (id, done) in asked {
-            node.trace(&id);
-            let _ = done.send(());
+        let daemon = scope.spawn(move || as_user(DAEMON, || live(places, config, asks, life)));
+        for ask in asked {
+            let done = match ask {
+                Ask::Trace(id, done) => {
+                    node.trace(&id);
+                    done
+                }
+                Ask::KillShim(id, done) => {
+                    let found = node.trace(&id).expect("it runs");
+                    crate::common::stockade::kill(found.shim.pid, libc::SIGKILL);
+                    done
+                }
+                Ask::KillLauncher(done) => {
+                    node.kill_launcher();
+                    done
+                }
+                Ask::StartLauncher(done) => {
+                    node.start_launcher();
+                    done
+                }
+            };
+            done.send(()).expect("whoever asked waits");
         }
         daemon.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+fn live<T>(
+    places: Places,
+    config: Config,
+    asks: mpsc::Sender<Ask>,
+    life: impl AsyncFnOnce(&World) -> T,
+) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let lived = runtime.block_on(async {
+        let supervisor = Supervisor::start(places, config).await.expect("it starts");
+        life(&World { supervisor, me: caller("research"), asks }).await
+    });
+    runtime.shutdown_background();
+    lived
 }
 
 /// An operator of this tenant.
@@ -84,9 +114,28 @@ impl World {
 
     /// Remembers what there is of an agent, which must be gone in the end.
     pub fn trace(&self, id: &str) {
+        self.ask(|done| Ask::Trace(id.into(), done));
+    }
+
+    /// Ends a shim as a crash would.
+    pub fn kill_shim(&self, id: &str) {
+        self.ask(|done| Ask::KillShim(id.into(), done));
+    }
+
+    /// Ends the launcher as a crash would.
+    pub fn kill_launcher(&self) {
+        self.ask(Ask::KillLauncher);
+    }
+
+    /// Starts it again.
+    pub fn start_launcher(&self) {
+        self.ask(Ask::StartLauncher);
+    }
+
+    fn ask(&self, ask: impl FnOnce(mpsc::Sender<()>) -> Ask) {
         let (done, told) = mpsc::channel();
-        self.trace.send((id.into(), done)).expect("the test listens");
-        told.recv().expect("it was traced");
+        self.asks.send(ask(done)).expect("the test listens");
+        told.recv().expect("it was done");
     }
 
     /// As everybody sees it.
@@ -112,6 +161,11 @@ impl World {
     /// Waits until this was put out.
     pub async fn shows(&self, id: &str, text: &str) {
         soon(text, async || output(&self.terminal(id), 0).await.contains(text).then_some(())).await;
+    }
+
+    /// Kills it.
+    pub async fn kill(&self, id: &str) -> Agent {
+        patiently(self.supervisor.stop(&self.me, id, KILL)).await.expect("stopped")
     }
 
     /// Waits for its end.

@@ -92,7 +92,7 @@ pub struct Proxy {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Dev {
     /// Where its files are; kept afterwards
-    #[arg(long, value_name = "DIR", default_value = "stockade-dev")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/stockade-dev")]
     pub dir: PathBuf,
     /// Where to listen; port 0: any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7443")]

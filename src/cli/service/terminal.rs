@@ -19,6 +19,9 @@ pub struct Attach {
     /// Let the terminal have this window's size, even if it has another one's
     #[arg(long)]
     pub takeover: bool,
+    /// Begin with this byte of output rather than with what the screen shows now; 0: with all that is kept
+    #[arg(long, value_name = "OFFSET")]
+    pub since: Option<u64>,
 }
 
 /// Type a message for an agent, and submit it

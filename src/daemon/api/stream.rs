@@ -1,6 +1,7 @@
 //! Answers that go on: a source of pieces, until it or the connection has to end.
 
 use std::io;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -27,8 +28,19 @@ pub fn answer(media_type: &'static str, watch: ConnectionWatch, source: impl Sou
             Err(error) => Some((Err(error), None)),
         }
     });
-    let ended = async move { watch.closing().await };
-    let mut response = Response::new(Body::from_stream(pieces.take_until(Box::pin(ended))));
+    let told = Arc::new(OnceLock::new());
+    let ended = {
+        let told = Arc::clone(&told);
+        async move { told.set(watch.closing().await.reason()) }
+    };
+    // A comment of an event stream, which no reader takes for an event; other media have no place for it.
+    let may_say = media_type.starts_with("text/event-stream");
+    let farewell = stream::once(async move { told.get().copied().filter(|_| may_say) });
+    let farewell = farewell.filter_map(|reason| {
+        std::future::ready(reason.map(|reason| Ok(Bytes::from(format!(": closing {reason}\n\n")))))
+    });
+    let pieces = pieces.take_until(Box::pin(ended)).chain(farewell);
+    let mut response = Response::new(Body::from_stream(pieces));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -241,6 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn the_page_about_the_configuration_shows_one_and_the_defaults() {
+        let page = include_str!("../../../docs/configuration.md");
+        let (_, rest) = page.split_once("```toml\n").expect("an example");
+        let (example, _) = rest.split_once("```").expect("its end");
+        let config = load(&[("stockaded.toml", example)]).expect("a configuration");
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.listen, DEFAULT_LISTEN);
+        let shown: Vec<_> = example.lines().filter(|line| line.contains("-timeout =")).collect();
+        assert_eq!(shown.len(), 5, "{shown:?}");
+    }
+
+    #[test]
     fn fragments_are_read_in_the_order_of_their_names() {
         let config = load(&[
             ("stockaded.toml", "listen = '127.0.0.1:1'\n[tenant.a]\nmax-agents = 1"),

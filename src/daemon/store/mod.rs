@@ -7,7 +7,7 @@
 //!    agents/<id>.json            one record
 //!    screens/<id>                up to where the agent's queries are settled
 //! ```
-//! A file is replaced as a whole: written beside, synced, renamed over.
+//! A file is replaced as a whole: written beside, renamed over, synced.
 
 mod record;
 
@@ -54,10 +54,17 @@ impl Store {
         outer.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Keeps a record.
+    /// Keeps a record: it outlives this process at once, and a power cut a little later. Nobody waits for the disk: what
+    /// a power cut takes away it takes from the agents, too, and a record that is not whole is none.
     pub(crate) fn put(&self, record: &Record) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(record).expect("a record is always JSON");
-        replace(&self.record(&record.id), &text)
+        let path = self.record(&record.id);
+        write_over(&path, &text)?;
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // It may have been replaced, or removed, by the time.
+            runtime.spawn_blocking(move || sync(&path));
+        }
+        Ok(())
     }
 
     /// The record of one agent.
@@ -128,15 +135,23 @@ fn key(directory: &Path) -> io::Result<[u8; KEY]> {
     })
 }
 
-/// Replaces a file as a whole: after a crash there is the old one or the new one.
+/// Replaces a file as a whole: after a crash there is the old one or the new one, after a power cut, too.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_over(path, content)?;
+    sync(path)
+}
+
+fn write_over(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     // Not a name that an id could have together with `.json`.
     beside.push("~");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
+    fs::rename(&beside, path)
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()?;
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 

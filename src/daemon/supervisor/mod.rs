@@ -173,8 +173,7 @@ impl Supervisor {
     pub async fn stop(&self, caller: &Caller, id: &str, stop: Stop) -> Result<Agent> {
         let handle = self.handle(caller, id)?;
         let why = format!("{} asked it to end", caller.identity);
-        // A task that is gone has nothing left to stop.
-        let _ = handle.commands.send(Command::Stop { grace: stop.grace, why }).await;
+        ask_to_end(&handle, stop.grace, why).await;
         if stop.wait {
             ended(&handle).await;
         }
@@ -274,7 +273,7 @@ impl Supervisor {
             version: env!("CARGO_PKG_VERSION").into(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             boot: self.shared.boot.clone(),
-            since: self.shared.since.clone(),
+            since: times::iso(self.shared.since),
             active,
             agents,
             draining: self.shared.is_draining(),
@@ -291,8 +290,7 @@ impl Supervisor {
             let all: Vec<Arc<Handle>> = self.shared.agents().values().cloned().collect();
             let grace = self.shared.config.grace;
             for handle in &all {
-                let why = "the node is being drained".to_owned();
-                let _ = handle.commands.send(Command::Stop { grace, why }).await;
+                ask_to_end(handle, grace, "the node is being drained".to_owned()).await;
             }
             for handle in &all {
                 ended(handle).await;
@@ -320,6 +318,15 @@ impl Supervisor {
 
 fn not_found(id: &str) -> SupervisorError {
     SupervisorError::NotFound { id: id.to_owned() }
+}
+
+/// Answers once it was heard: what is shown from then on knows of it.
+async fn ask_to_end(handle: &Handle, grace: Duration, why: String) {
+    let (heard, told) = oneshot::channel();
+    // A task that is gone has nothing left to stop.
+    if handle.commands.send(Command::Stop { grace, why, heard }).await.is_ok() {
+        let _ = told.await;
+    }
 }
 
 /// Waits until it has ended, for good or until somebody starts it anew.

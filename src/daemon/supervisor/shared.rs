@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 use super::agent::Handle;
 use super::config::Config;
 use super::launcher::Launcher;
-use super::{Result, SupervisorError, iso_now};
+use super::times::now;
+use super::{Result, SupervisorError};
 use crate::daemon::events::Events;
 use crate::daemon::store::Store;
 use crate::wire::service::Places;
@@ -24,8 +25,8 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     /// /proc/sys/kernel/random/boot_id
     pub(crate) boot: String,
-    /// When this daemon began, ISO 8601.
-    pub(crate) since: String,
+    /// When this daemon began, in milliseconds since 1970.
+    pub(crate) since: u64,
     agents: Mutex<BTreeMap<String, Arc<Handle>>>,
     draining: AtomicBool,
     /// One permit for every agent that was found again.
@@ -49,7 +50,7 @@ impl Shared {
             store,
             events,
             boot,
-            since: iso_now(),
+            since: now(),
             agents: Mutex::default(),
             draining: AtomicBool::new(false),
             found: Semaphore::new(0),

@@ -28,7 +28,7 @@ const NEAR: u64 = 64 * 1024;
 /// Output is fed in pieces of so many bytes; between them others have their turn.
 const PIECE: u64 = 16 * 1024;
 /// A screen that nobody has asked for and nothing was put out on for so long needs no emulator.
-const DROWSY: Duration = Duration::from_secs(5);
+const DROWSY: Duration = Duration::from_secs(2);
 /// How much of the log is looked through at most when a daemon comes anew.
 const HISTORY: u64 = 8 * 1024 * 1024;
 
@@ -37,7 +37,7 @@ pub(crate) struct Feed {
     extent: watch::Receiver<Extent>,
     viewers: Arc<Viewers>,
     state: Mutex<Fed>,
-    /// Somebody needs the screen as it is now.
+    /// Somebody needs the screen.
     wanted: Notify,
     settled: PathBuf,
     /// Answers that are to be typed.
@@ -75,20 +75,28 @@ impl Feed {
     /// Follows the log until the terminal is gone.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut extent = self.extent.clone();
+        let mut awake = false;
         loop {
-            self.catch_up().await;
             tokio::select! {
                 changed = extent.changed() => if changed.is_err() { return },
                 () = self.wanted.notified() => {}
-                () = tokio::time::sleep(DROWSY), if !self.viewers.any() => {
+                () = tokio::time::sleep(DROWSY), if awake && !self.viewers.any() => {
                     self.state.lock().await.screen.sleep();
-                    tokio::select! {
-                        changed = extent.changed() => if changed.is_err() { return },
-                        () = self.wanted.notified() => {}
-                    }
+                    awake = false;
+                    continue;
                 }
             }
+            awake = true;
+            // An agent that has ended asks nothing any more; whoever looks at it feeds what is left.
+            if !extent.borrow_and_update().ended {
+                self.catch_up().await;
+            }
         }
+    }
+
+    /// The agent runs: what it has asked meanwhile is waited for.
+    pub(crate) fn wake(&self) {
+        self.wanted.notify_one();
     }
 
     /// Feeds all that there is now.
@@ -157,7 +165,7 @@ impl Feed {
         let mut fed = self.state.lock().await;
         fed.screen.resize(self.viewers.shape().size);
         let drawing = fed.screen.draw();
-        self.wanted.notify_one();
+        self.wake();
         drawing
     }
 
@@ -165,5 +173,12 @@ impl Feed {
     pub(crate) async fn is_on(&self, mode: u16) -> bool {
         self.catch_up().await;
         self.state.lock().await.screen.is_on(mode)
+    }
+
+    /// From here on there is a fresh terminal.
+    pub(crate) async fn renew(&self) {
+        self.catch_up().await;
+        let mut fed = self.state.lock().await;
+        fed.screen = Screen::new(self.viewers.shape().size, fed.screen.offset());
     }
 }

@@ -44,6 +44,13 @@ impl Log {
         Ok((*oldest, newest + length))
     }
 
+    /// When something was last written, in milliseconds since 1970.
+    pub(crate) fn written(&self) -> Option<u64> {
+        let newest = self.segments().ok()?.last().copied()?;
+        let modified = std::fs::metadata(self.path(newest)).ok()?.modified().ok()?;
+        u64::try_from(modified.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
+    }
+
     /// The marks of one segment; none, if it is gone.
     pub(crate) fn marks(&self, first: u64) -> Vec<Mark> {
         let bytes = std::fs::read(self.directory.join(log::index(first))).unwrap_or_default();

@@ -153,6 +153,16 @@ impl Terminal {
         self.log.extent()
     }
 
+    /// When something was last put out, in milliseconds since 1970.
+    pub(crate) fn written(&self) -> Option<u64> {
+        self.log.written()
+    }
+
+    /// The agent is started anew, and takes its terminal for a fresh one.
+    pub(crate) async fn renew(&self) {
+        self.feed.renew().await;
+    }
+
     pub(crate) fn feed(&self) -> &Feed {
         &self.feed
     }

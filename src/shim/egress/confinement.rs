@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::shim::inherited;
+
 /// Whether the process has exactly this uid and gid, no capability, no way to get one, and a system-call filter.
 pub fn check(pid: u32, uid: u32) -> Result<(), String> {
     let path = format!("/proc/{pid}/status");
@@ -33,7 +35,13 @@ fn judge(status: &str, uid: u32) -> Result<(), String> {
             return differs(name, found);
         }
     }
-    Ok(())
+    match field("Seccomp_filters") {
+        Ok(found) if found.parse().is_ok_and(|count: u32| count <= inherited::filters()) => {
+            differs("Seccomp_filters", found)
+        }
+        // Before Linux 5.9 there is no such line.
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Log {
             match self.append_once(&bytes[written..]) {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_full(&error) && self.drop_oldest() => {}
+                Err(error) if is_full(&error) && self.give_way() => {}
                 Err(error) if written == 0 => return Err(error),
                 Err(_) => break,
             }
@@ -96,8 +96,9 @@ impl Log {
         }
         let room = self.longest() - (self.end - self.current.first);
         let part = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
-        let is_due = self.marked.is_none_or(|at| at.elapsed() >= PACE);
-        if is_due {
+        if self.current.marks_length == 0 {
+            self.mark(Some(self.size))?;
+        } else if self.marked.is_none_or(|at| at.elapsed() >= PACE) {
             self.mark(None)?;
         }
         let written = self.current.output.write(part)?;
@@ -125,6 +126,20 @@ impl Log {
         let current = (self.end - self.current.first) + self.current.marks_length;
         let sum = |complete: &VecDeque<(u64, u64)>| complete.iter().map(|(_, bytes)| bytes).sum::<u64>();
         while sum(&self.complete) + current + to_come > self.kept && self.drop_oldest() {}
+    }
+
+    /// Makes room on a full disk, for what is newest is worth more: the oldest segment goes, in the end the one before the
+    /// very last byte.
+    fn give_way(&mut self) -> bool {
+        if self.drop_oldest() {
+            return true;
+        }
+        let has_some = self.end > self.current.first;
+        // The first mark of the new segment may find no room yet: it is written with the first byte.
+        if has_some {
+            let _ = self.begin_segment();
+        }
+        has_some && self.drop_oldest()
     }
 
     fn drop_oldest(&mut self) -> bool {
@@ -250,6 +265,36 @@ mod tests {
         drop(Log::open(directory.path(), 1 << 20, (80, 24)).expect("opened, and nothing written"));
         let log = Log::open(directory.path(), 1 << 20, (80, 24)).expect("opened");
         assert_eq!(log.end(), 3000);
+    }
+
+    #[test]
+    fn a_full_disk_keeps_the_newest_and_never_stops_the_terminal() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().to_path_buf();
+        // In a mount namespace of this thread's own, so that nothing of it is left.
+        let thread = std::thread::spawn(move || {
+            use nix::mount::{MsFlags, mount};
+            let flags = nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_FS;
+            nix::sched::unshare(flags).expect("a mount namespace: these tests run as root");
+            let none: Option<&str> = None;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private");
+            mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=256k")).expect("mounted");
+            let mut log = Log::open(&path, 1 << 30, (80, 24)).expect("opened");
+            while log.end() < 3_000_000 {
+                let bytes = pattern(log.end(), 10_000);
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    rest = &rest[log.append(rest).expect("it gives way")..];
+                }
+            }
+            let (first, bytes) = all(&path);
+            assert_eq!(first + bytes.len() as u64, log.end());
+            assert_eq!(bytes, pattern(first, bytes.len()));
+            let marks = fs::read(path.join(index(first))).expect("marks");
+            let mark = Mark::decode(marks[..MARK].try_into().expect("one"));
+            assert_eq!((mark.offset, mark.size), (first, Some((80, 24))));
+        });
+        thread.join().expect("it holds");
     }
 
     #[test]

@@ -65,6 +65,7 @@ fn take() -> io::Result<Given> {
     let (line, listener) = (fd::adopt(LINE)?, fd::adopt(LISTENER)?);
     let bytes = read_sealed(&claim, 2 * order::LONGEST)?;
     process::rename("stockade-shim")?;
+    super::inherited::count_filters()?;
     // Whoever sends these means the service, not the agent; a daemon that goes away is no reason to end.
     for ignored in [Signal::SIGPIPE, Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
         signal::ignore(ignored)?;

@@ -15,6 +15,8 @@
 //! common one is told so and left alone: a shim goes on without a daemon.
 
 pub mod claim;
+#[cfg(test)]
+mod golden;
 pub mod launcher;
 pub mod log;
 pub mod order;

@@ -59,7 +59,7 @@ pub enum ToShim {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type")]
 pub enum FromShim {
-    /// To `Hello`.
+    /// To `Hello`. `Running` follows it, if the agent was started before.
     #[serde(rename_all = "camelCase")]
     Welcome {
         /// The version that both speak.
@@ -74,7 +74,7 @@ pub enum FromShim {
         phase: Phase,
         /// How far the terminal log reaches: the offset of the next byte.
         end: u64,
-        /// How many typed bytes it has taken.
+        /// How many typed bytes it has taken; those of an earlier daemon that still wait are counted, and not told of again.
         taken: u64,
         /// The terminal's size.
         size: Size,

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -90,10 +91,15 @@ impl Agent {
     /// The first start came to nothing: nothing of it stays.
     async fn give_up(&mut self, outcome: Outcome) -> Flow {
         let id = self.record.id.clone();
-        // What an older agent of this id has left is not ours to remove.
-        let exists = matches!(&outcome, Outcome::Refused(refusal) if refusal.reason == Reason::Exists);
-        if self.life != Lifecycle::Asked && !exists {
-            self.clear().await;
+        match &outcome {
+            // What an older agent of this id has left is not ours to remove, and of a refused order there is nothing.
+            Outcome::Refused(_) if self.life == Lifecycle::Asked => {}
+            Outcome::Refused(_) | Outcome::Started => self.clear().await,
+            Outcome::Unanswered(..) => {
+                // Nobody waits for a launcher that is not there; its own sweep has ended what it had begun.
+                self.decide(outcome.clone());
+                self.clear().await;
+            }
         }
         if let Err(error) = self.shared.store.forget(&id) {
             warn!(agent = id, %error, "a record cannot be removed");
@@ -115,8 +121,13 @@ impl Agent {
 
     /// Finds it again: its shim, or what that has left.
     async fn adopt(&mut self) -> Flow {
-        // Whoever asks for its id finds it, whatever becomes of it.
-        self.handle.outcome.send_replace(Some(Outcome::Started));
+        self.adopted = true;
+        if self.record.started.is_some() {
+            // Whoever asks for its id finds it, whatever becomes of it. One of which nobody knows whether it was ever
+            // started is there once its shim says so.
+            self.decide_silently();
+        }
+        self.recall_activity();
         if let Some(verdict) = self.record.verdict.clone() {
             return self.ended(End::Unseen(verdict)).await;
         }
@@ -133,6 +144,16 @@ impl Agent {
         };
         self.shared.adopted();
         flow
+    }
+
+    fn decide_silently(&self) {
+        self.handle.outcome.send_replace(Some(Outcome::Started));
+    }
+
+    /// When it last put something out, as its log says.
+    fn recall_activity(&self) {
+        let written = self.handle.terminal.written().unwrap_or(0);
+        self.handle.activity.store(written, Ordering::Relaxed);
     }
 
     async fn greeted(&mut self) -> io::Result<FromShim> {
@@ -259,6 +280,9 @@ impl Agent {
             self.record.verdict = Some(verdict.clone());
             self.keep();
         }
+        if matches!(&end, End::Seen(ended) if ended.not_started.is_none() && self.adopted) {
+            self.decide_silently();
+        }
         if self.handle.outcome.borrow().is_none() {
             let detail = end.evidence();
             let refusal = match end {
@@ -304,6 +328,7 @@ impl Agent {
     async fn launch_anew(&mut self) -> Flow {
         self.step(Event::Relaunch);
         self.clocks.running_since = None;
+        self.handle.terminal.renew().await;
         self.record.restarts += 1;
         self.record.boot.clone_from(&self.shared.boot);
         self.record.verdict = None;

@@ -95,7 +95,8 @@ impl Agent {
             };
             let started = self.record.started.unwrap_or(self.record.created);
             all.extend(self.record.lifetime.map(|limit| (in_ms(started, limit), Due::Lifetime(limit))));
-            let active = self.handle.activity.load(Ordering::Relaxed).max(started);
+            // What was typed while another daemon was there is not known: it counts as typed until this one came.
+            let active = self.handle.activity.load(Ordering::Relaxed).max(started).max(self.shared.since);
             all.extend(self.record.idle_timeout.map(|limit| (in_ms(active, limit), Due::Idle(limit))));
             all.extend(self.observer.as_ref().and_then(|observer| observer.due()).map(|at| (at, Due::Look)));
         }
@@ -104,8 +105,10 @@ impl Agent {
 
     /// Does what is due.
     pub(super) async fn rung(&mut self) -> Flow {
+        let all = self.all_due();
+        // What is over already is due at the time when that was found.
         let now = Instant::now();
-        for (_, due) in self.all_due().into_iter().filter(|(at, _)| *at <= now) {
+        for (_, due) in all.into_iter().filter(|(at, _)| *at <= now) {
             match due {
                 Due::Start => {
                     let what =

@@ -22,6 +22,8 @@ pub(crate) enum Command {
         grace: Duration,
         /// For people.
         why: String,
+        /// It was heard.
+        heard: oneshot::Sender<()>,
     },
     /// Start anew, after an end if it runs.
     Restart(oneshot::Sender<Result<()>>),
@@ -74,7 +76,10 @@ pub(crate) const KEYS: usize = 64;
 impl Agent {
     pub(super) async fn told(&mut self, command: Command) -> Flow {
         match command {
-            Command::Stop { grace, why } => self.stop(grace, why).await,
+            Command::Stop { grace, why, heard } => {
+                self.stop(grace, why).await;
+                let _ = heard.send(());
+            }
             Command::Restart(asker) => return self.restart(asker).await,
             Command::Remove(asker) => {
                 let removed = self.remove().await;

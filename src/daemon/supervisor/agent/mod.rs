@@ -118,6 +118,8 @@ pub(crate) struct Agent {
     end: Option<End>,
     note: Option<String>,
     clocks: Clocks,
+    /// It was there before this daemon.
+    adopted: bool,
     /// Why it was not started, until its shim is gone.
     not_started: Option<Refusal>,
     /// Who waits for a new start to have come to something.
@@ -163,6 +165,7 @@ impl Agent {
             end: None,
             note: None,
             clocks: Clocks::default(),
+            adopted: false,
             not_started: None,
             restarting: Vec::new(),
             usages: VecDeque::new(),
@@ -279,6 +282,7 @@ impl Agent {
             self.step(state::Event::Launched);
         }
         self.handle.terminal.extend(Extent { end, ended: false });
+        self.handle.terminal.feed().wake();
         if matches!(phase, Phase::Running | Phase::Stopping) && self.life == Lifecycle::Building {
             // Since when follows at once, from a shim that knows.
             self.running(self.record.started.unwrap_or_else(now));

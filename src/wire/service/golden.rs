@@ -1,0 +1,244 @@
+//! The messages of every released version, as files: each must be understood for ever, and version 1's be said as they were.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::launcher::Reason;
+use super::order::{File, Home, Size, Workspace};
+use super::shim::{Phase, Usage};
+use super::{Ended, FromLauncher, FromShim, Order, Refusal, ToLauncher, ToShim, Versions};
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wire/service/golden/1")
+}
+
+fn golden(name: &str) -> Value {
+    let path = directory().join(format!("{name}.json"));
+    let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+fn refusal() -> Refusal {
+    Refusal { reason: Reason::Exceeds, detail: "too much".into(), field: Some("memory".into()) }
+}
+
+fn usage() -> Usage {
+    Usage {
+        cpu_us: Some(1),
+        memory: Some(2),
+        memory_peak: Some(3),
+        processes: Some(4),
+        sent: Some(5),
+        received: Some(6),
+        refused: 7,
+    }
+}
+
+fn ended() -> Ended {
+    Ended {
+        code: Some(7),
+        signal: None,
+        out_of_memory: false,
+        stopped: true,
+        killed: false,
+        not_started: None,
+        boot: "b".into(),
+        at: 9,
+        end: 10,
+        usage: usage(),
+        report: json!({ "denials": [] }),
+    }
+}
+
+fn order() -> Order {
+    Order {
+        id: "a".into(),
+        tenant: "t".into(),
+        policy: "shell".into(),
+        command: vec!["sh".into()],
+        arguments: vec!["-l".into()],
+        workspace: Workspace::Directory { path: "/srv/work/w".into() },
+        home: Home::Named { name: "h".into() },
+        environment: variables(),
+        files: vec![File { path: "f".into(), content: "c".into() }],
+        memory: Some(1),
+        millicpus: Some(2),
+        processes: Some(3),
+        allow: Some(vec!["example.org:443".into()]),
+        size: size(),
+        term: "xterm".into(),
+        log_bytes: 1 << 20,
+    }
+}
+
+fn variables() -> BTreeMap<String, String> {
+    [("A".to_owned(), "b".to_owned())].into()
+}
+
+fn size() -> Size {
+    Size { cols: 80, rows: 24 }
+}
+
+/// Every variant; a new one does not compile until it has a file.
+fn to_launcher() -> Vec<(&'static str, ToLauncher)> {
+    let id = || "a".to_owned();
+    let all = [
+        ToLauncher::Hello { versions: Versions { oldest: 1, newest: 1 } },
+        ToLauncher::Launch { id: id() },
+        ToLauncher::Relaunch { id: id() },
+        ToLauncher::Kill { id: id() },
+        ToLauncher::Remove { id: id(), workspace: true },
+    ];
+    let name = |message: &ToLauncher| match message {
+        ToLauncher::Hello { .. } => "to-launcher.hello",
+        ToLauncher::Launch { .. } => "to-launcher.launch",
+        ToLauncher::Relaunch { .. } => "to-launcher.relaunch",
+        ToLauncher::Kill { .. } => "to-launcher.kill",
+        ToLauncher::Remove { .. } => "to-launcher.remove",
+    };
+    all.into_iter().map(|message| (name(&message), message)).collect()
+}
+
+fn from_launcher() -> Vec<(&'static str, FromLauncher)> {
+    let all = [
+        FromLauncher::Welcome { version: 1, program: "0.1.0".into(), boot: "b".into() },
+        FromLauncher::Launched { pid: 7 },
+        FromLauncher::Done,
+        FromLauncher::Refused(refusal()),
+    ];
+    let name = |message: &FromLauncher| match message {
+        FromLauncher::Welcome { .. } => "from-launcher.welcome",
+        FromLauncher::Launched { .. } => "from-launcher.launched",
+        FromLauncher::Done => "from-launcher.done",
+        FromLauncher::Refused(_) => "from-launcher.refused",
+    };
+    all.into_iter().map(|message| (name(&message), message)).collect()
+}
+
+fn to_shim() -> Vec<(&'static str, ToShim)> {
+    let all = [
+        ToShim::Hello { versions: Versions { oldest: 1, newest: 1 } },
+        ToShim::Resize(size()),
+        ToShim::Signal { number: 15 },
+        ToShim::Stop { grace_ms: 5000 },
+        ToShim::Usage,
+        ToShim::Exec { exec: 1, command: vec!["ls".into(), "-l".into()], environment: variables() },
+        ToShim::Secret { name: "n".into(), value: "v".into() },
+    ];
+    let name = |message: &ToShim| match message {
+        ToShim::Hello { .. } => "to-shim.hello",
+        ToShim::Resize(_) => "to-shim.resize",
+        ToShim::Signal { .. } => "to-shim.signal",
+        ToShim::Stop { .. } => "to-shim.stop",
+        ToShim::Usage => "to-shim.usage",
+        ToShim::Exec { .. } => "to-shim.exec",
+        ToShim::Secret { .. } => "to-shim.secret",
+    };
+    all.into_iter().map(|message| (name(&message), message)).collect()
+}
+
+fn from_shim() -> Vec<(&'static str, FromShim)> {
+    let welcome = FromShim::Welcome {
+        version: 1,
+        id: "a".into(),
+        pid: 7,
+        boot: "b".into(),
+        phase: Phase::Running,
+        end: 8,
+        taken: 9,
+        size: size(),
+    };
+    let all = [
+        welcome,
+        FromShim::Running { since: 1 },
+        FromShim::NotStarted(refusal()),
+        FromShim::Output { end: 1 },
+        FromShim::Taken { total: 1 },
+        FromShim::Usage(usage()),
+        FromShim::ExecEnded { exec: 1, code: Some(0), refused: None },
+        FromShim::Refused(refusal()),
+        FromShim::Ended(ended()),
+    ];
+    let name = |message: &FromShim| match message {
+        FromShim::Welcome { .. } => "from-shim.welcome",
+        FromShim::Running { .. } => "from-shim.running",
+        FromShim::NotStarted(_) => "from-shim.not-started",
+        FromShim::Output { .. } => "from-shim.output",
+        FromShim::Taken { .. } => "from-shim.taken",
+        FromShim::Usage(_) => "from-shim.usage",
+        FromShim::ExecEnded { .. } => "from-shim.exec-ended",
+        FromShim::Refused(_) => "from-shim.refused",
+        FromShim::Ended(_) => "from-shim.ended",
+    };
+    all.into_iter().map(|message| (name(&message), message)).collect()
+}
+
+/// Said as it was, understood as it was, and understood with what a later version adds.
+fn check<M: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, message: &M) {
+    let golden = golden(name);
+    assert_eq!(serde_json::to_value(message).expect("JSON"), golden, "{name} is said differently");
+    let understood: M = serde_json::from_value(golden.clone()).expect(name);
+    assert_eq!(&understood, message, "{name} is understood differently");
+    let mut later = golden;
+    later["ofALaterVersion"] = json!({ "x": [1] });
+    let understood: M = serde_json::from_value(later).expect(name);
+    assert_eq!(&understood, message, "{name} with an unknown field");
+}
+
+#[test]
+fn every_message_of_version_1_is_said_and_understood_as_it_was() {
+    to_launcher().iter().for_each(|(name, message)| check(name, message));
+    from_launcher().iter().for_each(|(name, message)| check(name, message));
+    to_shim().iter().for_each(|(name, message)| check(name, message));
+    from_shim().iter().for_each(|(name, message)| check(name, message));
+    check("order.all", &order());
+    check("ended", &ended());
+}
+
+#[test]
+fn an_order_that_says_the_least_is_understood() {
+    let least: Order = serde_json::from_value(golden("order.least")).expect("an order");
+    let nothing = Order {
+        command: Vec::new(),
+        arguments: Vec::new(),
+        workspace: Workspace::None,
+        home: Home::Ephemeral,
+        environment: BTreeMap::new(),
+        files: Vec::new(),
+        memory: None,
+        millicpus: None,
+        processes: None,
+        allow: None,
+        term: "xterm-256color".into(),
+        ..order()
+    };
+    assert_eq!(least, nothing);
+}
+
+#[test]
+fn what_a_later_version_says_is_not_mistaken() {
+    let phase: Phase = serde_json::from_value(json!("hibernating")).expect("a phase");
+    assert_eq!(phase, Phase::Other);
+    let reason: Reason = serde_json::from_value(json!("weather")).expect("a reason");
+    assert_eq!(reason, Reason::Other);
+    serde_json::from_value::<ToShim>(json!({ "type": "dance" })).expect_err("no message of this version");
+}
+
+#[test]
+fn no_file_is_left_unread() {
+    let mut names: Vec<&str> = vec!["order.all", "order.least", "ended"];
+    names.extend(to_launcher().iter().map(|(name, _)| *name));
+    names.extend(from_launcher().iter().map(|(name, _)| *name));
+    names.extend(to_shim().iter().map(|(name, _)| *name));
+    names.extend(from_shim().iter().map(|(name, _)| *name));
+    for entry in fs::read_dir(directory()).expect("listed").flatten() {
+        let name = entry.file_name().into_string().expect("plain");
+        let stem = name.strip_suffix(".json").expect("JSON");
+        assert!(names.contains(&stem), "{name} is read by no test");
+    }
+}
