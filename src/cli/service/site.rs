@@ -100,7 +100,7 @@ pub struct Dev {
     /// Directory below which agents may be given workspaces [default: all that are not precious]
     #[arg(long, value_name = "DIR")]
     pub workspace_root: Vec<PathBuf>,
-    /// Registry; not there yet
+    /// Register agents in this etcd, like http://127.0.0.1:2379; may be repeated [default: in the daemon]
     #[arg(long, value_name = "URL")]
     pub etcd: Vec<String>,
 }
