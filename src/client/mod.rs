@@ -97,7 +97,12 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Node(words) => node::node(client, output, words).await,
         Command::Attach(words) => attach::attach(client, output, words).await,
         Command::Proxy(words) => proxy::proxy(&client.target, output, words).await,
-        Command::Agents(_) | Command::Completions(_) | Command::Dev(_) | Command::Man | Command::Pki(_) => {
+        Command::Agents(_)
+        | Command::Completions(_)
+        | Command::Dev(_)
+        | Command::Man
+        | Command::Pki(_)
+        | Command::Registry(_) => {
             unreachable!("these ask no service")
         }
     }

@@ -128,7 +128,7 @@ fn facts(supervisor: &Supervisor, config: &Config, policies: &BTreeSet<PolicyNam
     NodeFacts {
         capacity: Amounts {
             agents: most.into(),
-            memory: system.totalram as u64 * u64::from(system.mem_unit),
+            memory: system.totalram * u64::from(system.mem_unit),
             cpus: cpus as f64,
         },
         used: Amounts { agents: node.active as u64, ..Amounts::default() },
