@@ -52,6 +52,7 @@ bench: root ## start-up against peers, steady state against the host, the gatewa
 	@benches/startup $(STOCKADE)
 	@benches/steady $(STOCKADE)
 	@benches/egress $(STOCKADE)-egress
+	cargo bench --locked --no-default-features --features audit --bench audit
 
 test-vm: root ## the tests on Debian 12 with Linux 6.1 and 6.12 and a pure cgroup v2 tree, in emulated machines
 	@packaging/prerequisites.sh build

@@ -188,14 +188,8 @@ pub enum Rights {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Part {
-    /// stockaded.toml
+    /// The configuration, certificates, revocations and grants: all of them, or none.
     Config,
-    /// Grants.
-    Grants,
-    /// The server's certificate and key, and whom it trusts.
-    Certificates,
-    /// The list of revoked certificates.
-    Revocations,
     /// Policies.
     Policies,
 }

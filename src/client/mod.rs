@@ -15,6 +15,7 @@ mod dev;
 pub mod error;
 pub mod http;
 mod kinds;
+mod logs;
 mod manual;
 mod node;
 pub mod output;
@@ -89,7 +90,7 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Login(words) => agents::login(client, output, words).await,
         Command::Secret(words) => agents::secret(client, output, words).await,
         Command::Send(words) => texts::send(client, output, words).await,
-        Command::Logs(words) => texts::logs(client, output, words).await,
+        Command::Logs(words) => logs::logs(client, output, words).await,
         Command::Screen(words) => texts::screen(client, output, words).await,
         Command::Recording(words) => texts::recording(client, output, words).await,
         Command::Events(words) => texts::events(client, output, words).await,

@@ -1,4 +1,4 @@
-//! What an agent puts out and what happens on its node, as text: send, logs, screen, recording, events.
+//! What an agent puts out and what happens on its node, as text: send, screen, recording, events.
 
 use std::io::Write;
 use std::time::Duration;
@@ -8,13 +8,12 @@ use http_body_util::Full;
 
 use super::agents::standard_input;
 use super::error::{ClientError, code};
-use super::http::{Client, PATIENCE, agent_path, query};
+use super::http::{Client, PATIENCE, agent_path};
 use super::output::{Output, plain, print};
 use super::sse::{Message, Parser};
 use crate::api::agent::{Send, Sent};
 use crate::api::events::{Event, Happened};
 use crate::cli::service::terminal as words;
-use crate::cli::service::words::Since;
 
 /// The service's own patience with an answer, if none is given.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -38,34 +37,6 @@ pub async fn send(client: &Client, output: Output, words: words::Send) -> Result
         return Err(ClientError::Timeout { what: format!("{} did not answer", words.id), after: patience });
     }
     Ok(code::OK)
-}
-
-/// What its terminal has put out.
-pub async fn logs(client: &Client, output: Output, words: words::Logs) -> Result<u8, ClientError> {
-    let format = match (words.raw, output.voice.json) {
-        (true, _) => "raw",
-        (false, true) => "json",
-        (false, false) => "text",
-    };
-    let pairs = [
-        ("format", Some(format.to_owned())),
-        ("tail", words.tail.map(|tail| tail.to_string())),
-        ("since", words.since.map(moment)),
-        ("follow", words.follow.then(|| "true".to_owned())),
-    ];
-    let path = format!("{}{}", agent_path(&words.id, "/logs")?, query(&pairs));
-    copy(client, &path, &mut |bytes| print(bytes)).await?;
-    Ok(code::OK)
-}
-
-fn moment(since: Since) -> String {
-    match since {
-        Since::At(time) => time,
-        Since::Ago(ago) => {
-            let then = jiff::Timestamp::now().checked_sub(ago).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-            then.to_string()
-        }
-    }
 }
 
 /// A body, piece by piece as it comes.

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::arguments::{Arguments, Asked, Usage};
+use super::audit::Audit;
 use super::authz::Routes;
 use super::confine::{self, ConfineError};
 use super::operations::{self, Metrics};
@@ -20,6 +21,8 @@ use super::supervisor::{Supervisor, SupervisorError};
 use super::tls::Live;
 use super::tls::live::LoadError;
 use super::{Daemon, api, parallax, registry};
+use crate::audit::event::Event;
+use crate::audit::text::Word;
 use crate::policy::Library;
 use crate::wire::service::Places;
 
@@ -96,8 +99,9 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     let places = Places::under(&arguments.root);
     // Caught before anything is started that a signal would have to end.
     let mut signals = Signals::catch()?;
-    let live = Live::load(places.clone(), arguments.config)?;
-    let daemon = start(places, &live).await?;
+    let audit = Audit::start(&places)?;
+    let live = Live::recording(places.clone(), arguments.config, Box::new(audit.clone()))?;
+    let daemon = start(places, &live, audit.clone()).await?;
     let config = live.config();
     let address = config.listen;
     let socket =
@@ -110,6 +114,7 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     }
     let router = routes().finish(Arc::clone(live.authz()), daemon.clone());
     let server = Server::new(Arc::clone(&live), router, Arc::clone(&daemon.metrics));
+    tokio::spawn(audit.clone().follow_refusals());
     tokio::spawn({
         let live = Arc::clone(&live);
         async move { live.follow().await }
@@ -122,17 +127,19 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     registry.close();
     // An etcd that does not answer holds nothing up: what is left there ends with its lease.
     let _ = tokio::time::timeout(Duration::from_secs(2), registry.ended()).await;
+    audit.record(Event::ServiceStopped { reason: Word::new("asked") });
+    audit.close().await;
     tracing::info!("ended; the agents go on");
     Ok(())
 }
 
-async fn start(places: Places, live: &Arc<Live>) -> Result<Daemon, DaemonError> {
+async fn start(places: Places, live: &Arc<Live>, audit: Audit) -> Result<Daemon, DaemonError> {
     let config = live.config();
     let policies =
         ["etc/stockade/policies", "usr/lib/stockade/policies"].map(|below| places.root().join(below));
     let policies = Library::of(policies, 0);
     let records = places.records();
-    let supervisor = Supervisor::start(places.clone(), config.supervisor()).await?;
+    let supervisor = Supervisor::audited(places.clone(), config.supervisor(), audit).await?;
     let names = policies.names().into_keys().collect();
     let registry = registry::start(&supervisor, &config, &places, names)?;
     let parallax = Parallax::start(supervisor.clone(), &records, &config.parallax.runtime_name)?;

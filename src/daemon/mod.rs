@@ -11,6 +11,7 @@
 
 pub mod api;
 pub mod arguments;
+pub mod audit;
 pub mod authz;
 pub mod config;
 pub mod confine;

@@ -136,6 +136,11 @@ impl Fault {
     }
 }
 
+/// The request that this task answers, if it answers one.
+pub fn request_id() -> Option<Arc<str>> {
+    REQUEST.try_with(Arc::clone).ok()
+}
+
 /// Runs `answer`; problems that it makes belong to the request `id`.
 pub async fn within<F: Future>(id: Arc<str>, answer: F) -> F::Output {
     REQUEST.scope(id, answer).await
@@ -172,6 +177,9 @@ impl From<SupervisorError> for Fault {
                 Self::unavailable("launcher-unavailable", detail).after(Duration::from_secs(5))
             }
             SupervisorError::Timeout { .. } => Self::timeout(detail),
+            SupervisorError::Audit(_) => {
+                Self::unavailable("audit-unavailable", detail).after(Duration::from_secs(5))
+            }
             SupervisorError::Io { .. } => Self::internal(detail),
         }
     }

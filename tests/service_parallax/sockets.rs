@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::world::{Client, Service};
@@ -84,7 +84,8 @@ async fn a_message_over_the_bus_is_typed_and_nonsense_is_left_out_of_account() {
         bus.send(nonsense).await;
     }
     bus.send(r#"{"type":"send","agentId":"ws-typed","message":"echo $((20 + 3))-typed"}"#).await;
-    let envelope = bus.until(|e| e["event"] == "message").await;
+    let answered = |e: &Value| e["event"] == "message" && e["data"]["message"]["agentId"] == "ws-typed";
+    let envelope = bus.until(answered).await;
     assert!(envelope.to_string().contains("23-typed"), "{envelope}");
     client.delete("/api/agents/ws-typed?force=true").await.expect(204);
     bus.until(|e| e["event"] == "stopped" && e["data"]["agent"]["id"] == "ws-typed").await;

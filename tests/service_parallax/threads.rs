@@ -150,12 +150,12 @@ async fn a_thread_takes_a_message_or_keys_and_nothing_is_a_mistake() {
     for nothing in [json!({}), json!({ "message": "" }), json!({ "keys": [] })] {
         client.ask("POST", "/api/threads/th-keys/send", nothing).await.expect(400);
     }
-    let typed = json!({ "raw": "cat\rhello", "keys": ["enter", "ctrl+c"] });
+    let typed = json!({ "raw": "cat\r", "keys": ["h", "e", "l", "l", "o", "enter", "ctrl+c"] });
     client.ask("POST", "/api/threads/th-keys/send", typed).await.expect(200);
     client
         .until("/api/agents/th-keys/logs", |logs| {
             let lines = logs["logs"].as_array().into_iter().flatten();
-            lines.filter(|line| *line == "hello").count() == 1
+            lines.filter(|line| *line == "hello").count() == 2
         })
         .await;
     client.delete("/api/threads/th-keys?force=true").await.expect(204);

@@ -278,10 +278,12 @@ impl Socket {
         value
     }
 
-    /// The next JSON that is as wanted; what comes before it is passed over.
+    /// The next JSON that is as wanted; what comes before it, bytes too, is passed over.
     pub async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
-            let value = self.json().await;
+            let Message::Text(text) = self.frame().await else { continue };
+            let value: Value = serde_json::from_str(&text).expect("JSON");
+            self.seen.push(value.clone());
             if wanted(&value) {
                 return value;
             }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::Full;
 
-use crate::world::{World, problem, request, text};
+use crate::world::{World, problem, request, text, until};
 
 #[tokio::test]
 async fn a_certificate_without_a_grant_is_refused_everywhere_but_for_liveness() {
@@ -162,5 +162,31 @@ async fn headers_without_end_are_refused_in_both_versions() {
     let answer = client.send(long).await;
     assert!(answer.as_ref().map_or(true, |answer| answer.status() == 431), "{answer:?}");
     assert_eq!(client.get("/livez").await.expect("an answer").status(), 200);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_keeps_account_hears_of_each_decision_before_and_of_its_answer_after() {
+    let world = World::start().await;
+    let client = world.client("viewer");
+    for (id, mut request) in
+        [("first", request("GET", "/v1/agents", "")), ("second", request("POST", "/v1/agents", "{}"))]
+    {
+        request.headers_mut().insert("x-request-id", id.parse().expect("a header"));
+        client.send(request).await.expect("an answer");
+    }
+    client.get("/livez").await.expect("an answer");
+    let _ = world.client_by(None).get("/livez").await;
+    until("the refusal is noted", async || world.account.notes().len() >= 5).await;
+    let expected = [
+        "List spiffe://test/viewer true",
+        "first 200",
+        "Spawn spiffe://test/viewer false",
+        "second 403",
+        "no-certificate",
+    ];
+    assert_eq!(world.account.notes(), expected);
+    world.grants("");
+    until("the change is noted", async || world.account.notes().contains(&"reloaded true".into())).await;
     world.stop().await;
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Json;
@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use stockade::client::pki::Ca;
-use stockade::daemon::authz::{Caller, Endpoint, Routes};
+use stockade::daemon::authz::{Caller, Decision, Endpoint, Record, Routes};
 use stockade::daemon::operations::Metrics;
 use stockade::daemon::serve::{ConnectionWatch, Server};
 use stockade::daemon::tls::Live;
@@ -36,7 +36,40 @@ pub struct Heard {
     closing: mpsc::UnboundedSender<&'static str>,
 }
 
+/// Takes note of everything.
+#[derive(Clone, Default)]
+pub struct Account(Arc<Mutex<Vec<String>>>);
+
+impl Account {
+    fn note(&self, text: String) {
+        self.0.lock().expect("a lock").push(text);
+    }
+
+    pub fn notes(&self) -> Vec<String> {
+        self.0.lock().expect("a lock").clone()
+    }
+}
+
+impl Record for Account {
+    fn decided(&self, decision: &Decision<'_>) {
+        self.note(format!("{:?} {} {}", decision.endpoint, decision.identity, decision.allowed));
+    }
+
+    fn answered(&self, decision: &Decision<'_>, status: http::StatusCode) {
+        self.note(format!("{} {}", decision.request, status.as_u16()));
+    }
+
+    fn connection_refused(&self, _: SocketAddr, reason: &'static str) {
+        self.note(reason.into());
+    }
+
+    fn reloaded(&self, outcome: Result<u64, &str>) {
+        self.note(format!("reloaded {}", outcome.is_ok()));
+    }
+}
+
 pub struct World {
+    pub account: Account,
     pub dir: tempfile::TempDir,
     pub ca: Ca,
     pub address: SocketAddr,
@@ -91,7 +124,9 @@ impl World {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(pki.join("ca.crt")).expect("a CA")).expect("a CA");
         write_config(&places, limits, GRANTS);
-        let live = Live::load(places, None).unwrap_or_else(|error| panic!("{}", error.explain()));
+        let account = Account::default();
+        let live = Live::recording(places, None, Box::new(account.clone()))
+            .unwrap_or_else(|error| panic!("{}", error.explain()));
         let metrics = Arc::new(Metrics::default());
         let (closing, heard) = mpsc::unbounded_channel();
         let router = routes().finish(Arc::clone(live.authz()), Heard { closing });
@@ -106,7 +141,19 @@ impl World {
             let live = Arc::clone(&live);
             async move { live.follow().await }
         });
-        Self { dir, ca, address, live, metrics, closing: heard, roots, stop: Some(stop), server, follow }
+        Self {
+            account,
+            dir,
+            ca,
+            address,
+            live,
+            metrics,
+            closing: heard,
+            roots,
+            stop: Some(stop),
+            server,
+            follow,
+        }
     }
 
     pub fn pki(&self, name: &str) -> PathBuf {

@@ -188,6 +188,7 @@ impl Writer {
         }
         self.trouble = None;
         self.queue.is_ready();
+        self.tell();
         Ok(())
     }
 
@@ -199,14 +200,18 @@ impl Writer {
                 for (seq, entry) in (first..).zip(&batch) {
                     entry.ticket.complete(Ok(seq));
                 }
-                if let Some(told) = &self.options.told {
-                    told(store.end());
-                }
+                self.tell();
             }
             Err(error) => {
                 self.in_trouble(&error);
                 self.queue.put_back(batch, &Unavailable::from(error));
             }
+        }
+    }
+
+    fn tell(&self) {
+        if let (Some(told), Some(store)) = (&self.options.told, &self.store) {
+            told(store.end());
         }
     }
 

@@ -288,6 +288,10 @@ async fn transmit(
                 is_greeted = true;
                 Ok(())
             }
+            _ = resized.recv() => match window.and_then(Window::size) {
+                Some(size) => sender.word(&FromClient::Resize(size)).await,
+                None => Ok(()),
+            },
             typed = keys.typed.recv(), if typing && is_greeted => match typed {
                 Some(bytes) => sender.typed(bytes).await,
                 None => {
@@ -299,10 +303,6 @@ async fn transmit(
                 sender.close().await;
                 return leaving;
             }
-            _ = resized.recv() => match window.and_then(Window::size) {
-                Some(size) => sender.word(&FromClient::Resize(size)).await,
-                None => Ok(()),
-            },
             _ = ping.tick() => sender.ping().await,
         };
         if sent.is_err() {

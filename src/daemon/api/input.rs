@@ -1,5 +1,7 @@
 //! What goes into an agent: messages, keys, sizes, credentials, and other programs within its walls.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use base64::Engine;
@@ -16,6 +18,9 @@ use crate::daemon::authz::Caller;
 use crate::daemon::problem::Fault;
 
 const LONGEST_WAIT: u64 = 24 * 60 * 60 * 1000;
+const BETWEEN_KEYS: Duration = Duration::from_millis(50);
+/// The most keys of one request.
+pub const MOST_KEYS: usize = 256;
 
 /// Types a message and submits it; with `wait` answers only once the agent has.
 #[utoipa::path(
@@ -51,16 +56,17 @@ pub async fn input(
     id: Id,
     Body(request): Body<Input>,
 ) -> Result<StatusCode, Fault> {
-    let bytes = typed(&request)?;
-    type_in(&daemon, &caller, id.as_str(), bytes).await?;
+    let writes = typed(&request)?;
+    type_in(&daemon, &caller, id.as_str(), writes).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Types these bytes, if the agent runs.
+/// Types these writes one after the other, if the agent runs. What comes in one write with a key before it, programs take
+/// for a part of that, and a terminal throws it away if the key is Ctrl-C.
 ///
 /// # Errors
 /// 404, 409, and 503 if its terminal is out of reach.
-pub async fn type_in(daemon: &Daemon, caller: &Caller, id: &str, bytes: Bytes) -> Result<(), Fault> {
+pub async fn type_in(daemon: &Daemon, caller: &Caller, id: &str, writes: Vec<Bytes>) -> Result<(), Fault> {
     let agent = daemon.supervisor.get(caller, id)?;
     if agent.state.is_final() {
         let detail = format_args!("agent {id} is {}: nothing can be typed to it", agent.state.as_str());
@@ -73,20 +79,30 @@ pub async fn type_in(daemon: &Daemon, caller: &Caller, id: &str, bytes: Bytes) -
             format_args!("the terminal of agent {id} takes no input: {error}"),
         )
     };
-    terminal.input(bytes).await.map_err(out_of_reach)
+    for (n, bytes) in writes.into_iter().enumerate() {
+        if n > 0 {
+            tokio::time::sleep(BETWEEN_KEYS).await;
+        }
+        terminal.input(bytes).await.map_err(out_of_reach)?;
+    }
+    Ok(())
 }
 
-fn typed(request: &Input) -> Result<Bytes, Fault> {
+fn typed(request: &Input) -> Result<Vec<Bytes>, Fault> {
     if let Some(text) = &request.base64 {
         if request.text.is_some() || !request.keys.is_empty() {
             return Err(Fault::unprocessable("base64", "base64: give either bytes or text and keys"));
         }
         return STANDARD
             .decode(text)
-            .map(Bytes::from)
+            .map(|bytes| vec![Bytes::from(bytes)])
             .map_err(|error| Fault::malformed_field("base64", format_args!("base64: {error}")));
     }
-    let mut bytes = request.text.clone().unwrap_or_default().into_bytes();
+    if request.keys.len() > MOST_KEYS {
+        return Err(Fault::unprocessable("keys", format_args!("keys: at most {MOST_KEYS} at once")));
+    }
+    let text = request.text.iter().filter(|text| !text.is_empty());
+    let mut writes: Vec<Bytes> = text.map(|text| Bytes::copy_from_slice(text.as_bytes())).collect();
     for key in &request.keys {
         let unknown = || {
             let shown: String = key.chars().take(80).collect();
@@ -95,15 +111,15 @@ fn typed(request: &Input) -> Result<Bytes, Fault> {
                 format_args!("keys: {shown:?} is no key: use enter, ctrl+c, up, f1 …"),
             )
         };
-        bytes.extend(keys::bytes(key).ok_or_else(unknown)?);
+        writes.push(keys::bytes(key).ok_or_else(unknown)?.into());
     }
-    if bytes.is_empty() {
+    if writes.is_empty() {
         return Err(Fault::unprocessable(
             "text",
             "text: there is nothing to type: give text, keys or base64",
         ));
     }
-    Ok(bytes.into())
+    Ok(writes)
 }
 
 /// Sets the terminal's size. A viewer that owns the size keeps it.
@@ -169,7 +185,7 @@ mod tests {
     use super::*;
 
     fn bytes(request: &Input) -> Result<Vec<u8>, u16> {
-        typed(request).map(Vec::from).map_err(|fault| fault.status().as_u16())
+        typed(request).map(|writes| writes.concat()).map_err(|fault| fault.status().as_u16())
     }
 
     #[test]

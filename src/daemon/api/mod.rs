@@ -19,6 +19,7 @@ pub mod seed;
 pub mod stream;
 pub mod terminal;
 
+use super::audit;
 use super::authz::{Endpoint, Routes};
 
 /// Their routes, and the description of all routes there are.
@@ -55,6 +56,7 @@ fn native() -> Routes {
         .on(Endpoint::Policies, node::policies)
         .on(Endpoint::Node, node::node)
         .on(Endpoint::Drain, node::drain)
+        .on(Endpoint::AuditTail, audit::tail::tail)
 }
 
 fn minimal() -> Routes {

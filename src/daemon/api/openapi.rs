@@ -9,8 +9,10 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _};
 
 use super::{agents, events, input, logs, node, seed, terminal};
+use crate::daemon::audit::tail as audit;
 use crate::daemon::authz::{Action, Endpoint};
 use crate::daemon::parallax;
+use crate::daemon::problem::MEDIA_TYPE;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -28,6 +30,7 @@ use crate::daemon::parallax;
         terminal::attach,
         events::follow,
         node::policies, node::node, node::drain,
+        audit::tail,
         seed::spawn, seed::stop, seed::list, seed::logs,
         parallax::agents::root, parallax::agents::health, parallax::agents::list, parallax::agents::spawn,
         parallax::agents::get, parallax::agents::stop, parallax::agents::restart, parallax::agents::send,
@@ -125,6 +128,7 @@ fn method(name: &str) -> HttpMethod {
 fn complete(operation: &mut Operation, endpoint: Endpoint) {
     let row = endpoint.row();
     operation.operation_id = Some(name(endpoint));
+    operation.responses.responses.values_mut().for_each(as_problem);
     let mut refusals = vec![
         ("400", "Malformed; names the field if it is one's"),
         ("429", "Too many requests, or a quota is used up; `Retry-After` says when to come again"),
@@ -157,10 +161,26 @@ fn complete(operation: &mut Operation, endpoint: Endpoint) {
     }
 }
 
+/// A refusal that a handler describes itself has its media type, too.
+fn as_problem(response: &mut RefOr<utoipa::openapi::Response>) {
+    let RefOr::T(response) = response else { return };
+    let is_problem = |content: &RefOr<utoipa::openapi::Content>| match content {
+        RefOr::T(content) => {
+            matches!(&content.schema, Some(RefOr::Ref(to)) if to.ref_location.ends_with("/Problem"))
+        }
+        RefOr::Ref(_) => false,
+    };
+    if response.content.get("application/json").is_some_and(is_problem)
+        && let Some(content) = response.content.shift_remove("application/json")
+    {
+        response.content.insert(MEDIA_TYPE.into(), content);
+    }
+}
+
 fn problem(description: &str) -> RefOr<utoipa::openapi::Response> {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let response = ResponseBuilder::new().description(description);
-    response.content("application/problem+json", content).build().into()
+    response.content(MEDIA_TYPE, content).build().into()
 }
 
 /// `ParallaxThreadSpawn` is `parallaxThreadSpawn`.
@@ -208,6 +228,10 @@ mod tests {
             );
             let responses = operation["responses"].as_object().expect("responses");
             assert!(responses.keys().any(|s| s.starts_with('2') || s == "101"), "{endpoint:?}");
+            for (status, response) in responses {
+                let plain = response["content"]["application/json"]["schema"]["$ref"].as_str();
+                assert_ne!(plain, Some("#/components/schemas/Problem"), "{endpoint:?} {status}");
+            }
             for status in ["400", "429", "500", "503"] {
                 assert!(responses.contains_key(status), "{endpoint:?} has no {status}");
             }

@@ -131,6 +131,7 @@ impl Session {
         let pulse = Pulse::default();
         let Wanted { may_type, take_over, size, .. } = self.wanted;
         let viewer = Arc::new(self.terminal.attach(may_type, size, take_over && may_type));
+        let _attached = self.supervisor.audit().attached(&self.caller, &self.id, may_type);
         let typist = Typist { viewer: viewer.clone(), may_type };
         let mut writer = self.writer(sink, viewer);
         // What ends first ends all; whatever is under way is dropped with it.

@@ -19,6 +19,17 @@ pub enum Action {
 }
 
 impl Action {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::See => "see",
+            Self::Operate => "operate",
+            Self::Administer => "administer",
+            Self::Audit => "audit",
+        }
+    }
+
     /// Who may.
     pub fn roles(self) -> &'static [Role] {
         match self {
@@ -52,6 +63,13 @@ macro_rules! endpoints {
         impl Endpoint {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// As the table calls it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
 
             /// Its row.
             pub const fn row(self) -> Row {
@@ -94,6 +112,7 @@ endpoints! {
     Policies: "GET" "/v1/policies" See;
     Node: "GET" "/v1/node" See;
     Drain: "POST" "/v1/node/drain" Administer;
+    AuditTail: "GET" "/v1/audit" Audit;
     // As the user first asked for it.
     SeedSpawn: "POST" "/spawn" Operate;
     SeedStop: "POST" "/stop" Operate;

@@ -9,65 +9,75 @@ use http::request::Parts;
 
 use super::{Action, Authz, Caller, Decision, Endpoint};
 use crate::daemon::problem::Fault;
-use crate::daemon::serve::Peer;
+use crate::daemon::serve::{Peer, RequestId};
 
 /// Lets the request through to the handler of `endpoint`, with its [`Caller`]; or refuses it.
-pub async fn let_through(endpoint: Endpoint, mut request: Request, next: Next) -> Response {
-    match decide(endpoint, &request) {
-        Ok(caller) => {
-            if let Some(caller) = caller {
-                request.extensions_mut().insert(caller);
-            }
-            let mut response = next.run(request).await;
-            response.extensions_mut().insert(endpoint);
-            response
-        }
-        Err(fault) => {
-            let mut response = fault.into_response();
-            response.extensions_mut().insert(endpoint);
-            response
-        }
-    }
+pub async fn let_through(endpoint: Endpoint, request: Request, next: Next) -> Response {
+    let mut response = match judge(endpoint, request, next) {
+        Ok(answer) => answer.await,
+        Err(fault) => fault.into_response(),
+    };
+    response.extensions_mut().insert(endpoint);
+    response
 }
 
-fn decide(endpoint: Endpoint, request: &Request) -> Result<Option<Caller>, Fault> {
-    let action = endpoint.row().action;
+/// What the request is answered, by the handler or in its stead.
+fn judge(
+    endpoint: Endpoint,
+    mut request: Request,
+    next: Next,
+) -> Result<impl Future<Output = Response>, Fault> {
+    let is_probe = endpoint.row().action == Action::Probe;
+    let extensions = request.extensions();
     // Without a layer that puts them there nobody is let through.
-    let authz = request.extensions().get::<Arc<Authz>>().ok_or_else(unguarded)?;
-    let Some(peer) = request.extensions().get::<Arc<Peer>>() else {
-        return if action == Action::Probe { Ok(None) } else { Err(unguarded()) };
-    };
-    let caller = authz.caller(peer);
-    if action == Action::Probe {
-        return Ok(caller);
+    let authz = extensions.get::<Arc<Authz>>().cloned().ok_or_else(unguarded)?;
+    let peer = extensions.get::<Arc<Peer>>().cloned();
+    let id = extensions.get::<RequestId>().map(|id| Arc::clone(&id.0)).unwrap_or_default();
+    let path = request.uri().path().to_owned();
+    if peer.is_none() && !is_probe {
+        return Err(unguarded());
     }
-    let allowed = caller.as_ref().is_some_and(|caller| caller.may(action));
-    authz.record(&Decision {
-        endpoint,
-        identity: &peer.identity,
-        serial: &peer.serial,
-        caller: caller.as_ref(),
-        allowed,
-    });
-    match caller {
-        Some(caller) if allowed => Ok(Some(caller)),
-        Some(caller) => Err(Fault::forbidden(
-            "role",
-            format_args!(
-                "{} has the role {} here, which may not {} {}: ask for a grant of another role",
-                caller.identity,
-                caller.role.name(),
-                endpoint.row().method,
-                endpoint.row().path
-            ),
-        )),
-        None => Err(Fault::forbidden(
+    let caller = peer.as_ref().and_then(|peer| authz.caller(peer));
+    let allowed = caller.as_ref().is_some_and(|caller| caller.may(endpoint.row().action));
+    if let Some(caller) = &caller {
+        request.extensions_mut().insert(caller.clone());
+    }
+    Ok(async move {
+        let Some(peer) = peer.filter(|_| !is_probe) else { return next.run(request).await };
+        let decision = Decision {
+            request: &id,
+            endpoint,
+            path: &path,
+            identity: &peer.identity,
+            address: peer.address,
+            serial: &peer.serial,
+            caller: caller.as_ref(),
+            allowed,
+        };
+        authz.record().decided(&decision);
+        let response = if allowed { next.run(request).await } else { refusal(&decision).into_response() };
+        authz.record().answered(&decision, response.status());
+        response
+    })
+}
+
+fn refusal(decision: &Decision<'_>) -> Fault {
+    let (identity, row) = (decision.identity, decision.endpoint.row());
+    match decision.caller {
+        Some(caller) => {
+            let role = caller.role.name();
+            let what = format_args!("{} {}", row.method, row.path);
+            Fault::forbidden(
+                "role",
+                format_args!(
+                    "{identity} has the role {role} here, which may not {what}: ask for a grant of another role"
+                ),
+            )
+        }
+        None => Fault::forbidden(
             "no-grant",
-            format_args!(
-                "{} has no grant on this node: it takes a [[grant]] in stockaded.toml",
-                peer.identity
-            ),
-        )),
+            format_args!("{identity} has no grant on this node: it takes a [[grant]] in stockaded.toml"),
+        ),
     }
 }
 

@@ -109,7 +109,8 @@ impl Authz {
         })
     }
 
-    fn record(&self, decision: &Decision<'_>) {
-        self.record.record(decision);
+    /// Who keeps account.
+    pub fn record(&self) -> &dyn Record {
+        &*self.record
     }
 }

@@ -73,7 +73,7 @@ impl Config {
             tenants: Default::default(),
             node: NodeSettings { name: if host.is_empty() { "stockade".into() } else { host } },
             limits: Limits::default(),
-            parallax: ParallaxSettings { runtime_name: "stockade".into() },
+            parallax: ParallaxSettings { runtime_name: "local".into() },
             registry: Default::default(),
         }
     }

@@ -41,8 +41,8 @@ pub enum Handshake {
 }
 
 impl Handshake {
-    /// As a label.
-    fn name(self) -> &'static str {
+    /// In a word.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::Crowded => "crowded",

@@ -33,7 +33,8 @@ pub fn follow(parallax: &Parallax, record: &Record) {
 
 fn tell(parallax: &Parallax, id: &str, output: &str) {
     let Some(record) = parallax.threads.get(id) else { return };
-    if output.trim().is_empty() || !parallax.bus.is_heard(&record.tenant) {
+    // Nothing comes after a thread's end.
+    if record.ended || output.trim().is_empty() || !parallax.bus.is_heard(&record.tenant) {
         return;
     }
     let agent = parallax.supervisor.get(&parallax.eye, id).ok();

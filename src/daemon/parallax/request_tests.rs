@@ -37,12 +37,12 @@ fn what_must_be_there_is_asked_for_by_name() {
 fn what_nobody_knows_is_left_out_of_account() {
     let spawn =
         config(json!({"name": "x", "type": "codex", "objective": "o", "workspace": {}, "environment": {}}));
-    assert_eq!(spawn.ok().expect("accepted").kind, "codex");
+    assert_eq!(spawn.expect("accepted").kind, "codex");
 }
 
 #[test]
 fn a_custom_agent_is_the_shell_of_its_policy_and_says_so() {
-    let spawn = config(json!({"name": "x", "type": "custom"})).ok().expect("accepted");
+    let spawn = config(json!({"name": "x", "type": "custom"})).expect("accepted");
     assert_eq!((spawn.kind.as_str(), spawn.labels["parallax.type"].as_str()), ("shell", "custom"));
     for kind in ["echo", "hermes"] {
         assert_eq!(refusal(config(json!({"name": "x", "type": kind}))), (422, Some("type".into())));
@@ -57,7 +57,6 @@ fn resources_and_credentials_become_limits_and_variables() {
         "resources": {"cpu": "500m", "memory": "2Gi", "timeout": 60},
         "idleTimeout": 30, "executionId": "e", "role": "lead"
     }))
-    .ok()
     .expect("accepted");
     let limits = spawn.limits.expect("limits");
     assert_eq!((limits.cpus, limits.memory, spawn.lifetime), (Some(0.5), Some(2 << 30), Some(60)));
@@ -83,7 +82,7 @@ fn a_preparation_wins_over_the_fields_of_its_names() {
         "env": {"A": "inner"}, "workspace": {"path": "/srv/inner"}, "approvalPreset": "permissive",
         "contextFiles": [{"path": ".parallax/memory.md", "content": "m"}]
     });
-    let thread = thread(input).ok().expect("accepted");
+    let thread = thread(input).expect("accepted");
     assert_eq!(thread.spawn.env.get("A").map(String::as_str), Some("inner"));
     assert_eq!(thread.spawn.env.get("B"), None);
     assert_eq!(thread.spawn.workspace.as_deref(), Some("/srv/inner"));
@@ -96,14 +95,14 @@ fn a_preparation_wins_over_the_fields_of_its_names() {
 
 #[test]
 fn a_thread_without_a_path_gets_a_workspace_of_its_own_or_the_one_it_names() {
-    let own = thread(input()).ok().expect("accepted");
+    let own = thread(input()).expect("accepted");
     assert_eq!(own.spawn.workspace_id.as_deref(), Some("e1-thread-0"));
     let mut named = input();
     named["workspace"] = json!({"workspaceId": "shared", "repo": "https://example.org/x.git"});
-    assert_eq!(thread(named).ok().expect("accepted").spawn.workspace_id.as_deref(), Some("shared"));
+    assert_eq!(thread(named).expect("accepted").spawn.workspace_id.as_deref(), Some("shared"));
     let mut wild = input();
     wild["workspace"] = json!({"workspaceId": "../../etc"});
-    assert_eq!(thread(wild).ok().expect("accepted").spawn.workspace_id.as_deref(), Some("e1-thread-0"));
+    assert_eq!(thread(wild).expect("accepted").spawn.workspace_id.as_deref(), Some("e1-thread-0"));
 }
 
 #[test]

@@ -43,7 +43,10 @@ pub async fn attach(
 ) -> Result<Response, Fault> {
     let terminal = daemon.supervisor.terminal(&caller, &id).ok();
     let may_type = caller.may(Action::Operate);
+    let attached = terminal.as_ref().and_then(|_| daemon.supervisor.audit().attached(&caller, &id, may_type));
     let run = move |socket| async move {
+        // Until the socket is closed; also where it was never opened.
+        let _attached = attached;
         match terminal {
             Some(terminal) => run(socket, terminal, id, may_type, watch).await,
             None => refuse(socket).await,

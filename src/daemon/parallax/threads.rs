@@ -16,8 +16,9 @@ use crate::api::agent::Send;
 use crate::daemon::Daemon;
 use crate::daemon::api::agents::created;
 use crate::daemon::api::body::{Body, Id};
+use crate::daemon::api::input::{MOST_KEYS, type_in};
+use crate::daemon::api::keys;
 use crate::daemon::api::query::Query;
-use crate::daemon::api::{input::type_in, keys};
 use crate::daemon::authz::Caller;
 use crate::daemon::problem::Fault;
 
@@ -195,6 +196,9 @@ pub async fn send(
     Body(input): Body<ThreadInput>,
 ) -> Result<Json<SendAnswer>, Fault> {
     record(&daemon, &caller, &id)?;
+    if input.keys.as_ref().is_some_and(|keys| keys.len() > MOST_KEYS) {
+        return Err(Fault::unprocessable("keys", format_args!("keys: at most {MOST_KEYS} at once")));
+    }
     let typed = typed(&input);
     let message = input.message.filter(|message| !message.is_empty());
     if message.is_none() && typed.is_empty() {
@@ -210,12 +214,11 @@ pub async fn send(
     Ok(Json(SendAnswer { sent: true, response: None }))
 }
 
-fn typed(input: &ThreadInput) -> Bytes {
-    let mut bytes = input.raw.clone().unwrap_or_default().into_bytes();
-    for key in input.keys.iter().flatten() {
-        bytes.extend(keys::bytes(key).unwrap_or_else(|| key.clone().into_bytes()));
-    }
-    bytes.into()
+fn typed(input: &ThreadInput) -> Vec<Bytes> {
+    let raw = input.raw.iter().filter(|raw| !raw.is_empty());
+    let raw = raw.map(|raw| Bytes::copy_from_slice(raw.as_bytes()));
+    let keys = input.keys.iter().flatten().filter(|key| !key.is_empty());
+    raw.chain(keys.map(|key| keys::bytes(key).unwrap_or_else(|| key.clone().into_bytes()).into())).collect()
 }
 
 #[cfg(test)]
@@ -226,6 +229,6 @@ mod tests {
     fn keys_that_are_none_are_typed_as_they_stand() {
         let keys = Some(vec!["ctrl+c".to_owned(), "hello".to_owned(), "Enter".to_owned()]);
         let input = ThreadInput { raw: Some("x".into()), keys, ..ThreadInput::default() };
-        assert_eq!(typed(&input), Bytes::from_static(b"x\x03hello\r"));
+        assert_eq!(typed(&input), [&b"x"[..], b"\x03", b"hello", b"\r"]);
     }
 }

@@ -102,7 +102,7 @@ impl Server {
             drop(slot);
             let stream = match shaken {
                 Ok(stream) => stream,
-                Err(failure) => return refused(&metrics, failure, address),
+                Err(failure) => return refused(&metrics, &live, failure, address),
             };
             let most = (limits.connections, limits.connections_per_identity);
             match enter(&stream, address, &open, &live, most) {
@@ -112,7 +112,7 @@ impl Server {
                     connection.recheck(&live.material(), live.authz());
                     connection::serve(stream, version, connection, desk, limits).await;
                 }
-                Err(failure) => refused(&metrics, failure, address),
+                Err(failure) => refused(&metrics, &live, failure, address),
             }
         });
     }
@@ -167,7 +167,7 @@ fn enter(
     Ok((connection, version))
 }
 
-fn refused(metrics: &Metrics, failure: Failure, address: SocketAddr) {
+fn refused(metrics: &Metrics, live: &Live, failure: Failure, address: SocketAddr) {
     let (kind, why) = match failure {
         Failure::Timeout => (Handshake::Timeout, "it took too long".into()),
         Failure::Nobody => (Handshake::Certificate, "its certificate names nobody".into()),
@@ -175,6 +175,7 @@ fn refused(metrics: &Metrics, failure: Failure, address: SocketAddr) {
         Failure::Tls(error) => (Handshake::of(&error), error.to_string()),
     };
     metrics.handshake(kind);
+    live.authz().record().connection_refused(address, kind.name());
     tracing::info!(%address, why, "connection refused");
 }
 

@@ -63,6 +63,9 @@ pub(crate) struct Record {
     /// How it ended, where no shim was left to say so.
     #[serde(default)]
     pub(crate) verdict: Option<Verdict>,
+    /// The end that the audit log has been told of, in milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) told: Option<u64>,
     /// Keys of messages, and the ids of these: none is typed twice.
     #[serde(default)]
     pub(crate) messages: Vec<(String, String)>,

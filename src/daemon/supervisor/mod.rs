@@ -28,6 +28,11 @@ use tokio::sync::oneshot;
 use crate::api::agent::{Agent, Exec, ExecResult, Sent, Size, Spawn, Stats};
 use crate::api::events::Happened;
 use crate::api::node::Node;
+use crate::audit::Unavailable;
+use crate::audit::event::Event;
+use crate::audit::parts::Act;
+use crate::audit::text::Release;
+use crate::daemon::audit::Audit;
 use crate::daemon::authz::Caller;
 use crate::daemon::events::Events;
 use crate::daemon::terminal::Terminal;
@@ -116,6 +121,9 @@ pub enum SupervisorError {
         /// How long.
         after: Duration,
     },
+    /// 503
+    #[error(transparent)]
+    Audit(#[from] Unavailable),
     /// 500
     #[error("{what}: {source}")]
     Io {
@@ -135,7 +143,7 @@ pub struct Stop {
     pub wait: bool,
 }
 
-type Result<T> = std::result::Result<T, SupervisorError>;
+pub(crate) type Result<T> = std::result::Result<T, SupervisorError>;
 
 /// Now, as the API writes times.
 pub(crate) fn iso_now() -> String {
@@ -146,7 +154,19 @@ impl Supervisor {
     /// Connects to the launcher, and finds all agents of the node again. Answers once every one of them is adopted, or
     /// known to have ended.
     pub async fn start(places: Places, config: Config) -> Result<Self> {
-        let shared = Shared::open(places, config)?;
+        let failed = |source| SupervisorError::Io { what: "cannot keep an audit log".into(), source };
+        let audit = Audit::start(&places).map_err(failed)?;
+        Self::audited(places, config, audit).await
+    }
+
+    /// The same, for a process that has begun its log.
+    pub async fn audited(places: Places, config: Config, audit: Audit) -> Result<Self> {
+        let shared = Shared::open(places, config, audit)?;
+        shared.audit.record(Event::ServiceStarted {
+            version: Release::of(env!("CARGO_PKG_VERSION")),
+            pid: std::process::id(),
+            boot: Release::of(&shared.boot),
+        });
         spawn::adopt_all(&shared).await?;
         Ok(Self { shared })
     }
@@ -173,7 +193,9 @@ impl Supervisor {
     pub async fn stop(&self, caller: &Caller, id: &str, stop: Stop) -> Result<Agent> {
         let handle = self.handle(caller, id)?;
         let why = format!("{} asked it to end", caller.identity);
+        let deed = self.shared.audit.deed_anyhow(caller, &Self::id(id)?, Act::Stop).await;
         ask_to_end(&handle, stop.grace, why).await;
+        deed.done();
         if stop.wait {
             ended(&handle).await;
         }
@@ -196,22 +218,28 @@ impl Supervisor {
         if !handle.is_active() {
             quota::check(&self.shared.agents(), &self.shared.config, &handle.tenant, handle.memory)?;
         }
+        let deed = self.shared.audit.deed(caller, &Self::id(id)?, Act::Restart).await?;
         let (asker, told) = oneshot::channel();
         let sent = handle.commands.send(Command::Restart(asker)).await;
         sent.map_err(|_| not_found(id))?;
-        told.await.unwrap_or_else(|_| {
+        let restarted = told.await.unwrap_or_else(|_| {
             let what = "it ended before it had started anew: its exit code and its log say why";
             Err(SupervisorError::State { id: id.into(), state: handle.shown.borrow().state.as_str(), what })
-        })?;
+        });
+        deed.came_to(&restarted);
+        restarted?;
         Ok(handle.agent())
     }
 
     /// Removes an agent that has ended, with all that is kept of it.
     pub async fn remove(&self, caller: &Caller, id: &str) -> Result<()> {
         let handle = self.handle(caller, id)?;
+        let deed = self.shared.audit.deed(caller, &Self::id(id)?, Act::Remove).await?;
         let (asker, told) = oneshot::channel();
         handle.commands.send(Command::Remove(asker)).await.map_err(|_| not_found(id))?;
-        told.await.unwrap_or_else(|_| Err(not_found(id)))
+        let removed = told.await.unwrap_or_else(|_| Err(not_found(id)));
+        deed.came_to(&removed);
+        removed
     }
 
     /// Types a message and submits it; with `wait` until the agent has answered (its turn's text). The turn may end
@@ -222,7 +250,11 @@ impl Supervisor {
 
     /// Runs something else within the agent's walls.
     pub async fn exec(&self, caller: &Caller, id: &str, exec: Exec) -> Result<ExecResult> {
-        run::exec(self.handle(caller, id)?, exec).await
+        let handle = self.handle(caller, id)?;
+        let deed = self.shared.audit.deed(caller, &Self::id(id)?, Act::Exec).await?;
+        let ran = run::exec(handle, exec).await;
+        deed.came_to(&ran);
+        ran
     }
 
     /// What it uses.
@@ -240,7 +272,11 @@ impl Supervisor {
 
     /// Gives the gateway a new value for a credential.
     pub async fn secret(&self, caller: &Caller, id: &str, name: &str, value: String) -> Result<()> {
-        run::secret(self.handle(caller, id)?, name, value).await
+        let handle = self.handle(caller, id)?;
+        let deed = self.shared.audit.deed(caller, &Self::id(id)?, Act::Secret).await?;
+        let taken = run::secret(handle, name, value).await;
+        deed.came_to(&taken);
+        taken
     }
 
     /// Its terminal.
@@ -254,6 +290,11 @@ impl Supervisor {
         request::size(size)?;
         handle.terminal.resize(size);
         Ok(())
+    }
+
+    /// What was done here, for judges.
+    pub fn audit(&self) -> &Audit {
+        &self.shared.audit
     }
 
     /// What happens.

@@ -12,6 +12,7 @@ use super::config::Config;
 use super::launcher::Launcher;
 use super::times::now;
 use super::{Result, SupervisorError};
+use crate::daemon::audit::Audit;
 use crate::daemon::events::Events;
 use crate::daemon::store::Store;
 use crate::wire::service::Places;
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) launcher: Launcher,
     pub(crate) store: Store,
     pub(crate) events: Events,
+    pub(crate) audit: Audit,
     /// /proc/sys/kernel/random/boot_id
     pub(crate) boot: String,
     /// When this daemon began, in milliseconds since 1970.
@@ -34,7 +36,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn open(places: Places, config: Config) -> Result<Arc<Self>> {
+    pub(super) fn open(places: Places, config: Config, audit: Audit) -> Result<Arc<Self>> {
         let failed = |what: String| move |source: io::Error| SupervisorError::Io { what, source };
         let records = places.records();
         let store =
@@ -49,6 +51,7 @@ impl Shared {
             launcher,
             store,
             events,
+            audit,
             boot,
             since: now(),
             agents: Mutex::default(),

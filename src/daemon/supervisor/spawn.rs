@@ -13,6 +13,7 @@ use super::shared::Shared;
 use super::times::now;
 use super::{Result, Spawned, SupervisorError, quota, request};
 use crate::api::agent::{Size, Spawn};
+use crate::daemon::audit::facts;
 use crate::daemon::authz::Caller;
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal};
@@ -36,9 +37,12 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
     let digest = shared.store.digest(&text);
     request::wipe(text);
     // A node that drains still answers for what is there.
-    let there = shared.agents().get(id.as_str()).cloned();
-    if let Some(there) = there {
-        return found(there, caller, &digest).await;
+    while let Some(there) = there(shared, &id) {
+        match found(there.clone(), caller, &digest).await {
+            // Now the id is free: whoever comes first takes it.
+            Err(_) if matches!(*there.outcome.borrow(), Some(Outcome::CutShort)) => {}
+            found => return found,
+        }
     }
     if shared.is_draining() {
         return Err(SupervisorError::Draining);
@@ -47,6 +51,7 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
     let order = request::order(&id, tenant, request, shared.config.log_bytes)?;
     let memory = order.memory;
     let workspace = workspace(shared, tenant, &order.workspace);
+    let intent = facts::spawn(&id, caller, &order);
     let order = request::seal(order)?;
     let record = Record { workspace, memory: memory.unwrap_or(record.memory), ..record };
 
@@ -72,9 +77,13 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
         return Err(SupervisorError::Io { what: format!("cannot write the record of agent {id}"), source });
     }
     // A task of its own: it goes on when whoever asked has gone.
-    tokio::spawn(task.run(Begin::Launch(order)));
+    tokio::spawn(task.run(Begin::Launch(order, Box::new(intent))));
     outcome(&handle).await?;
     Ok(Spawned { agent: handle.agent(), created: true })
+}
+
+fn there(shared: &Shared, id: &AgentId) -> Option<Arc<Handle>> {
+    shared.agents().get(id.as_str()).cloned()
 }
 
 /// An agent of this id is there: the same request finds it, another one does not.
@@ -94,10 +103,13 @@ async fn outcome(handle: &Handle) -> Result<()> {
     match decided.ok().flatten() {
         Some(Outcome::Started) => Ok(()),
         Some(Outcome::Refused(refusal)) => Err(refusal.into()),
+        Some(Outcome::Unrecorded(unavailable)) => Err(unavailable.into()),
         Some(Outcome::Unanswered(kind, text)) => {
             Err(SupervisorError::Launcher { source: std::io::Error::new(kind, text) })
         }
-        None => Err(SupervisorError::Launcher { source: std::io::ErrorKind::BrokenPipe.into() }),
+        Some(Outcome::CutShort) | None => {
+            Err(SupervisorError::Launcher { source: std::io::ErrorKind::BrokenPipe.into() })
+        }
     }
 }
 
@@ -132,6 +144,7 @@ fn record(
         restarts: 0,
         boot: shared.boot.clone(),
         verdict: None,
+        told: None,
         messages: Vec::new(),
     }
 }
@@ -246,6 +259,7 @@ fn known(shared: &Shared, id: &str) -> Option<Record> {
         restarts: 0,
         boot: word("boot").unwrap_or_else(|| shared.boot.clone()),
         verdict: None,
+        told: None,
         messages: Vec::new(),
     })
 }

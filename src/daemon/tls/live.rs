@@ -11,7 +11,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::material::{Material, MaterialError};
-use crate::daemon::authz::Authz;
+use crate::daemon::authz::decision::Log;
+use crate::daemon::authz::{Authz, Record};
 use crate::daemon::config::{self, Config, ConfigError, TlsFiles};
 use crate::wire::service::Places;
 
@@ -73,12 +74,24 @@ impl Live {
     /// # Errors
     /// When any of it cannot be used.
     pub fn load(places: Places, file: Option<PathBuf>) -> Result<Arc<Self>, LoadError> {
+        Self::recording(places, file, Box::new(Log))
+    }
+
+    /// The same; `record` hears of every decision, and of every change.
+    ///
+    /// # Errors
+    /// When any of it cannot be used.
+    pub fn recording(
+        places: Places,
+        file: Option<PathBuf>,
+        record: Box<dyn Record>,
+    ) -> Result<Arc<Self>, LoadError> {
         // Looked at before they are read: what changes meanwhile differs from this.
         let mut read = look_at_config(&places, file.as_deref());
         let config = Config::load(&places, file.as_deref())?;
         read.extend(look_at_tls(&config.tls));
         let material = Material::load(&config)?;
-        let authz = Arc::new(Authz::new((*material.grants).clone()));
+        let authz = Arc::new(Authz::recording((*material.grants).clone(), record));
         Ok(Arc::new(Self {
             places,
             file,
@@ -138,6 +151,7 @@ impl Live {
                 if self.status.load().error != error {
                     self.refused.fetch_add(1, Ordering::Relaxed);
                     let error = error.as_deref().unwrap_or_default();
+                    self.authz.record().reloaded(Err(error));
                     tracing::error!(
                         error,
                         "what was changed cannot be used: what was in force stays in force"
@@ -164,6 +178,7 @@ impl Live {
         self.config.store(Arc::new(config));
         self.status.store(Arc::default());
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        self.authz.record().reloaded(Ok(generation));
         tracing::info!(generation, "certificates, revocations and grants were read anew");
         self.changed.notify_one();
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::kept;
 use super::line::{self, Came, Line};
@@ -28,6 +28,9 @@ use crate::wire::{Extra, ToInit};
 
 /// The daemon is told of new output at most this often.
 const PACE: Duration = Duration::from_millis(1);
+
+/// How long a daemon that has not said `Hello` yet may take to hear of the end.
+const COURTESY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// As many things at once are run beside the agent.
 const MOST_EXTRAS: usize = 64;
@@ -133,6 +136,7 @@ impl ServiceFront {
     /// Nobody was attended to while the sandbox was built, or taken down.
     fn greet_whoever_waits(&mut self) {
         self.accept();
+        self.await_hello();
         for _ in 0..BATCH {
             match self.line.as_ref().map(Line::receive) {
                 Some(Came::Frame(Frame::Message(ToShim::Hello { versions }), _)) => self.greet(versions),
@@ -141,6 +145,14 @@ impl ServiceFront {
                 Some(Came::Nothing) | None => return,
             }
         }
+    }
+
+    /// A start can fail faster than a daemon says `Hello`.
+    fn await_hello(&self) {
+        let Some(line) = self.line.as_ref().filter(|line| line.version.is_none()) else { return };
+        let mut polls = [PollFd::from_borrowed_fd(line.fd(), PollFlags::IN)];
+        // Late, or interrupted: it reads exit.json then.
+        let _ = poll(&mut polls, Some(&COURTESY));
     }
 
     fn say(&mut self, message: &FromShim) {
@@ -378,6 +390,8 @@ impl Front for ServiceFront {
     fn started(&mut self) -> io::Result<()> {
         let since = kept::now();
         self.since = Some(since);
+        // They are written, and may have been long.
+        self.files = Vec::new();
         if self.phase == Phase::Starting {
             self.phase = Phase::Running;
         }

@@ -76,7 +76,7 @@ fn take() -> io::Result<Given> {
 }
 
 fn attend(given: Given) -> io::Result<()> {
-    let Given { claim: Claim { node, order }, line, listener } = given;
+    let Given { claim: Claim { node, mut order }, line, listener } = given;
     let places = Places::under(&node.root);
     let directory = places.agent(&order.id);
     let size = (order.size.cols, order.size.rows);
@@ -89,7 +89,10 @@ fn attend(given: Given) -> io::Result<()> {
         boot: boot.clone(),
     };
     let mut front = ServiceFront::new(identity, line, listener, Terminal::new(log, window(&order)));
-    let result = admit::admit(&order, &node).and_then(|admitted| run(admitted, &mut front));
+    let admitted = admit::admit(&order, &node);
+    // Not held for as long as the agent runs: files can be long.
+    (order.files, order.environment) = Default::default();
+    let result = admitted.and_then(|admitted| run(admitted, &mut front));
     let ended = sum_up(result, &front, boot);
     let written = kept::put_exit(&directory, &ended);
     // From now on nobody finds a shim here, and whoever looks finds how it ended.

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::{Agent, End, Flow, Outcome};
 use crate::api::events::Happened;
+use crate::audit;
 use crate::daemon::store::Verdict;
 use crate::daemon::supervisor::SupervisorError;
 use crate::daemon::supervisor::socket::Socket;
@@ -36,7 +37,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// What a task begins with.
 pub(crate) enum Begin {
     /// A new agent, by this order.
-    Launch(OwnedFd),
+    Launch(OwnedFd, Box<audit::Event>),
     /// One that may be there already.
     Adopt,
 }
@@ -45,7 +46,10 @@ impl Agent {
     pub(super) async fn begin(&mut self, begin: Begin) -> Flow {
         match begin {
             Begin::Adopt => self.adopt().await,
-            Begin::Launch(order) => {
+            Begin::Launch(order, intent) => {
+                if let Err(unavailable) = self.intend(*intent).await {
+                    return self.give_up(Outcome::Unrecorded(unavailable)).await;
+                }
                 let id = self.record.id.clone();
                 match self.launch(ToLauncher::Launch { id }, Some(order)).await {
                     Ok(flow) => flow,
@@ -91,10 +95,13 @@ impl Agent {
     /// The first start came to nothing: nothing of it stays.
     async fn give_up(&mut self, outcome: Outcome) -> Flow {
         let id = self.record.id.clone();
+        self.account_for_no_start(&outcome);
         match &outcome {
+            // Nothing was asked for.
+            Outcome::Unrecorded(_) => {}
             // What an older agent of this id has left is not ours to remove, and of a refused order there is nothing.
             Outcome::Refused(_) if self.life == Lifecycle::Asked => {}
-            Outcome::Refused(_) | Outcome::Started => self.clear().await,
+            Outcome::Refused(_) | Outcome::CutShort | Outcome::Started => self.clear().await,
             Outcome::Unanswered(..) => {
                 // Nobody waits for a launcher that is not there; its own sweep has ended what it had begun.
                 self.decide(outcome.clone());
@@ -133,7 +140,10 @@ impl Agent {
         }
         let flow = match self.connect().await {
             Ok(()) => match self.greeted().await {
-                Ok(said) => self.said(said).await,
+                Ok(said) => {
+                    self.account_for_adoption();
+                    self.said(said).await
+                }
                 Err(_) => self.lost().await,
             },
             Err(_) => match self.exit() {
@@ -263,6 +273,7 @@ impl Agent {
     /// Nothing of it is left.
     pub(super) async fn ended(&mut self, end: End) -> Flow {
         self.step(Event::Ended);
+        self.account_for_end(&end);
         self.socket = None;
         self.typing.end();
         self.usages.clear();
@@ -290,7 +301,11 @@ impl Agent {
                 End::Unseen(_) => None,
             };
             let failed = Refusal { reason: Reason::Failed, detail, field: None };
-            return self.give_up(Outcome::Refused(refusal.unwrap_or(failed))).await;
+            let outcome = match refusal {
+                None if self.adopted => Outcome::CutShort,
+                refusal => Outcome::Refused(refusal.unwrap_or(failed)),
+            };
+            return self.give_up(outcome).await;
         }
         self.rest(end).await
     }
@@ -339,15 +354,21 @@ impl Agent {
         self.show();
         info!(agent = self.record.id, restarts = self.record.restarts, "started anew");
         let id = self.record.id.clone();
-        match self.launch(ToLauncher::Relaunch { id }, None).await {
+        let launched = match self.intend_relaunch().await {
+            Ok(()) => self.launch(ToLauncher::Relaunch { id }, None).await,
+            Err(unavailable) => Err(Outcome::Unrecorded(unavailable)),
+        };
+        match launched {
             Ok(flow) => flow,
             Err(outcome) => {
+                self.account_for_no_start(&outcome);
                 let (error, told) = match outcome {
                     Outcome::Refused(refusal) => (refusal.detail.clone(), refusal.into()),
                     Outcome::Unanswered(kind, text) => {
                         (text.clone(), SupervisorError::Launcher { source: io::Error::new(kind, text) })
                     }
-                    Outcome::Started => unreachable!("launch fails with a reason"),
+                    Outcome::Unrecorded(unavailable) => (unavailable.to_string(), unavailable.into()),
+                    Outcome::Started | Outcome::CutShort => unreachable!("launch fails with a reason"),
                 };
                 if let Some(asker) = self.restarting.pop() {
                     let _ = asker.send(Err(told));

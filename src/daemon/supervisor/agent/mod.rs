@@ -6,6 +6,7 @@
 //!  clocks ──────────▶ └───────┘ ── shown (a watch), events, its record
 //! ```
 
+mod account;
 mod begin;
 mod clocks;
 mod deeds;
@@ -29,6 +30,7 @@ use super::times::{iso, now};
 use super::{Shared, SupervisorError};
 use crate::api;
 use crate::api::events::Happened;
+use crate::audit::Unavailable;
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal, Typed, Wishes};
 use crate::wire::service::order::Size;
@@ -72,8 +74,12 @@ pub(crate) enum Outcome {
     Started,
     /// Somebody refused.
     Refused(Refusal),
+    /// An earlier daemon ended before it had asked for it: there never was anything.
+    CutShort,
     /// The launcher could not be asked.
     Unanswered(io::ErrorKind, String),
+    /// It could not be recorded, and was not tried.
+    Unrecorded(Unavailable),
 }
 
 impl Handle {
@@ -128,6 +134,8 @@ pub(crate) struct Agent {
     execs: HashMap<u64, oneshot::Sender<Result<u8, String>>>,
     last_exec: u64,
     turn: Option<Turn>,
+    /// The record of a start that has come to nothing yet.
+    intent: Option<u64>,
 }
 
 /// What comes to an agent's task.
@@ -172,6 +180,7 @@ impl Agent {
             execs: HashMap::new(),
             last_exec: 0,
             turn: None,
+            intent: None,
         }
     }
 
@@ -303,6 +312,7 @@ impl Agent {
     fn running(&mut self, since: u64) {
         self.step(state::Event::Started);
         self.clocks.started();
+        self.account_for_start();
         let new = self.record.started != Some(since);
         self.record.started = Some(since);
         if new {
