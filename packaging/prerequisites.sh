@@ -51,11 +51,27 @@ links() {
     command -v cc >/dev/null && echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null
 }
 
+# etcd-client generates its messages with protoc, which must find the messages that come with protobuf itself.
+generates() {
+    local in
+    command -v protoc >/dev/null || return
+    in=$(mktemp -d)
+    echo 'syntax = "proto3"; import "google/protobuf/struct.proto"; import "google/protobuf/descriptor.proto";' >"$in/a.proto"
+    protoc "--proto_path=$in" --descriptor_set_out=/dev/null "$in/a.proto" 2>/dev/null
+    local rc=$?
+    rm -r "$in"
+    return $rc
+}
+
 missing=()
 for group in "$@"; do
     case $group in
     root) require_root && continue ;;
-    build) links || missing+=(libc6-dev) ;;
+    build)
+        links || missing+=(libc6-dev)
+        generates || missing+=(protobuf-compiler libprotobuf-dev)
+        ;;
+    test) [ -n "$("$(dirname "$0")"/etcd.sh path)" ] || fetch_etcd=1 ;;
     esac
     while read -r program package; do
         [ -z "$program" ] || command -v "$program" >/dev/null || missing+=("$package")
@@ -70,6 +86,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq </dev/null || die "apt-get update failed; needed: ${missing[*]}"
     apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null || die "cannot install ${missing[*]}"
+fi
+
+if [ -n "${fetch_etcd:-}" ]; then
+    "$(dirname "$0")"/etcd.sh fetch || die "cannot get etcd for the tests: install etcd-server"
 fi
 
 for group in "$@"; do

@@ -27,9 +27,10 @@
 //! | [`shim`] | the parent's side: from plan to proved-empty cgroup | `plan`, `jail`, `cgroup`, `sys` |
 //! | [`egress`] | the gateway: what one sandbox says to the network, and hears | `policy`, `sys`, `wire` |
 //! | [`launcher`] | starts a shim for what root's policies allow | `policy`, `shim`, `wire` |
-//! | [`daemon`] | the service: TLS, authorisation, API, supervisor | `api`, `audit`, `policy`, `wire`; neither `shim` nor `jail` |
+//! | [`registry`] | what lies in etcd about agents and nodes, and the way there | nobody |
+//! | [`daemon`] | the service: TLS, authorisation, API, supervisor | `api`, `audit`, `policy`, `registry`, `wire`; neither `shim` nor `jail` |
 //! | [`cli`] | `stockade …` | everything but `jail` and `daemon` |
-//! | [`client`] | `stockade …` against a service | `api`, `audit`, `cli`, `wire` |
+//! | [`client`] | `stockade …` against a service | `api`, `audit`, `cli`, `registry`, `wire` |
 #![deny(unsafe_code)]
 
 #[cfg(feature = "agents")]
@@ -53,6 +54,8 @@ pub mod launcher;
 pub mod netns;
 pub mod plan;
 pub mod policy;
+#[cfg(feature = "registry")]
+pub mod registry;
 pub mod shim;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -24,11 +24,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("shim", &["cgroup", "host", "id", "jail", "netns", "plan", "policy", "sys", "wire"]),
     ("egress", &["policy", "sys", "wire"]),
     ("launcher", &["cgroup", "host", "id", "policy", "shim", "sys", "wire"]),
+    ("registry", &[]),
     // What reads the network has no way to privileged code but a message.
-    ("daemon", &["agents", "api", "audit", "host", "id", "policy", "sys", "wire"]),
+    ("daemon", &["agents", "api", "audit", "host", "id", "policy", "registry", "sys", "wire"]),
     // Not `jail`: whoever wants a sandbox goes through `shim`.
     ("cli", &["api", "cgroup", "host", "id", "netns", "plan", "policy", "shim", "sys", "wire"]),
-    ("client", &["agents", "api", "audit", "cli", "host", "id", "policy", "sys", "wire"]),
+    ("client", &["agents", "api", "audit", "cli", "host", "id", "policy", "registry", "sys", "wire"]),
 ];
 
 /// What the privileged processes must not be able to reach, whatever a dependency drags in.

@@ -21,6 +21,7 @@ mod node;
 pub mod output;
 pub mod pki;
 mod proxy;
+mod registry;
 pub mod sse;
 pub mod table;
 mod texts;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 use self::error::ClientError;
 use self::http::Client;
 use self::output::Output;
-use crate::cli::service::{Command, Connection, audit as words};
+use crate::cli::service::{Command, Connection, audit as words, site};
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
@@ -59,6 +60,10 @@ fn run(output: Output, connection: &Connection, command: Command) -> Result<u8, 
         Command::Dev(words) => runtime.block_on(dev::dev(output, words)),
         Command::Agents(command) => kinds::run(output, command),
         Command::Pki(command) => authority::run(output, command),
+        Command::Registry(words) => runtime.block_on(registry::run(output, words)),
+        Command::Node(site::Node { command: Some(site::NodeCommand::Ls(etcd)) }) => {
+            runtime.block_on(registry::nodes(output, &etcd))
+        }
         // Files of this host's: no service is asked.
         Command::Audit(words::Audit::Verify(words)) => audit::verify(output, &words),
         command => {
@@ -93,7 +98,12 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Node(words) => node::node(client, output, words).await,
         Command::Attach(words) => attach::attach(client, output, words).await,
         Command::Proxy(words) => proxy::proxy(&client.target, output, words).await,
-        Command::Agents(_) | Command::Completions(_) | Command::Dev(_) | Command::Man | Command::Pki(_) => {
+        Command::Agents(_)
+        | Command::Completions(_)
+        | Command::Dev(_)
+        | Command::Man
+        | Command::Pki(_)
+        | Command::Registry(_) => {
             unreachable!("these ask no service")
         }
     }

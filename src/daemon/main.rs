@@ -20,7 +20,7 @@ use super::serve::{Server, health, listener};
 use super::supervisor::{Supervisor, SupervisorError};
 use super::tls::Live;
 use super::tls::live::LoadError;
-use super::{Daemon, api, parallax};
+use super::{Daemon, api, parallax, registry};
 use crate::audit::event::Event;
 use crate::audit::text::Word;
 use crate::policy::Library;
@@ -122,7 +122,11 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     tokio::spawn(watchdog());
     tracing::info!(%address, node = config.node.name, version = env!("CARGO_PKG_VERSION"), "serving");
     notify(&[NotifyState::Ready]);
+    let registry = Arc::clone(&daemon.registry);
     server.run(socket, signals.end(&live)).await;
+    registry.close();
+    // An etcd that does not answer holds nothing up: what is left there ends with its lease.
+    let _ = tokio::time::timeout(Duration::from_secs(2), registry.ended()).await;
     audit.record(Event::ServiceStopped { reason: Word::new("asked") });
     audit.close().await;
     tracing::info!("ended; the agents go on");
@@ -133,13 +137,17 @@ async fn start(places: Places, live: &Arc<Live>, audit: Audit) -> Result<Daemon,
     let config = live.config();
     let policies =
         ["etc/stockade/policies", "usr/lib/stockade/policies"].map(|below| places.root().join(below));
+    let policies = Library::of(policies, 0);
     let records = places.records();
-    let supervisor = Supervisor::audited(places, config.supervisor(), audit).await?;
+    let supervisor = Supervisor::audited(places.clone(), config.supervisor(), audit).await?;
+    let names = policies.names().into_keys().collect();
+    let registry = registry::start(&supervisor, &config, &places, names)?;
     let parallax = Parallax::start(supervisor.clone(), &records, &config.parallax.runtime_name)?;
     Ok(Daemon {
         authz: Arc::clone(live.authz()),
         parallax,
-        policies: Arc::new(Library::of(policies, 0)),
+        policies: Arc::new(policies),
+        registry: Arc::new(registry),
         supervisor,
         live: Arc::clone(live),
         metrics: Arc::new(Metrics::default()),

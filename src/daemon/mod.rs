@@ -20,6 +20,7 @@ pub mod main;
 pub mod operations;
 pub mod parallax;
 pub mod problem;
+pub mod registry;
 pub mod serve;
 pub mod store;
 pub mod supervisor;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use authz::Authz;
 use operations::Metrics;
 use parallax::Parallax;
+use registry::Registry;
 use supervisor::Supervisor;
 use tls::Live;
 
@@ -49,6 +51,8 @@ pub struct Daemon {
     pub metrics: Arc<Metrics>,
     /// Where the node's policies lie.
     pub policies: Arc<Library>,
+    /// Who finds them, where they look.
+    pub registry: Arc<Registry>,
     /// The face of Parallax: its threads, and whom it tells what.
     pub parallax: Parallax,
 }

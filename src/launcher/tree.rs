@@ -60,6 +60,7 @@ impl Tree {
         let run = make(places.run(), 0o750, Whose::Ours)?;
         let shims = make(places.shims(), 0o750, Whose::Ours)?;
         make(places.orders(), 0o700, Whose::Ours)?;
+        make(places.doors(), 0o750, Whose::Daemon)?;
         Ok(Self { places, agents, run, shims, root, uid, gid })
     }
 

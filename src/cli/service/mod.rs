@@ -56,6 +56,7 @@ pub enum Command {
     Login(agent::Login),
     Secret(agent::Secret),
     Node(site::Node),
+    Registry(site::Registry),
     Proxy(site::Proxy),
     Dev(site::Dev),
     /// The record of what was done on the node, and by whom

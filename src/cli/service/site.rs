@@ -20,6 +20,48 @@ pub enum NodeCommand {
         #[arg(long)]
         stop: bool,
     },
+    /// List the nodes that are registered in etcd
+    Ls(Etcd),
+}
+
+/// How etcd is reached
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Etcd {
+    /// A member of the cluster, like https://etcd-1:2379; may be repeated
+    #[arg(long, value_name = "URL", required = true)]
+    pub etcd: Vec<String>,
+    /// Who vouches for its members, PEM
+    #[arg(long, value_name = "FILE")]
+    pub etcd_ca: Option<PathBuf>,
+    /// Client certificate for it, PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_key")]
+    pub etcd_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    pub etcd_key: Option<PathBuf>,
+    /// User there
+    #[arg(long, value_name = "NAME", requires = "etcd_password_file")]
+    pub etcd_user: Option<String>,
+    /// File with the user's password
+    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    pub etcd_password_file: Option<PathBuf>,
+}
+
+/// What is registered in etcd, where Parallax looks for agents
+#[derive(Debug, Clone, clap::Args)]
+pub struct Registry {
+    /// What to do with it
+    #[command(subcommand)]
+    pub command: RegistryCommand,
+}
+
+/// What can be asked of a registry.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum RegistryCommand {
+    /// List everything that is registered, whoever wrote it
+    Ls(Etcd),
+    /// Name what Parallax would choke on, whoever wrote it; exits 1 if there is anything
+    Check(Etcd),
 }
 
 /// Lead plain connections to the service, with this client's certificate
@@ -58,7 +100,7 @@ pub struct Dev {
     /// Directory below which agents may be given workspaces [default: all that are not precious]
     #[arg(long, value_name = "DIR")]
     pub workspace_root: Vec<PathBuf>,
-    /// Registry; not there yet
+    /// Register agents in this etcd, like http://127.0.0.1:2379; may be repeated [default: in the daemon]
     #[arg(long, value_name = "URL")]
     pub etcd: Vec<String>,
 }

@@ -56,7 +56,7 @@ pub async fn dev(output: Output, words: words::Dev) -> Result<u8, ClientError> {
         .map_err(|source| ClientError::Listen { address: words.listen.to_string(), source })?;
     let user = DaemonUser::find();
     tree.certify(listen, user)?;
-    tree.configure(listen, &words.workspace_root)?;
+    tree.configure(listen, &words.workspace_root, &words.etcd)?;
     let client = Client { target: admin(&tree, listen) };
     let mut service = Service::start(output, &tree, user, listener)?;
     let url = format!("https://{}", reachable(listen));
@@ -78,9 +78,10 @@ pub async fn dev(output: Output, words: words::Dev) -> Result<u8, ClientError> {
 }
 
 fn check(words: &words::Dev) -> Result<(), ClientError> {
-    if !words.etcd.is_empty() {
+    if words.etcd.iter().any(|url| !url.starts_with("http://")) {
         return Err(ClientError::Usage(
-            "--etcd: this version has no registry in etcd yet; leave it out, and the embedded one is used"
+            "--etcd takes http://HOST:PORT; for https write [registry] with its certificates into \
+             DIR/etc/stockade/stockaded.d/registry.toml (docs/registry.md)"
                 .into(),
         ));
     }

@@ -135,7 +135,12 @@ impl Tree {
     }
 
     /// Writes every configuration anew.
-    pub fn configure(&self, listen: SocketAddr, workspace_roots: &[PathBuf]) -> Result<(), ClientError> {
+    pub fn configure(
+        &self,
+        listen: SocketAddr,
+        workspace_roots: &[PathBuf],
+        etcd: &[String],
+    ) -> Result<(), ClientError> {
         let config = self.places().config();
         fs::create_dir_all(&config).map_err(cannot("create", &config))?;
         let roots = match workspace_roots {
@@ -144,7 +149,7 @@ impl Tree {
             given => given.iter().map(|root| absolute(root)).collect::<Result<_, _>>()?,
         };
         write(&config.join("launcher.toml"), &format!("{HEAD}workspace-roots = {}\n", words(&roots)))?;
-        write(&config.join("stockaded.toml"), &self.daemon(listen))?;
+        write(&config.join("stockaded.toml"), &self.daemon(listen, etcd))?;
         let client = format!(
             "{HEAD}server = {}\ncert = \"pki/admin.crt\"\nkey = \"pki/admin.key\"\nca = \"pki/ca.crt\"\n",
             word(&format!("https://{}", reachable(listen)))
@@ -152,7 +157,7 @@ impl Tree {
         write(&self.client_config(), &client)
     }
 
-    fn daemon(&self, listen: SocketAddr) -> String {
+    fn daemon(&self, listen: SocketAddr, etcd: &[String]) -> String {
         let pki = |name: &str| word(&self.pki().join(name).to_string_lossy());
         let mut text = format!(
             "{HEAD}# What is to stay goes into stockaded.d/*.toml.\nlisten = {}\n\n[tls]\ncert = {}\nkey = {}\nclient-ca = \
@@ -163,6 +168,9 @@ impl Tree {
             pki("ca.crt"),
             pki("crl.pem"),
         );
+        if !etcd.is_empty() {
+            text.push_str(&format!("\n[registry]\nkind = \"etcd\"\nendpoints = {}\n", words(etcd)));
+        }
         for (name, role) in CLIENTS {
             text.push_str(&format!(
                 "\n[[grant]]\nidentity = \"{IDENTITIES}/{name}\"\nrole = \"{role}\"\ntenant = \"{TENANT}\"\n"

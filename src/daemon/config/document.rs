@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::duration::Span;
+use super::registry::Section;
 use crate::daemon::authz::Role;
 use crate::daemon::authz::grant::Pattern;
 use crate::id::{PlaceName, Tenant};
@@ -21,7 +22,7 @@ pub struct Document {
     pub listen: Option<SocketAddr>,
     pub health_listen: Option<Spanned<SocketAddr>>,
     pub tls: Tls,
-    pub registry: Registry,
+    pub registry: Option<Spanned<Section>>,
     pub grant: Vec<GrantEntry>,
     pub tenant: BTreeMap<Tenant, TenantEntry>,
     pub node: Node,
@@ -38,26 +39,6 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     pub client_ca: Option<PathBuf>,
     pub crl: Option<PathBuf>,
-}
-
-/// `[registry]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct Registry {
-    pub kind: Option<Spanned<RegistryKind>>,
-    pub endpoints: Option<Vec<String>>,
-    pub ttl: Option<Span>,
-}
-
-/// Where agents are registered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RegistryKind {
-    /// In the daemon.
-    Embedded,
-    /// In etcd.
-    Etcd,
 }
 
 /// `[[grant]]`

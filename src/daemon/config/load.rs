@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::document::{Document, GrantEntry, RegistryKind};
+use super::document::{Document, GrantEntry};
 use super::{Config, Limits, NodeSettings, ParallaxSettings, TlsFiles};
 use crate::daemon::authz::{Grant, Grants};
 use crate::policy::Fault;
@@ -74,6 +74,7 @@ impl Config {
             node: NodeSettings { name: if host.is_empty() { "stockade".into() } else { host } },
             limits: Limits::default(),
             parallax: ParallaxSettings { runtime_name: "local".into() },
+            registry: Default::default(),
         }
     }
 
@@ -85,12 +86,10 @@ impl Config {
         let wrong = |span, message, suggestion| {
             ConfigError::from(Box::new(Fault::at(&name, &text, span, message, suggestion)))
         };
-        if let Some(kind) = &document.registry.kind
-            && *kind.get_ref() == RegistryKind::Etcd
+        if let Some(registry) = &document.registry
+            && let Some(message) = registry.get_ref().contradiction()
         {
-            let message =
-                "this version has no registry in etcd yet: agents would be invisible to whoever looks there";
-            return Err(wrong(kind.span(), message.into(), Some("embedded".into())));
+            return Err(wrong(registry.span(), message, None));
         }
         if let Some(listen) = &document.health_listen
             && !listen.get_ref().ip().is_loopback()
@@ -121,6 +120,8 @@ impl Config {
         if let Some(listen) = document.health_listen {
             self.health_listen = Some(listen.into_inner());
         }
+        // As a whole: half of another file's would be meant by nobody.
+        replace(&mut self.registry, document.registry.map(|section| section.into_inner().beside(beside)));
         let beside = |path: PathBuf| beside.join(path);
         replace(&mut self.tls.cert, document.tls.cert.map(beside));
         replace(&mut self.tls.key, document.tls.key.map(beside));
@@ -272,7 +273,7 @@ mod tests {
         assert!(unknown.starts_with("/etc/stockade/stockaded.toml:2:1: "), "{unknown}");
         assert!(unknown.ends_with("did you mean \"client-ca\"?"), "{unknown}");
         let etcd = said("[registry]\nkind = 'etcd'");
-        assert!(etcd.contains(":2:8: this version has no registry in etcd yet"), "{etcd}");
+        assert!(etcd.contains(":1:1: no `endpoints`"), "{etcd}");
         let open = said("health-listen = '0.0.0.0:80'");
         assert!(open.contains(":1:17: ") && open.contains("no loopback address"), "{open}");
         let role = said("[[grant]]\nidentity = 'a'\nrole = 'adnim'\ntenant = 'x'");

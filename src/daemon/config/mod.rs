@@ -3,6 +3,7 @@
 pub mod document;
 pub mod duration;
 pub mod load;
+pub mod registry;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -35,6 +36,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[parallax]`
     pub parallax: ParallaxSettings,
+    /// `[registry]`
+    pub registry: registry::Section,
 }
 
 /// Where the material for TLS lies.

@@ -38,7 +38,7 @@ pub struct Readiness {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
-    /// `launcher`, `certificates`, `configuration`, `draining`.
+    /// `launcher`, `certificates`, `configuration`, `draining`, `registry`.
     pub name: &'static str,
     /// Whether all is well.
     pub ok: bool,
@@ -70,9 +70,11 @@ async fn readyz(State(daemon): State<Daemon>) -> Response {
         Check::of("certificates", told(expired, certificates)),
         Check::of("draining", told(node.draining, draining)),
         Check::of("configuration", daemon.live.status().error.clone()),
+        Check::of("registry", daemon.registry.status().borrow().trouble.clone()),
     ];
-    // What was in force before a mistake in the configuration still is: that is to be seen, but nothing to fail for.
-    let ready = checks.iter().all(|check| check.ok || check.name == "configuration");
+    // What was in force before a mistake in the configuration still is, and agents work without a registry: that is to
+    // be seen, but nothing to fail for.
+    let ready = checks.iter().all(|check| check.ok || ["configuration", "registry"].contains(&check.name));
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, checks })).into_response()
 }

@@ -40,7 +40,30 @@ fn looked_up(daemon: &Daemon) -> Registry {
     let left = valid.duration_since(std::time::SystemTime::now()).map_or(0, |left| left.as_secs() as i64);
     registry.register("certificate_seconds_left", "Until the daemon's certificate expires", gauge(left));
     agents(daemon, &mut registry);
+    registered(daemon, &mut registry);
     registry
+}
+
+fn registered(daemon: &Daemon, registry: &mut Registry) {
+    let status = daemon.registry.status().borrow().clone();
+    let (gauge, counts) = (ConstGauge::<i64>::new, status.counts);
+    registry.register("registry_up", "Whether agents can be registered", gauge(status.connected.into()));
+    registry.register("registry_wanted", "Agents that should be registered", gauge(status.wanted as i64));
+    registry.register("registry_agents", "Agents that are registered", gauge(status.registered as i64));
+    registry.register(
+        "registry_conflicts",
+        "Agents whose key somebody else has",
+        gauge(status.conflicts.len() as i64),
+    );
+    let counters = [
+        ("registry_sessions", "Connections to etcd", counts.sessions),
+        ("registry_leases", "Leases granted; more than one: entries were gone for a while", counts.leases),
+        ("registry_requests", "Requests to etcd", counts.requests),
+        ("registry_meddled", "Keys of this node that somebody else deleted or changed", counts.meddled),
+    ];
+    for (name, help, count) in counters {
+        registry.register(name, help, ConstCounter::new(count));
+    }
 }
 
 fn agents(daemon: &Daemon, registry: &mut Registry) {

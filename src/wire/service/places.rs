@@ -14,6 +14,7 @@
 //!  run/stockade/
 //!    launcher.sock        the launcher's
 //!    shims/<id>.sock      each shim's, for a daemon that comes later
+//!    doors/<id>.sock      the daemon's, one per registered agent: the group of the directory is who may connect
 //!    orders/<id>          root 0600: what an agent was started with, for a restart
 //! ```
 
@@ -100,6 +101,11 @@ impl Places {
     /// One shim's socket. May be longer than an address of a unix socket (108 bytes): reach it through its directory.
     pub fn shim_socket(&self, id: &str) -> PathBuf {
         self.shims().join(format!("{id}.sock"))
+    }
+
+    /// Where registered agents answer.
+    pub fn doors(&self) -> PathBuf {
+        self.run().join("doors")
     }
 
     /// What agents were started with.

@@ -1,0 +1,109 @@
+//! The registry: every usable agent of this node, where Parallax looks for it; and none that is not there.
+//!
+//! ```text
+//!  supervisor ▸ what runs (running) ▸ what should be registered (wanted) ──┬▸ kept here (embedded)
+//!                        │                        ▲                        └▸ etcd ▸ session after session
+//!                        ▼                        │ endpoint                          lease · claim · list · watch
+//!                 a door per agent (confidence) ──┘                                   ▸ differences (seen) ▸ writes
+//! ```
+//!
+//! Nothing here waits for etcd but this module's own task: agents never notice what becomes of it.
+
+pub mod confidence;
+mod etcd;
+mod node_id;
+pub mod running;
+mod seen;
+mod session;
+pub mod settings;
+pub mod status;
+mod wanted;
+mod wiring;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+pub use node_id::node_id;
+pub use running::{Registered, Running};
+pub use settings::{Kind, OnDelete, Settings};
+pub use status::Status;
+pub use wiring::start;
+
+use crate::registry::Entry;
+use crate::registry::entry::NodeFacts;
+use confidence::{Doors, Turns};
+use wanted::Wanted;
+
+/// What the registry is told, and tells.
+pub struct Wires {
+    /// What runs; `None` until everything that was running before this daemon has been found again.
+    pub running: watch::Receiver<Option<Running>>,
+    /// What the node has.
+    pub node: watch::Receiver<NodeFacts>,
+    /// Agents that somebody wants stopped, by deleting their keys.
+    pub wishes: mpsc::Sender<String>,
+    /// Who carries a message to an agent.
+    pub turns: Arc<dyn Turns>,
+}
+
+/// The registry of this node, at work.
+pub struct Registry {
+    status: watch::Receiver<Status>,
+    entries: watch::Receiver<BTreeMap<String, Entry>>,
+    /// What tells it what runs, if that is not somebody else's.
+    tellers: Vec<AbortHandle>,
+}
+
+impl Registry {
+    /// Starts it. It ends when the sender of `running` is dropped: what still runs then stays registered until its lease
+    /// ends, so that a daemon that is started again finds it there.
+    pub fn start(settings: Settings, wires: Wires) -> Self {
+        let (told, status) = watch::channel(Status::new(settings.kind_name()));
+        let (kept, entries) = watch::channel(BTreeMap::new());
+        let doors = Doors::new(&settings, wires.running.clone(), wires.turns.clone());
+        let wanted = Wanted::new(&settings, doors, kept);
+        match settings.kind.clone() {
+            Kind::Embedded => tokio::spawn(embedded(wanted, wires, told)),
+            Kind::Etcd(etcd) => tokio::spawn(etcd::Etcd::new(settings, etcd, wanted, wires, told).run()),
+        };
+        Self { status, entries, tellers: Vec::new() }
+    }
+
+    /// How it is.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// What should be registered, by id: in the embedded registry this is what is.
+    pub fn entries(&self) -> BTreeMap<String, Entry> {
+        self.entries.borrow().clone()
+    }
+
+    /// The daemon ends.
+    pub fn close(&self) {
+        self.tellers.iter().for_each(AbortHandle::abort);
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&self) {
+        let mut status = self.status.clone();
+        // Whoever says how it is says so until its end.
+        while status.changed().await.is_ok() {}
+    }
+}
+
+/// The registry that needs nothing: what should be registered is.
+async fn embedded(mut wanted: Wanted, mut wires: Wires, told: watch::Sender<Status>) {
+    loop {
+        let entries = wires.running.borrow_and_update().clone().map(|running| wanted.update(&running).len());
+        if let Some(count) = entries {
+            told.send_modify(|status| status.settled(count, count, Vec::new()));
+        }
+        if wires.running.changed().await.is_err() {
+            return;
+        }
+    }
+}

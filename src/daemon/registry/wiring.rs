@@ -1,0 +1,177 @@
+//! The registry, and the supervisor: what runs is told from here, and what the registry asks for is done there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, watch};
+
+use super::confidence::{Answer, TurnError, Turns};
+use super::{Registered, Registry, Running, Wires, node_id};
+use crate::api::agent::Send;
+use crate::api::events::{Event, Happened};
+use crate::daemon::authz::{Caller, Role};
+use crate::daemon::config::Config;
+use crate::daemon::supervisor::{Stop, Supervisor, SupervisorError};
+use crate::host::Host;
+use crate::id::PolicyName;
+use crate::registry::entry::{Amounts, NodeFacts};
+use crate::wire::service::Places;
+
+/// Who asks, where a registry does.
+const IDENTITY: &str = "registry";
+/// How often everything is looked at, whatever events say.
+const LOOK: Duration = Duration::from_secs(30);
+/// Wishes that wait to be carried out.
+const WISHES: usize = 256;
+/// Between SIGTERM and the end, where a deleted key was the wish.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Starts the registry of this node. Every agent has been found again by now: what the supervisor lists is what runs.
+///
+/// # Errors
+/// When this node's identity can neither be read nor made.
+pub fn start(
+    supervisor: &Supervisor,
+    config: &Config,
+    places: &Places,
+    policies: BTreeSet<PolicyName>,
+) -> io::Result<Registry> {
+    let id = node_id(&places.records())?;
+    let port = config.listen.port();
+    let settings =
+        config.registry.settings(&config.node.name, id, port, &config.parallax.runtime_name, places);
+    let (running, told) = watch::channel(None);
+    let (facts, node) = watch::channel(self::facts(supervisor, config, &policies));
+    let (wish, wishes) = mpsc::channel(WISHES);
+    let turns = Arc::new(Typing { supervisor: supervisor.clone() });
+    let mut registry = Registry::start(settings, Wires { running: told, node, wishes: wish, turns });
+    let teller = tokio::spawn(tell(supervisor.clone(), config.clone(), policies, running, facts));
+    registry.tellers.push(teller.abort_handle());
+    tokio::spawn(carry_out(supervisor.clone(), wishes));
+    Ok(registry)
+}
+
+/// For all tenants: what runs is everybody's.
+fn caller(role: Role, tenant: &str) -> Option<Caller> {
+    let tenant = tenant.parse().ok()?;
+    Some(Caller { identity: IDENTITY.into(), role, tenant, serial: String::new() })
+}
+
+fn everything(supervisor: &Supervisor) -> Running {
+    let caller = caller(Role::Admin, IDENTITY).expect("a name");
+    supervisor.list(&caller).iter().collect()
+}
+
+/// Tells the registry what runs, as it happens.
+async fn tell(
+    supervisor: Supervisor,
+    config: Config,
+    policies: BTreeSet<PolicyName>,
+    running: watch::Sender<Option<Running>>,
+    facts: watch::Sender<NodeFacts>,
+) {
+    // Before the list is looked at, so that nothing happens between.
+    let (_, mut events) = supervisor.events().follow(None);
+    running.send_replace(Some(everything(&supervisor)));
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) => running.send_if_modified(|running| happened(running.get_or_insert_default(), event)),
+                Err(RecvError::Lagged(_)) => renew(&running, everything(&supervisor)),
+                Err(RecvError::Closed) => return,
+            },
+            _ = look.tick() => renew(&running, everything(&supervisor)),
+        };
+        let now = self::facts(&supervisor, &config, &policies);
+        facts.send_if_modified(|before| {
+            let differs = *before != now;
+            *before = now;
+            differs
+        });
+    }
+}
+
+fn renew(running: &watch::Sender<Option<Running>>, now: Running) -> bool {
+    running.send_if_modified(|before| before.replace(now.clone()).as_ref() != Some(&now))
+}
+
+/// Whether that changes anything here.
+fn happened(running: &mut Running, event: Event) -> bool {
+    match (event.happened, event.agent) {
+        (Happened::AgentCreated(agent) | Happened::AgentState(agent), _) => {
+            let now = Registered::from(&*agent);
+            running.agents.insert(agent.id, now.clone()).as_ref() != Some(&now)
+        }
+        (Happened::AgentRemoved, Some(id)) => running.agents.remove(&id).is_some(),
+        _ => false,
+    }
+}
+
+/// What this node has, and what of it is given away.
+fn facts(supervisor: &Supervisor, config: &Config, policies: &BTreeSet<PolicyName>) -> NodeFacts {
+    let (node, host, system) = (supervisor.node(), Host::probe(), rustix::system::sysinfo());
+    let most: u32 = config.tenants.values().map(|tenant| tenant.max_agents.unwrap_or(0)).sum();
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let abilities = [
+        ("landlock", host.landlock_abi >= 1),
+        ("landlock-tcp", host.landlock_abi >= 4),
+        ("landlock-scope", host.landlock_abi >= 6),
+        ("landlock-audit", host.audit.is_ok()),
+        ("seccomp-notify", host.seccomp.notify),
+        ("user-namespaces", host.user_namespaces),
+        ("launcher", node.launcher),
+    ];
+    NodeFacts {
+        capacity: Amounts {
+            agents: most.into(),
+            memory: system.totalram * u64::from(system.mem_unit),
+            cpus: cpus as f64,
+        },
+        used: Amounts { agents: node.active as u64, ..Amounts::default() },
+        draining: node.draining,
+        policies: policies.iter().map(ToString::to_string).collect(),
+        kernel: node.kernel,
+        abilities: abilities
+            .map(|(name, has)| (name.to_owned(), has))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
+    }
+}
+
+/// Stops agents whose keys somebody has deleted.
+async fn carry_out(supervisor: Supervisor, mut wishes: mpsc::Receiver<String>) {
+    let caller = caller(Role::Admin, IDENTITY).expect("a name");
+    while let Some(id) = wishes.recv().await {
+        if let Err(error) = supervisor.stop(&caller, &id, Stop { grace: GRACE, wait: false }).await {
+            tracing::warn!(agent = %id, %error, "cannot be stopped, as somebody wished by deleting its key");
+        }
+    }
+}
+
+/// Carries tasks to agents, as anybody else who types.
+struct Typing {
+    supervisor: Supervisor,
+}
+
+impl Turns for Typing {
+    fn turn(&self, tenant: &str, agent: &str, text: String, patience: Duration) -> Answer {
+        let (supervisor, agent, caller) =
+            (self.supervisor.clone(), agent.to_owned(), caller(Role::Operator, tenant));
+        Box::pin(async move {
+            let caller = caller.ok_or_else(|| TurnError::Failed(format!("agent {agent} has no tenant")))?;
+            let timeout_ms = Some(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+            let message = Send { message: text, wait: true, timeout_ms, key: None };
+            let sent = supervisor.send(&caller, &agent, message).await.map_err(|error| match error {
+                SupervisorError::Timeout { .. } => TurnError::Late(patience),
+                SupervisorError::State { .. } => TurnError::NotNow(error.to_string()),
+                error => TurnError::Failed(error.to_string()),
+            })?;
+            sent.response
+                .ok_or_else(|| TurnError::Failed(format!("agent {agent} has ended without an answer")))
+        })
+    }
+}

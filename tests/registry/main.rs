@@ -1,0 +1,13 @@
+//! The registry against a real etcd, which every test starts for itself, breaks, and stops.
+
+mod agents;
+mod certificates;
+mod chaos;
+mod claims;
+mod deletions;
+mod doors;
+mod etcd;
+mod faults;
+mod load;
+mod node;
+mod security;
