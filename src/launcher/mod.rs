@@ -12,6 +12,7 @@ mod bury;
 mod config;
 mod confine;
 mod connections;
+mod refuse;
 mod requests;
 mod start;
 mod tree;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use arguments::Arguments;
 use connections::Connections;
@@ -100,7 +101,9 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
         }
         let first = polls.len();
         connections.register(&mut polls);
-        match poll(&mut polls, None) {
+        // What nobody waits for is done while nobody asks.
+        let timeout = launcher.refuse.has_some().then(Timespec::default);
+        match poll(&mut polls, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(io::Error::from(error).into()),
         }
@@ -121,5 +124,6 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
         if first == 2 && fired[1] {
             connections.accept(listener.as_fd(), launcher.daemon_uid());
         }
+        launcher.refuse.remove_some();
     }
 }

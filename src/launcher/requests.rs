@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::bury;
+use super::refuse::Refuse;
 use super::start;
 use super::tree::Tree;
 use crate::id::AgentId;
@@ -31,6 +32,8 @@ pub struct Launcher {
     program: OwnedFd,
     /// Those shims that are children of this process.
     shims: BTreeMap<u32, String>,
+    /// Workspaces that are to go.
+    pub refuse: Refuse,
 }
 
 /// `agent.json`: who it is.
@@ -69,7 +72,8 @@ impl Launcher {
     /// On this node.
     pub fn new(node: Settings, tree: Tree) -> io::Result<Self> {
         let (boot, program) = (kept::boot()?, start::program()?);
-        Ok(Self { node, tree, boot, program, shims: BTreeMap::new() })
+        let refuse = Refuse::of(tree.removed.try_clone()?);
+        Ok(Self { node, tree, boot, program, shims: BTreeMap::new(), refuse })
     }
 
     /// Its own socket.
@@ -141,15 +145,16 @@ impl Launcher {
             self.tree.make_place(place).map_err(failed(&format!("cannot make {}", place.display())))?;
         }
         let directory = self.tree.places.agent(id.as_str());
-        let ended = fs::read(directory.join(places::EXIT)).map_err(failed("exit.json"))?;
-        for old in [places::EXIT, places::ATTESTATION] {
-            let _ = fs::remove_file(directory.join(old));
-        }
+        kept::reserve_exit(&directory).map_err(failed("no room to say how it ends"))?;
+        let (exit, earlier) = (directory.join(places::EXIT), directory.join(".exit.json.earlier"));
+        fs::rename(&exit, &earlier).map_err(failed("exit.json"))?;
+        let _ = fs::remove_file(directory.join(places::ATTESTATION));
         let started = self.start(order, line);
-        if started.is_err() {
+        let _ = match started {
+            Ok(_) => fs::remove_file(earlier),
             // It is as it was.
-            let _ = fs::write(directory.join(places::EXIT), ended);
-        }
+            Err(_) => fs::rename(earlier, exit),
+        };
         started
     }
 
@@ -172,8 +177,9 @@ impl Launcher {
             created: kept::now(),
             boot: self.boot.clone(),
         };
-        let path = self.tree.places.agent(&order.id).join(places::AGENT);
-        kept::put(&path, &record, 0o640, false).map_err(failed("agent.json"))?;
+        let directory = self.tree.places.agent(&order.id);
+        kept::put(&directory.join(places::AGENT), &record, 0o640, false).map_err(failed("agent.json"))?;
+        kept::reserve_exit(&directory).map_err(failed("no room to say how it ends"))?;
         let path = self.tree.places.orders().join(&order.id);
         kept::put_bytes(&path, bytes, 0o600, false).map_err(failed("cannot keep the order"))
     }
@@ -250,11 +256,11 @@ impl Launcher {
 
     fn remove(&mut self, id: &AgentId, workspace: bool) -> Answer {
         self.check_ended(id)?;
-        let places = &self.tree.places;
-        let directory = places.agent(id.as_str());
         if workspace {
             self.remove_workspace(id)?;
         }
+        let places = &self.tree.places;
+        let directory = places.agent(id.as_str());
         let _ = fs::remove_file(places.orders().join(id.as_str()));
         let _ = fs::remove_file(places.shim_socket(id.as_str()));
         // It follows no link, and nobody but root can have put one there.
@@ -263,7 +269,7 @@ impl Launcher {
     }
 
     /// Its private workspace, unless another agent works there.
-    fn remove_workspace(&self, id: &AgentId) -> Result<(), Refusal> {
+    fn remove_workspace(&mut self, id: &AgentId) -> Result<(), Refusal> {
         let Some(own) = self.record_of(id.as_str()) else { return Ok(()) };
         let Workspace::Named { name } = &own.workspace else { return Ok(()) };
         let others = fs::read_dir(self.tree.places.agents()).map_err(failed("cannot list the agents"))?;
@@ -280,13 +286,8 @@ impl Launcher {
         else {
             return Ok(());
         };
-        let path = self.tree.places.workspaces().join(tenant.as_str()).join(name.as_str());
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("cannot remove its workspace")(error))
-            }
-            _ => Ok(()),
-        }
+        let path = self.tree.places.workspaces().join(tenant.as_str());
+        self.refuse.take(&path, name.as_str()).map_err(failed("cannot remove its workspace"))
     }
 
     fn record_of(&self, id: &str) -> Option<AgentRecord> {
