@@ -29,6 +29,9 @@ use arguments::Arguments;
 use connections::Connections;
 use requests::Launcher;
 
+/// Between two looks at agents that are being ended.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+
 /// Why it cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum LauncherError {
@@ -102,7 +105,11 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
         let first = polls.len();
         connections.register(&mut polls);
         // What nobody waits for is done while nobody asks.
-        let timeout = launcher.refuse.has_some().then(Timespec::default);
+        let timeout = match (launcher.refuse.has_some(), launcher.is_ending()) {
+            (true, _) => Some(Timespec::default()),
+            (false, true) => Some(LOOK),
+            (false, false) => None,
+        };
         match poll(&mut polls, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(io::Error::from(error).into()),
@@ -125,5 +132,8 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
             connections.accept(listener.as_fd(), launcher.daemon_uid());
         }
         launcher.refuse.remove_some();
+        for (asker, answer) in launcher.settle() {
+            connections.answer(asker, answer);
+        }
     }
 }

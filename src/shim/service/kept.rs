@@ -93,7 +93,8 @@ pub fn put(path: &Path, document: &impl Serialize, mode: u32, durable: bool) -> 
 pub fn put_bytes(path: &Path, text: &[u8], mode: u32, durable: bool) -> io::Result<()> {
     let new = beside(path);
     let _ = fs::remove_file(&new);
-    let written = options(mode).create_new(true).open(&new).and_then(|file| place(file, &new, path, text, durable));
+    let written =
+        options(mode).create_new(true).open(&new).and_then(|file| place(file, &new, path, text, durable));
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
@@ -178,7 +179,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("exit.json");
         put(&path, &1, 0o640, false).expect("written");
-        std::os::unix::fs::symlink("/nonexistent/x", directory.path().join(".exit.json.new")).expect("linked");
+        std::os::unix::fs::symlink("/nonexistent/x", directory.path().join(".exit.json.new"))
+            .expect("linked");
         put(&path, &2, 0o640, true).expect("written");
         assert_eq!(fs::read_to_string(&path).expect("read"), "2\n");
         assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
