@@ -18,6 +18,17 @@ fn size(cols: u16, rows: u16) -> Size {
 /// Everything that every login screen says, as a model or a file could say it.
 const QUOTED: &str = include_str!("recordings/vendors.py");
 
+/// The ends of dialogs, to stand right above a composer.
+const DIALOGS: [&str; 7] = [
+    " Select login method:\n ❯ 1. Claude account with subscription\n   3. 3rd-party platform",
+    " Browser didn't open? Use the url below to sign in\n https://claude.com/cai/oauth/authorize?x\n Paste code here if prompted >",
+    " Do you want to proceed?\n ❯ 1. Yes\n Esc to cancel · Tab to amend",
+    "  Finish signing in via your browser\n  https://auth.openai.com/oauth/authorize?x\n  Enter this one-time code\n  Press esc to cancel",
+    "  Would you like to run it?\n› 1. Yes, proceed (y)\n  Press enter to confirm or esc to cancel",
+    "  How would you like to authenticate for this project?\n  2. Use Gemini API Key\n  (Use Enter to select)",
+    " Otherwise navigate to: https://accounts.google.com/x\n Waiting for authentication... (Press Esc or Ctrl+C to cancel)",
+];
+
 /// Feeds a piece every 10 ms, and lets time pass between.
 fn play(watcher: &mut Watcher, from: u64, pieces: impl IntoIterator<Item = Vec<u8>>) -> (u64, Vec<State>) {
     let mut states = Vec::new();
@@ -41,7 +52,7 @@ fn play(watcher: &mut Watcher, from: u64, pieces: impl IntoIterator<Item = Vec<u
 fn a_terminal_of_any_size_survives_a_flood() {
     let line =
         "\x1b[31m宽e\u{301} esc to interrupt \x1b[0m\x1b[999;999H\x1b[2J\x1b[3;1r\x1b[65535b\x1b[9999@\r\n";
-    let flood: Vec<u8> = line.repeat(200).into_bytes();
+    let flood: Vec<u8> = line.repeat(40).into_bytes();
     for (cols, rows) in [(1, 1), (2, 1), (1, 200), (80, 24), (500, 200), (0, 0), (u16::MAX, 3)] {
         for name in KINDS {
             let mut watcher = Watcher::new(kind(name), size(cols, rows));
@@ -81,33 +92,35 @@ fn a_clipboard_and_a_title_can_be_set_to_anything() {
 
 #[test]
 fn a_quoted_login_screen_above_a_composer_is_text() {
-    let rule = "─".repeat(80);
     let composers = [
-        ("claude", format!("\x1b]0;✳ Claude Code\x07{QUOTED}\n\n{rule}\n❯ \n{rule}\n  ? for shortcuts\n")),
+        ("claude", "\x1b[?2004h\x1b]0;✳ Claude Code\x07QUOTED\n\nRULE\n❯ \nRULE\n  ? for shortcuts\n"),
         (
             "codex",
-            format!(
-                "\x1b]7501;state=idle:app=codex\x1b\\{QUOTED}\n\n› Ask Codex to do anything\n\n  model · /work\n  ? for shortcuts\n"
-            ),
+            "\x1b]7501;state=idle:app=codex\x1b\\QUOTED\n\n› Ask Codex to do anything\n\n  model · /work\n  ? for shortcuts",
         ),
         (
             "gemini",
-            format!(
-                "\x1b]0;◇  Ready (work)\x07{QUOTED}\n{rule}\n Shift+Tab to accept edits\n\n >   Type your message or @path/to/file\n\n /work   no sandbox\n"
-            ),
+            "\x1b]0;◇  Ready (work)\x07QUOTED\n\nRULE\n Shift+Tab to accept edits\n\n >   Type your message or @path/to/file\n\n \
+             workspace   sandbox\n /work   no sandbox",
         ),
-        ("aider", format!("{QUOTED}\n{rule}\n\x1b[?2004h> ")),
-        ("shell", format!("{QUOTED}\n\x1b[?2004hagent@work:~$ ")),
+        ("aider", "QUOTED\nRULE\n\x1b[?2004h> "),
+        ("shell", "QUOTED\n\x1b[?2004hagent@work:~$ "),
     ];
     for (name, screen) in composers {
-        for (cols, rows) in [(80, 24), (120, 40), (100, 31)] {
-            let mut watcher = Watcher::new(kind(name), size(cols, rows));
-            let bytes = screen.replace('\n', "\r\n").into_bytes();
-            let pieces: Vec<Vec<u8>> = bytes.chunks(1000).map(<[u8]>::to_vec).collect();
-            play(&mut watcher, 0, pieces);
-            let observation = watcher.observation();
-            assert_eq!(observation.state, State::Ready, "{name} at {cols}x{rows}: {observation:?}");
-            assert!(observation.safe_to_type);
+        for quoted in DIALOGS.into_iter().chain([QUOTED]) {
+            let screen = screen.replace("QUOTED", quoted).replace('\n', "\r\n");
+            for (cols, rows) in [(80, 24), (120, 40), (61, 19)] {
+                let screen = screen.replace("RULE", &"─".repeat(cols.into()));
+                let mut watcher = Watcher::new(kind(name), size(cols, rows));
+                play(&mut watcher, 0, screen.as_bytes().chunks(1000).map(<[u8]>::to_vec));
+                let observation = watcher.observation();
+                assert_eq!(
+                    observation.state,
+                    State::Ready,
+                    "{name} at {cols}x{rows}: {observation:?}\n{quoted}"
+                );
+                assert!(observation.safe_to_type);
+            }
         }
     }
 }
@@ -127,7 +140,7 @@ fn text_alone_makes_no_state_of_an_unknown_program() {
 fn what_no_longer_holds_is_not_typed_into() {
     let rule = "─".repeat(80);
     let mut watcher = Watcher::new(kind("claude"), size(80, 24));
-    let screen = format!("{rule}\r\n❯ \r\n{rule}\r\n  ? for shortcuts\r\n");
+    let screen = format!("\x1b[?2004h{rule}\r\n❯ \r\n{rule}\r\n  ? for shortcuts\r\n");
     let (now, states) = play(&mut watcher, 0, [screen.into_bytes()]);
     assert_eq!(states, [State::Ready]);
     assert!(watcher.is_safe_to_type());
