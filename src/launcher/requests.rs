@@ -230,7 +230,11 @@ impl Launcher {
         if !directory.is_dir() {
             return refuse(Reason::Unknown, format!("there is no agent {id}"));
         }
-        match directory.join(places::EXIT).exists() {
+        // It has said how it ended, and goes; what is its own by name would be the next one's.
+        let goes = self.ends.iter().any(|ending| ending.id == id.as_str())
+            || bury::whereabouts(&self.tree.places, id.as_str(), &self.boot)
+                .is_some_and(|found| found.shim.is_there());
+        match directory.join(places::EXIT).exists() && !goes {
             true => Ok(()),
             false => refuse(Reason::Exists, format!("agent {id} has not ended: stop it first")),
         }
