@@ -415,8 +415,10 @@ impl Launcher {
             let record = self.record_of(&id);
             let what = match &record {
                 Some(record) if record.boot != self.boot => "the node was rebooted while it ran",
-                Some(_) => "its shim vanished while no launcher ran",
-                None => "its start was cut short",
+                Some(_) if self.tree.places.agent(&id).join(places::TERMINAL).exists() => {
+                    "its shim vanished while no launcher ran"
+                }
+                _ => "its start was cut short",
             };
             let boot = record.map_or_else(|| self.boot.clone(), |record| record.boot);
             if let Err(error) = self.end(&id, &boot, what, None) {
