@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) places: Places,
     pub(crate) config: Config,
     pub(crate) launcher: Launcher,
+    /// A connection of its own to the launcher, for what can take its time: to end an agent.
+    pub(crate) undertaker: Launcher,
     pub(crate) store: Store,
     pub(crate) events: Events,
     /// What is known about the kinds of agents.
@@ -50,10 +52,12 @@ impl Shared {
         let launcher = Launcher::start(places.launcher_socket());
         let own = ["etc/stockade/policies/agents", "usr/lib/stockade/policies/agents"];
         let kinds = Library::of(own.map(|below| places.root().join(below)), 0);
+        let undertaker = Launcher::start(places.launcher_socket());
         Ok(Arc::new(Self {
             places,
             config,
             launcher,
+            undertaker,
             store,
             events,
             kinds,
