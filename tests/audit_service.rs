@@ -22,7 +22,7 @@ const PLANTED: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn a_life_is_on_record_from_the_request_to_the_end_and_no_secret_is() {
+async fn a_life_is_on_record_from_the_request_until_the_end_and_no_secret_is() {
     let service = std::sync::Arc::new(Service::start());
     let (operator, auditor) = (service.client("operator"), service.client("auditor"));
     let [value, argument, content, keys, output] = PLANTED;

@@ -69,7 +69,7 @@ async fn a_screen_comes_first_then_output_at_its_offset_then_the_end() {
         .until(|frame| frame["type"] == "size" && frame["size"] == json!({ "cols": 71, "rows": 21 }))
         .await;
     attached.socket.send_bytes("exit 5\r".as_bytes().to_vec()).await;
-    let (frames, closed) = attached.socket.to_the_end().await;
+    let (frames, closed) = attached.socket.until_the_end().await;
     let last = frames.iter().rev().find_map(|frame| match frame {
         Message::Text(text) => serde_json::from_str::<Value>(text).ok(),
         _ => None,

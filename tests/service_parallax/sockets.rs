@@ -137,7 +137,7 @@ async fn a_terminal_speaks_text_takes_json_for_itself_and_closes_with_its_agent(
     assert!(output.matches('𝄞').count() >= 2000);
 
     terminal.send("exit 3\r").await;
-    let (frames, closed) = terminal.to_the_end().await;
+    let (frames, closed) = terminal.until_the_end().await;
     assert!(frames.iter().all(|frame| matches!(frame, Message::Text(_))), "{frames:?}");
     assert_eq!(closed.map(|(code, _)| code), Some(1000));
     client.until("/api/agents/ws-term", |agent| agent["exitCode"] == 3).await;
@@ -146,7 +146,7 @@ async fn a_terminal_speaks_text_takes_json_for_itself_and_closes_with_its_agent(
 #[tokio::test]
 async fn an_unknown_agent_s_terminal_is_accepted_and_closed_as_such() {
     let mut terminal = parallax().socket("/ws/agents/nobody/terminal").await.expect("it is accepted");
-    let (frames, closed) = terminal.to_the_end().await;
+    let (frames, closed) = terminal.until_the_end().await;
     assert!(frames.is_empty());
     assert_eq!(closed, Some((4404, "Agent not found".into())));
 }

@@ -39,7 +39,7 @@ async fn threads_are_listed_as_they_were_after_the_daemon_was_killed_and_are_not
 
     let killed = service.daemon();
     rustix::process::kill_process(killed, rustix::process::Signal::KILL).expect("it is there");
-    bus.to_the_end().await;
+    bus.until_the_end().await;
     service.daemon_after(killed).await;
 
     let client = service.client("parallax");

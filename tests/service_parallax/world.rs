@@ -304,7 +304,7 @@ impl Socket {
     }
 
     /// Everything that comes until the other side closes, and how it closes.
-    pub async fn to_the_end(&mut self) -> (Vec<Message>, Closed) {
+    pub async fn until_the_end(&mut self) -> (Vec<Message>, Closed) {
         let mut frames = Vec::new();
         loop {
             let next = tokio::time::timeout(PATIENCE, self.socket.next()).await;

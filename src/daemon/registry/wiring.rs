@@ -80,7 +80,7 @@ async fn tell(
     loop {
         tokio::select! {
             event = events.recv() => match event {
-                Ok(event) => running.send_if_modified(|running| happened(running.get_or_insert_default(), event)),
+                Ok(event) => running.send_if_modified(|running| happened(running.get_or_insert_default(), &event)),
                 Err(RecvError::Lagged(_)) => renew(&running, everything(&supervisor)),
                 Err(RecvError::Closed) => return,
             },
@@ -100,13 +100,13 @@ fn renew(running: &watch::Sender<Option<Running>>, now: Running) -> bool {
 }
 
 /// Whether that changes anything here.
-fn happened(running: &mut Running, event: Event) -> bool {
-    match (event.happened, event.agent) {
+fn happened(running: &mut Running, event: &Event) -> bool {
+    match (&event.happened, &event.agent) {
         (Happened::AgentCreated(agent) | Happened::AgentState(agent), _) => {
-            let now = Registered::from(&*agent);
-            running.agents.insert(agent.id, now.clone()).as_ref() != Some(&now)
+            let now = Registered::from(&**agent);
+            running.agents.insert(agent.id.clone(), now.clone()).as_ref() != Some(&now)
         }
-        (Happened::AgentRemoved, Some(id)) => running.agents.remove(&id).is_some(),
+        (Happened::AgentRemoved, Some(id)) => running.agents.remove(id).is_some(),
         _ => false,
     }
 }
