@@ -305,7 +305,11 @@ impl Launcher {
                 continue; // it was started anew meanwhile
             }
             let what = format!("its shim ended without a word (wait status {status:#x})");
-            if let Err(error) = self.end(&id, &self.boot, &what) {
+            let ended = self.end(&id, &self.boot, &what);
+            // One that was removed meanwhile has no end to record.
+            if let Err(error) = ended
+                && self.tree.places.agent(&id).is_dir()
+            {
                 eprintln!("stockade-launcher: agent {id}: {error}");
             }
         }
