@@ -30,6 +30,9 @@ fn an_agent_is_started_seen_typed_to_waited_for_and_removed() {
         (output.status.code(), &output.stdout[..], &output.stderr[..]),
         (Some(3), &b"out\n"[..], &b"err\n"[..])
     );
+    let late = dev.run(&["exec", "a", "--timeout", "500ms", "--", "sh", "-c", "sleep 4321 & sleep 4321"]);
+    assert_eq!(late.status.code(), Some(6), "{late:?}");
+    dev.until(&["exec", "a", "--", "ps", "-A", "-o", "args"], |seen| !seen.contains("sleep 4321"));
     assert!(dev.ok(&["stats"]).lines().any(|line| line.starts_with("a ")));
 
     dev.ok(&["send", "a", "hi"]);
