@@ -376,3 +376,38 @@ fn a_signal_that_is_none_is_refused_and_one_that_is_reaches_only_the_agent() {
     line.say(&ToShim::Signal { number: libc::SIGKILL }, &[]);
     assert_eq!(line.await_end().signal, Some(libc::SIGKILL));
 }
+
+#[test]
+fn a_command_shows_nothing_of_a_directory_that_others_cannot_enter() {
+    let node = Node::start();
+    let private = node.root().join("private");
+    let tool = private.join("inst/bin/tool");
+    fs::create_dir_all(tool.parent().expect("a directory")).expect("made");
+    fs::write(&tool, "#!/bin/sh\ncat $0\n").expect("written");
+    fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+    let link = node.open_root().join("tool");
+    std::os::unix::fs::symlink(&tool, &link).expect("linked");
+    let ordered = |id: &str, path: &Path| {
+        let mut order = order(id, "");
+        order.command = vec![path.display().to_string()];
+        node.launch(&order).expect("launched").await_end()
+    };
+    assert_eq!(ordered("open", &tool).code, Some(0));
+    fs::set_permissions(&private, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("closed");
+    for (id, path) in [("a", &tool), ("b", &link)] {
+        let refusal = ordered(id, path).not_started.expect("not started");
+        assert_eq!(refusal.reason, Reason::Host, "{refusal:?}");
+    }
+}
+
+#[test]
+fn an_order_is_no_other_agents_whatever_the_two_are_called() {
+    let node = Node::start();
+    for id in ["x.new", "x"] {
+        assert_eq!(node.run(&order(id, "exit 3")).await_end().code, Some(3));
+    }
+    for id in ["x", "x.new"] {
+        let ended = node.relaunch(id).unwrap_or_else(|refusal| panic!("{id}: {refusal:?}")).await_end();
+        assert_eq!(ended.code, Some(3));
+    }
+}

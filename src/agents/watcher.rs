@@ -222,7 +222,10 @@ impl Watcher {
             Some(at + Duration::from_secs(seconds))
         });
         let user_code = code.or_else(|| before?.user_code.clone());
-        let url = url.or_else(|| before?.url.clone());
+        let whole = before.and_then(|before| before.url.as_ref());
+        // After a resize the rows of an address may no longer reach the edge: its beginning is no news.
+        let less = |url: &String| whole.is_some_and(|whole| whole.starts_with(url.as_str()));
+        let url = url.filter(|url| !less(url)).or_else(|| whole.cloned());
         // The same code does not live longer because its screen is drawn again.
         let known = before.filter(|before| before.user_code == user_code && before.url == url);
         let expires = known.and_then(|before| before.expires).or(expires);

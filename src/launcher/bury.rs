@@ -21,26 +21,37 @@ pub fn whereabouts(places: &Places, id: &str, boot: &str) -> Option<Whereabouts>
     (found.boot == boot).then_some(found)
 }
 
-/// Ends the shim, and proves that all is gone: the kernel ends the sandbox with it, the keeper removes the cgroup, and
-/// what neither could do is done here.
-pub fn end(found: &Whereabouts) -> io::Result<()> {
-    kill(found.shim);
-    let deadline = Instant::now() + PATIENCE;
-    while found.shim.is_there() || found.keeper.is_there() {
-        if Instant::now() >= deadline {
-            return Err(io::Error::other(format!(
-                "pid {} does not end: it hangs in the kernel",
-                if found.shim.is_there() { found.shim.pid } else { found.keeper.pid }
-            )));
-        }
-        std::thread::sleep(Duration::from_millis(1));
+/// The end of one agent, for which nobody waits: one that holds much memory takes its time.
+pub struct Burial {
+    found: Whereabouts,
+    deadline: Instant,
+}
+
+impl Burial {
+    /// Ends the shim: the kernel ends the sandbox with it, the keeper removes the cgroup.
+    pub fn begin(found: Whereabouts) -> Self {
+        kill(found.shim);
+        Self { found, deadline: Instant::now() + PATIENCE }
     }
+
+    /// Whether all is gone, as soon as that can be told; what shim and keeper could not do is done here.
+    pub fn look(&self) -> Option<io::Result<()>> {
+        let Whereabouts { shim, keeper, range, .. } = &self.found;
+        let Some(left) = [shim, keeper].into_iter().find(|process| process.is_there()) else {
+            return Some(clear(*range));
+        };
+        (Instant::now() >= self.deadline)
+            .then(|| Err(io::Error::other(format!("pid {} does not end: it hangs in the kernel", left.pid))))
+    }
+}
+
+fn clear(range: u32) -> io::Result<()> {
     // Whoever has the range by now has cleared its cgroups before using them.
-    let Some(range) = UidRange::take(found.range)? else { return Ok(()) };
+    let Some(taken) = UidRange::take(range)? else { return Ok(()) };
     let layout = Layout::detect().map_err(io::Error::other)?;
-    let cleared = cgroup::kill_and_remove(&layout, &ids::agent(found.range))
-        .and(cgroup::kill_and_remove(&layout, &ids::gateway(found.range)));
-    range.release();
+    let cleared = cgroup::kill_and_remove(&layout, &ids::agent(range))
+        .and(cgroup::kill_and_remove(&layout, &ids::gateway(range)));
+    taken.release();
     cleared.map_err(io::Error::other)
 }
 

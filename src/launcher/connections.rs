@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::SendFlags;
 
-use super::requests::Launcher;
+use super::requests::{Answer, Launcher};
 use crate::shim::service::line;
 use crate::wire::service::launcher::{FromLauncher, Reason, Refusal, ToLauncher};
 use crate::wire::service::{self, Frame, LONGEST_FRAME, Versions};
@@ -18,35 +18,55 @@ const MOST_DESCRIPTORS: usize = 2;
 
 /// All of them.
 #[derive(Default)]
-pub struct Connections(Vec<Connection>);
+pub struct Connections {
+    all: Vec<Connection>,
+    next: u64,
+}
 
 struct Connection {
     socket: OwnedFd,
     version: Option<u16>,
+    /// By which an answer finds it.
+    number: u64,
+    /// A question of its is being seen to: the next one is not read before that is answered.
+    waits: bool,
 }
 
 impl Connections {
     /// Whether another one can be accepted.
     pub fn has_room(&self) -> bool {
-        self.0.len() < MOST
+        self.all.len() < MOST
     }
 
     /// Adds them, in their order.
     pub fn register<'a>(&'a self, polls: &mut Vec<PollFd<'a>>) {
-        polls.extend(self.0.iter().map(|connection| PollFd::new(&connection.socket, PollFlags::IN)));
+        let wanted =
+            |connection: &Connection| if connection.waits { PollFlags::empty() } else { PollFlags::IN };
+        polls.extend(self.all.iter().map(|connection| PollFd::new(&connection.socket, wanted(connection))));
     }
 
     /// Accepts one, if it is the daemon's uid.
     pub fn accept(&mut self, listener: BorrowedFd<'_>, uid: u32) {
         if let Some(socket) = line::accept(listener, uid) {
-            self.0.push(Connection { socket, version: None });
+            self.all.push(Connection { socket, version: None, number: self.next, waits: false });
+            self.next += 1;
         }
     }
 
     /// Reads one message and answers it; whoever says what is none is left alone from then on.
     pub fn attend(&mut self, index: usize, launcher: &mut Launcher) {
-        if !self.0[index].attend(launcher) {
-            self.0.remove(index);
+        // One that waits is only heard of when it hangs up.
+        if self.all[index].waits || !self.all[index].attend(launcher) {
+            self.all.remove(index);
+        }
+    }
+
+    /// Answers a question that took its time, if whoever asked is still there.
+    pub fn answer(&mut self, number: u64, answer: Answer) {
+        let Some(at) = self.all.iter().position(|connection| connection.number == number) else { return };
+        self.all[at].waits = false;
+        if !self.all[at].say(&answer.unwrap_or_else(FromLauncher::Refused)) {
+            self.all.remove(at);
         }
     }
 }
@@ -62,10 +82,13 @@ impl Connection {
         match (message, self.version) {
             (ToLauncher::Hello { versions }, _) => self.greet(versions, launcher),
             (_, None) => false,
-            (message, Some(_)) => {
-                let answer = launcher.answer(message, fds).unwrap_or_else(FromLauncher::Refused);
-                self.say(&answer)
-            }
+            (message, Some(_)) => match launcher.answer(message, fds, self.number) {
+                Some(answer) => self.say(&answer.unwrap_or_else(FromLauncher::Refused)),
+                None => {
+                    self.waits = true;
+                    true
+                }
+            },
         }
     }
 

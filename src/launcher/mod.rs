@@ -12,6 +12,7 @@ mod bury;
 mod config;
 mod confine;
 mod connections;
+mod refuse;
 mod requests;
 mod start;
 mod tree;
@@ -22,11 +23,14 @@ use std::process::ExitCode;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use arguments::Arguments;
 use connections::Connections;
 use requests::Launcher;
+
+/// Between two looks at agents that are being ended.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
 /// Why it cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +104,13 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
         }
         let first = polls.len();
         connections.register(&mut polls);
-        match poll(&mut polls, None) {
+        // What nobody waits for is done while nobody asks.
+        let timeout = match (launcher.refuse.has_some(), launcher.is_ending()) {
+            (true, _) => Some(Timespec::default()),
+            (false, true) => Some(LOOK),
+            (false, false) => None,
+        };
+        match poll(&mut polls, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(io::Error::from(error).into()),
         }
@@ -120,6 +130,10 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
         }
         if first == 2 && fired[1] {
             connections.accept(listener.as_fd(), launcher.daemon_uid());
+        }
+        launcher.refuse.remove_some();
+        for (asker, answer) in launcher.settle() {
+            connections.answer(asker, answer);
         }
     }
 }

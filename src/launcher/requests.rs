@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::bury;
+use super::bury::{self, Burial};
+use super::refuse::Refuse;
 use super::start;
 use super::tree::Tree;
 use crate::id::AgentId;
@@ -31,6 +32,21 @@ pub struct Launcher {
     program: OwnedFd,
     /// Those shims that are children of this process.
     shims: BTreeMap<u32, String>,
+    /// Workspaces that are to go.
+    pub refuse: Refuse,
+    /// Agents that are being ended.
+    ends: Vec<Ending>,
+}
+
+/// An agent that is being ended.
+struct Ending {
+    id: String,
+    /// Its boot, and what is said of it.
+    boot: String,
+    what: String,
+    burial: Burial,
+    /// The question that is to be answered then.
+    asker: Option<u64>,
 }
 
 /// `agent.json`: who it is.
@@ -47,7 +63,7 @@ struct AgentRecord {
     boot: String,
 }
 
-type Answer = Result<FromLauncher, Refusal>;
+pub type Answer = Result<FromLauncher, Refusal>;
 
 fn refuse<T>(reason: Reason, detail: impl ToString) -> Result<T, Refusal> {
     Err(Refusal { reason, detail: detail.to_string(), field: None })
@@ -69,7 +85,8 @@ impl Launcher {
     /// On this node.
     pub fn new(node: Settings, tree: Tree) -> io::Result<Self> {
         let (boot, program) = (kept::boot()?, start::program()?);
-        Ok(Self { node, tree, boot, program, shims: BTreeMap::new() })
+        let refuse = Refuse::of(tree.removed.try_clone()?);
+        Ok(Self { node, tree, boot, program, shims: BTreeMap::new(), refuse, ends: Vec::new() })
     }
 
     /// Its own socket.
@@ -87,14 +104,23 @@ impl Launcher {
         &self.boot
     }
 
-    /// Answers one question.
-    pub fn answer(&mut self, question: ToLauncher, fds: Vec<OwnedFd>) -> Answer {
+    /// Answers one question; `None`: the answer comes from [`Self::settle`], to whoever asked.
+    pub fn answer(&mut self, question: ToLauncher, fds: Vec<OwnedFd>, asker: u64) -> Option<Answer> {
+        if let ToLauncher::Kill { id } = question {
+            return id_of(&id)
+                .and_then(|id| self.kill(&id, asker))
+                .map(|done| done.then_some(FromLauncher::Done))
+                .transpose();
+        }
+        Some(self.answer_at_once(question, fds))
+    }
+
+    fn answer_at_once(&mut self, question: ToLauncher, fds: Vec<OwnedFd>) -> Answer {
         match question {
-            ToLauncher::Hello { .. } => refuse(Reason::Malformed, "Hello was said already"),
             ToLauncher::Launch { id } => self.launch(&id_of(&id)?, fds),
             ToLauncher::Relaunch { id } => self.relaunch(&id_of(&id)?, fds),
-            ToLauncher::Kill { id } => self.kill(&id_of(&id)?),
             ToLauncher::Remove { id, workspace } => self.remove(&id_of(&id)?, workspace),
+            ToLauncher::Hello { .. } | ToLauncher::Kill { .. } => refuse(Reason::Malformed, "said already"),
         }
     }
 
@@ -141,15 +167,16 @@ impl Launcher {
             self.tree.make_place(place).map_err(failed(&format!("cannot make {}", place.display())))?;
         }
         let directory = self.tree.places.agent(id.as_str());
-        let ended = fs::read(directory.join(places::EXIT)).map_err(failed("exit.json"))?;
-        for old in [places::EXIT, places::ATTESTATION] {
-            let _ = fs::remove_file(directory.join(old));
-        }
+        kept::reserve_exit(&directory).map_err(failed("no room to say how it ends"))?;
+        let (exit, earlier) = (directory.join(places::EXIT), directory.join(".exit.json.earlier"));
+        fs::rename(&exit, &earlier).map_err(failed("exit.json"))?;
+        let _ = fs::remove_file(directory.join(places::ATTESTATION));
         let started = self.start(order, line);
-        if started.is_err() {
+        let _ = match started {
+            Ok(_) => fs::remove_file(earlier),
             // It is as it was.
-            let _ = fs::write(directory.join(places::EXIT), ended);
-        }
+            Err(_) => fs::rename(earlier, exit),
+        };
         started
     }
 
@@ -172,8 +199,9 @@ impl Launcher {
             created: kept::now(),
             boot: self.boot.clone(),
         };
-        let path = self.tree.places.agent(&order.id).join(places::AGENT);
-        kept::put(&path, &record, 0o640, false).map_err(failed("agent.json"))?;
+        let directory = self.tree.places.agent(&order.id);
+        kept::put(&directory.join(places::AGENT), &record, 0o640, false).map_err(failed("agent.json"))?;
+        kept::reserve_exit(&directory).map_err(failed("no room to say how it ends"))?;
         let path = self.tree.places.orders().join(&order.id);
         kept::put_bytes(&path, bytes, 0o600, false).map_err(failed("cannot keep the order"))
     }
@@ -208,14 +236,15 @@ impl Launcher {
         }
     }
 
-    fn kill(&mut self, id: &AgentId) -> Answer {
+    /// Whether it is ended already.
+    fn kill(&mut self, id: &AgentId, asker: u64) -> Result<bool, Refusal> {
         let places = &self.tree.places;
         if !places.agent(id.as_str()).is_dir() {
             return refuse(Reason::Unknown, format!("there is no agent {id}"));
         }
-        self.end(id.as_str(), &self.boot, "its shim was ended by the launcher")
-            .map_err(failed("cannot end it"))?;
-        Ok(FromLauncher::Done)
+        let boot = self.boot.clone();
+        self.end(id.as_str(), &boot, "its shim was ended by the launcher", Some(asker))
+            .map_err(failed("cannot end it"))
     }
 
     /// Where its shim is. One that another launcher has just started says so in a moment.
@@ -231,30 +260,69 @@ impl Launcher {
         }
     }
 
-    /// Ends what is left of an agent, and says so in its directory.
-    fn end(&self, id: &str, boot: &str, what: &str) -> io::Result<()> {
-        let places = &self.tree.places;
+    /// Ends what is left of an agent, and says so in its directory: at once (true), or when all is gone.
+    fn end(&mut self, id: &str, boot: &str, what: &str, asker: Option<u64>) -> io::Result<bool> {
         if let Some(found) = self.find(id) {
-            bury::end(&found)?;
-        } else if let Some((pid, _)) = self.shims.iter().find(|(_, shim)| *shim == id) {
+            let (id, boot, what) = (id.to_owned(), boot.to_owned(), what.to_owned());
+            self.ends.push(Ending { id, boot, what, burial: Burial::begin(found), asker });
+            return Ok(false);
+        }
+        if let Some((pid, _)) = self.shims.iter().find(|(_, shim)| *shim == id) {
             // Not even its range is taken: nothing but the process is there.
             let _ = rustix::process::kill_process(
                 rustix::process::Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::InvalidData)?,
                 rustix::process::Signal::KILL,
             );
         }
+        self.close(id, boot, what).map(|()| true)
+    }
+
+    fn close(&self, id: &str, boot: &str, what: &str) -> io::Result<()> {
+        let places = &self.tree.places;
         let _ = fs::remove_file(kept::whereabouts(places, id));
         let _ = fs::remove_file(places.shim_socket(id));
         bury::record(places, id, boot, what)
     }
 
+    /// Whether agents are being ended.
+    pub fn is_ending(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    /// Looks after those that are being ended: the answers that are due, and to whom.
+    pub fn settle(&mut self) -> Vec<(u64, Answer)> {
+        let mut answers = Vec::new();
+        let (mut over, mut left) = (Vec::new(), Vec::new());
+        for ending in std::mem::take(&mut self.ends) {
+            match ending.burial.look() {
+                None => left.push(ending),
+                Some(result) => over.push((ending, result)),
+            }
+        }
+        self.ends = left;
+        for (Ending { id, boot, what, asker, .. }, result) in over {
+            // Two may have asked; whoever is first has said what is to be said, and it may have been started anew.
+            let is_last = !self.ends.iter().any(|other| other.id == id);
+            let result = result.and_then(|()| if is_last { self.close(&id, &boot, &what) } else { Ok(()) });
+            match (asker, result) {
+                (Some(asker), result) => {
+                    let answer = result.map(|()| FromLauncher::Done).map_err(failed("cannot end it"));
+                    answers.push((asker, answer));
+                }
+                (None, Err(error)) => eprintln!("stockade-launcher: agent {id}: {error}"),
+                (None, Ok(())) => {}
+            }
+        }
+        answers
+    }
+
     fn remove(&mut self, id: &AgentId, workspace: bool) -> Answer {
         self.check_ended(id)?;
-        let places = &self.tree.places;
-        let directory = places.agent(id.as_str());
         if workspace {
             self.remove_workspace(id)?;
         }
+        let places = &self.tree.places;
+        let directory = places.agent(id.as_str());
         let _ = fs::remove_file(places.orders().join(id.as_str()));
         let _ = fs::remove_file(places.shim_socket(id.as_str()));
         // It follows no link, and nobody but root can have put one there.
@@ -263,7 +331,7 @@ impl Launcher {
     }
 
     /// Its private workspace, unless another agent works there.
-    fn remove_workspace(&self, id: &AgentId) -> Result<(), Refusal> {
+    fn remove_workspace(&mut self, id: &AgentId) -> Result<(), Refusal> {
         let Some(own) = self.record_of(id.as_str()) else { return Ok(()) };
         let Workspace::Named { name } = &own.workspace else { return Ok(()) };
         let others = fs::read_dir(self.tree.places.agents()).map_err(failed("cannot list the agents"))?;
@@ -280,13 +348,8 @@ impl Launcher {
         else {
             return Ok(());
         };
-        let path = self.tree.places.workspaces().join(tenant.as_str()).join(name.as_str());
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("cannot remove its workspace")(error))
-            }
-            _ => Ok(()),
-        }
+        let path = self.tree.places.workspaces().join(tenant.as_str());
+        self.refuse.take(&path, name.as_str()).map_err(failed("cannot remove its workspace"))
     }
 
     fn record_of(&self, id: &str) -> Option<AgentRecord> {
@@ -305,11 +368,12 @@ impl Launcher {
                 continue; // it was started anew meanwhile
             }
             let what = format!("its shim ended without a word (wait status {status:#x})");
-            let ended = self.end(&id, &self.boot, &what);
-            // One that was removed meanwhile has no end to record.
-            if let Err(error) = ended
-                && self.tree.places.agent(&id).is_dir()
-            {
+            // It was removed already, or is being ended.
+            if !self.tree.places.agent(&id).is_dir() || self.ends.iter().any(|ending| ending.id == id) {
+                continue;
+            }
+            let boot = self.boot.clone();
+            if let Err(error) = self.end(&id, &boot, &what, None) {
                 eprintln!("stockade-launcher: agent {id}: {error}");
             }
         }
@@ -351,9 +415,13 @@ impl Launcher {
                 None => "its start was cut short",
             };
             let boot = record.map_or_else(|| self.boot.clone(), |record| record.boot);
-            if let Err(error) = self.end(&id, &boot, what) {
+            if let Err(error) = self.end(&id, &boot, what, None) {
                 eprintln!("stockade-launcher: agent {id}: {error}");
             }
+        }
+        while self.is_ending() {
+            self.settle();
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Tree {
     pub places: Places,
     /// Where new agents get their directory.
     pub agents: OwnedFd,
+    /// Where workspaces go that are to be removed: no tenant has such a name.
+    pub removed: OwnedFd,
     run: OwnedFd,
     shims: OwnedFd,
     root: OwnedFd,
@@ -55,12 +57,13 @@ impl Tree {
         let agents = make(places.agents(), 0o750, Whose::Ours)?;
         make(places.homes(), 0o711, Whose::Ours)?;
         make(places.workspaces(), 0o711, Whose::Ours)?;
+        let removed = make(places.workspaces().join(".removed"), 0o700, Whose::Ours)?;
         make(places.records(), 0o700, Whose::Daemon)?;
         make(places.audit(), 0o750, Whose::Daemon)?;
         let run = make(places.run(), 0o750, Whose::Ours)?;
         let shims = make(places.shims(), 0o750, Whose::Ours)?;
         make(places.orders(), 0o700, Whose::Ours)?;
-        Ok(Self { places, agents, run, shims, root, uid, gid })
+        Ok(Self { places, agents, removed, run, shims, root, uid, gid })
     }
 
     /// The launcher's own socket.

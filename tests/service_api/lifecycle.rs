@@ -84,7 +84,8 @@ async fn something_else_runs_within_an_agent_s_walls() {
 async fn a_credential_that_its_policy_lacks_is_refused_whether_it_has_a_network_or_not() {
     let client = operator();
     shell(&client, "lacks-network").await;
-    let request = json!({ "id": "lacks-name", "type": "custom", "policy": "claude", "command": ["sleep", "60"] });
+    let request =
+        json!({ "id": "lacks-name", "type": "custom", "policy": "claude", "command": ["sleep", "60"] });
     client.ask("POST", "/v1/agents", request).await.expect(201);
     for id in ["lacks-network", "lacks-name"] {
         client.until(&format!("/v1/agents/{id}"), |agent| agent["state"] != "starting").await;

@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) places: Places,
     pub(crate) config: Config,
     pub(crate) launcher: Launcher,
+    /// A connection of its own to the launcher, for what can take its time: to end an agent.
+    pub(crate) undertaker: Launcher,
     pub(crate) store: Store,
     pub(crate) events: Events,
     pub(crate) audit: Audit,
@@ -45,10 +47,12 @@ impl Shared {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let boot = boot.map_err(failed("cannot read boot_id".into()))?.trim().to_owned();
         let launcher = Launcher::start(places.launcher_socket());
+        let undertaker = Launcher::start(places.launcher_socket());
         Ok(Arc::new(Self {
             places,
             config,
             launcher,
+            undertaker,
             store,
             events,
             audit,

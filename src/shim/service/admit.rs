@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::id::{AgentId, PlaceName, Tenant};
@@ -274,6 +275,13 @@ fn opened(path: &Path, node: &Settings, places: &Places) -> Result<PathBuf, Refu
         return Err(exceeds("workspace", detail));
     }
     Ok(real)
+}
+
+/// Whether anybody on this host can get to it, by its name and where its links lead.
+pub fn is_open_to_all(path: &Path) -> bool {
+    let passes = |directory: &Path| fs::metadata(directory).is_ok_and(|found| found.mode() & 0o001 != 0);
+    let real = fs::canonicalize(path);
+    real.is_ok_and(|real| [path, &real].iter().all(|path| path.ancestors().skip(1).all(passes)))
 }
 
 #[cfg(test)]

@@ -6,9 +6,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
-use crate::wire::service::{Ended, Places};
+use crate::wire::service::{Ended, Places, places};
+
+/// So much of the disk is kept free for how an agent ends. A report that is longer may be left out.
+const RESERVED: u64 = 16 * 1024;
 
 /// Where a shim is, and what has to be ended with it: beside its socket, for root alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,29 +91,75 @@ pub fn put(path: &Path, document: &impl Serialize, mode: u32, durable: bool) -> 
 /// # Errors
 /// As [`put`].
 pub fn put_bytes(path: &Path, text: &[u8], mode: u32, durable: bool) -> io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
+    let new = beside(path);
     let _ = fs::remove_file(&new);
+    let written =
+        options(mode).create_new(true).open(&new).and_then(|file| place(file, &new, path, text, durable));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+/// No name of an agent begins like that: what is half written is no other's.
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+fn options(mode: u32) -> OpenOptions {
     let mut options = OpenOptions::new();
-    let mut file =
-        options.write(true).create_new(true).mode(mode).custom_flags(libc::O_NOFOLLOW).open(&new)?;
+    options.write(true).mode(mode).custom_flags(libc::O_NOFOLLOW);
+    options
+}
+
+fn place(mut file: File, new: &Path, path: &Path, text: &[u8], durable: bool) -> io::Result<()> {
     file.write_all(text)?;
+    file.set_len(text.len() as u64)?;
     if durable {
         file.sync_all()?;
     }
-    fs::rename(&new, path)?;
+    fs::rename(new, path)?;
     if durable && let Some(directory) = path.parent() {
         File::open(directory)?.sync_all()?;
     }
     Ok(())
 }
 
-/// Says how an agent ended.
+/// Takes the room that it needs to say how an agent ended, before there is an agent: disks fill up meanwhile.
+///
+/// # Errors
+/// When there is none.
+pub fn reserve_exit(directory: &Path) -> io::Result<()> {
+    let new = beside(&directory.join(places::EXIT));
+    let _ = fs::remove_file(&new);
+    let file = options(0o640).create_new(true).open(&new)?;
+    match fallocate(&file, FallocateFlags::empty(), 0, RESERVED) {
+        // A filesystem that promises nothing.
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        reserved => Ok(reserved?),
+    }
+}
+
+/// Says how an agent ended, in the room that was reserved for it.
 ///
 /// # Errors
 /// As [`put`].
 pub fn put_exit(directory: &Path, ended: &Ended) -> io::Result<()> {
-    put(&directory.join(crate::wire::service::places::EXIT), ended, 0o640, true)
+    let path = directory.join(places::EXIT);
+    let new = beside(&path);
+    let put = |ended: &Ended| {
+        let mut text = serde_json::to_vec(ended)?;
+        text.push(b'\n');
+        place(options(0o640).create(true).truncate(false).open(&new)?, &new, &path, &text, true)
+    };
+    match put(ended) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            let report = serde_json::json!({ "error": "the disk was full, and the report too long" });
+            put(&Ended { report, ..ended.clone() })
+        }
+        put => put,
+    }
 }
 
 #[cfg(test)]
@@ -129,9 +179,43 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("exit.json");
         put(&path, &1, 0o640, false).expect("written");
-        std::os::unix::fs::symlink("/nonexistent/x", directory.path().join("exit.json.new")).expect("linked");
+        std::os::unix::fs::symlink("/nonexistent/x", directory.path().join(".exit.json.new"))
+            .expect("linked");
         put(&path, &2, 0o640, true).expect("written");
         assert_eq!(fs::read_to_string(&path).expect("read"), "2\n");
         assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
+    }
+
+    #[test]
+    fn a_disk_that_is_full_by_then_has_room_for_how_an_agent_ended() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().to_path_buf();
+        // In a mount namespace of this thread's own, so that nothing of it is left.
+        let thread = std::thread::spawn(move || {
+            use nix::mount::{MsFlags, mount};
+            let flags = nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_FS;
+            nix::sched::unshare(flags).expect("a mount namespace: these tests run as root");
+            let none: Option<&str> = None;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private");
+            mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=256k")).expect("mounted");
+            let fill = || {
+                let mut file = options(0o600).create(true).open(path.join("filler")).expect("opened");
+                while file.write_all(&[0; 4096]).is_ok() {}
+            };
+            for (report, kept) in [("short".to_owned(), true), ("long".repeat(16 * 1024), false)] {
+                let _ = fs::remove_file(path.join("filler"));
+                reserve_exit(&path).expect("there is room yet");
+                fill();
+                let golden = include_bytes!("../../wire/service/golden/1/ended.json");
+                let ended: Ended = serde_json::from_slice(golden).expect("one");
+                let ended = Ended { report: report.into(), ..ended };
+                put_exit(&path, &ended).expect("written");
+                let text = fs::read(path.join(places::EXIT)).expect("read");
+                let found: Ended = serde_json::from_slice(&text).expect("whole");
+                assert_eq!((found.code, found.report == ended.report), (ended.code, kept));
+            }
+            reserve_exit(&path).expect_err("the next is not even started");
+        });
+        thread.join().expect("it holds");
     }
 }

@@ -119,11 +119,13 @@ fn run(admitted: Admitted, front: &mut ServiceFront) -> Result<Outcome, Refusal>
     let keeper = keeper.map_err(|error| refusal(&ShimError::Keeper(error).into()))?;
     let Admitted { id, policy, words, files, .. } = admitted;
     front.put_files(files);
-    let request = words::resolve(words, admit::caller(), &policy).map_err(|error| Refusal {
+    let mut request = words::resolve(words, admit::caller(), &policy).map_err(|error| Refusal {
         reason: Reason::Exceeds,
         detail: error.to_string(),
         field: Some("workspace".into()),
     })?;
+    // Who orders a command does not thereby see what he could not look at himself.
+    request.installation.retain(|path| admit::is_open_to_all(path));
     let commission = Commission {
         agent: Some(&id),
         policy: &policy,

@@ -8,6 +8,7 @@
 //!      attestation.json   what was enforced
 //!      terminal/          the log (`log`)
 //!      exit.json          how it ended (`Ended`)
+//!    workspaces/.removed/ root 0700: what is being removed
 //!    homes/<tenant>/<name>/  workspaces/<tenant>/<name>/     directories 0711 root, leaves the service user's
 //!    daemon/              stockade 0700: the daemon's own records
 //!  var/log/stockade/audit/

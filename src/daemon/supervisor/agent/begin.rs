@@ -251,7 +251,7 @@ impl Agent {
     pub(super) async fn put_down(&mut self, error: String) -> Flow {
         self.socket = None;
         let kill = ToLauncher::Kill { id: self.record.id.clone() };
-        match self.shared.launcher.ask(kill, Vec::new()).await {
+        match self.shared.undertaker.ask(kill, Vec::new()).await {
             Ok(FromLauncher::Done) => {}
             // Nothing is left of what it does not know.
             Ok(FromLauncher::Refused(refusal)) if refusal.reason == Reason::Unknown => {}
