@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::Mode;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,6 +24,12 @@ use crate::cli::service::site as words;
 
 /// Terminal output comes in large pieces.
 const BUFFER: usize = 64 * 1024;
+/// So long a connection may take from one piece of its first request's headers to the next.
+const HEADERS: Duration = Duration::from_secs(60);
+/// The answer to who calls this host by another name.
+const REFUSED: &[u8] =
+    b"HTTP/1.1 421 Misdirected Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
+    this proxy is called by an address or as localhost, so that no page of a browser can be led here\n";
 /// Without descriptors or memory, accepting at once again would only fail again.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -132,10 +138,12 @@ impl Way {
                 Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
                     // Keys must not wait for more keys. Not being able to say so costs speed, nothing else.
                     let _ = stream.set_nodelay(true);
-                    carry(target, output, stream, permit);
+                    // A name that leads elsewhere today and here tomorrow is some page's.
+                    let by_name = !listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+                    carry(target, output, stream, by_name, permit);
                 }),
                 Self::Unix(listener, _) => {
-                    listener.accept().await.map(|(stream, _)| carry(target, output, stream, permit))
+                    listener.accept().await.map(|(stream, _)| carry(target, output, stream, true, permit))
                 }
             };
             if accepted.is_err() {
@@ -150,17 +158,60 @@ fn carry(
     target: &Target,
     output: Output,
     mut near: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    by_name: bool,
     permit: OwnedSemaphorePermit,
 ) {
     let target = target.clone();
     tokio::spawn(async move {
+        let head = if by_name { Some(Vec::new()) } else { local_head(&mut near).await };
+        let Some(head) = head else { return };
         match tls::connect(&target).await {
             // How it ended is between the two.
-            Ok(mut far) => drop(copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await),
+            Ok(mut far) => {
+                if far.write_all(&head).await.is_ok() {
+                    drop(copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await);
+                }
+            }
             Err(error) => output.remark(&error.line()),
         }
         drop(permit);
     });
+}
+
+/// What a connection begins with, up to the end of its first request's headers, if that calls this host by an address or
+/// as `localhost`. A browser that was led here by a page's own name (DNS rebinding) says that name; and it never uses a
+/// connection for two names.
+async fn local_head(near: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < BUFFER {
+        let mut piece = [0; 4096];
+        let read = tokio::time::timeout(HEADERS, near.read(&mut piece)).await;
+        let count = read.ok()?.ok().filter(|count| *count > 0)?;
+        head.extend_from_slice(&piece[..count]);
+    }
+    if is_local(&head) {
+        return Some(head);
+    }
+    // Whoever sent it may be gone.
+    let _ = near.write_all(REFUSED).await;
+    let _ = near.shutdown().await;
+    None
+}
+
+fn is_local(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head);
+    let fields = text.lines().skip(1).take_while(|line| !line.is_empty());
+    let hosts: Vec<&str> = fields
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(name, _)| name.eq_ignore_ascii_case("host"))
+        .map(|(_, value)| value.trim())
+        .collect();
+    let [host] = hosts[..] else { return false };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(address, _)| address),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -184,6 +235,19 @@ mod tests {
         let asked = words::Proxy { allow_non_loopback: true, ..words("0.0.0.0:0") };
         assert!(listen(&asked).await.is_ok());
         assert!(listen(&words("[::1]:0")).await.is_ok());
+    }
+
+    #[test]
+    fn whoever_was_led_here_by_a_name_of_its_own_is_refused() {
+        let head = |host: &str| format!("GET / HTTP/1.1\r\nAccept: */*\r\n{host}\r\n\r\nHost: evil.example");
+        for host in ["Host: localhost:9876", "host:127.0.0.1", "HOST: [::1]:9876", "Host: LOCALHOST"] {
+            assert!(is_local(head(host).as_bytes()), "{host}");
+        }
+        for host in
+            ["Host: evil.example:9876", "Host: localhost.evil.example", "X: y", "Host: a\r\nHost: localhost"]
+        {
+            assert!(!is_local(head(host).as_bytes()), "{host}");
+        }
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ const BLOCK: u64 = 1024;
 #[derive(Clone)]
 pub struct Events {
     ring: Arc<Mutex<Ring>>,
-    told: broadcast::Sender<Event>,
+    told: broadcast::Sender<Arc<Event>>,
     store: Store,
 }
 
@@ -29,7 +29,8 @@ struct Ring {
     next: u64,
     /// The first number that is not taken yet.
     taken: u64,
-    kept: VecDeque<Event>,
+    /// Shared with everybody who reads: one may be large, and readers slow.
+    kept: VecDeque<Arc<Event>>,
 }
 
 impl Events {
@@ -59,13 +60,13 @@ impl Events {
                 }
             }
         }
-        let event = Event {
+        let event = Arc::new(Event {
             cursor: ring.next,
             at: crate::daemon::supervisor::iso_now(),
             tenant: tenant.to_owned(),
             agent: agent.map(str::to_owned),
             happened,
-        };
+        });
         ring.next += 1;
         ring.kept.push_back(event.clone());
         if ring.kept.len() > KEPT {
@@ -78,24 +79,24 @@ impl Events {
     /// What is kept after `cursor` (0: all that is kept; none: nothing of the past), and whatever comes from then on,
     /// without a hole between. A `Lagged` receiver has missed something. What is missing between `cursor` and what is
     /// kept is said by a `Gap`, which belongs to no tenant, as everything that concerns the node itself.
-    pub fn follow(&self, cursor: Option<u64>) -> (Vec<Event>, broadcast::Receiver<Event>) {
+    pub fn follow(&self, cursor: Option<u64>) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let receiver = self.told.subscribe();
         let Some(cursor) = cursor else { return (Vec::new(), receiver) };
         let oldest = ring.kept.front().map_or(ring.next, |event| event.cursor);
-        let mut events: Vec<Event> =
+        let mut events: Vec<Arc<Event>> =
             ring.kept.iter().filter(|event| event.cursor > cursor).cloned().collect();
         // Numbers between the last one of a daemon and the first one of the next belong to nothing, but nobody knows
         // any more which was the last.
-        if cursor != 0 && cursor + 1 < oldest {
+        if cursor != 0 && cursor.saturating_add(1) < oldest {
             let gap = Gap { from: cursor + 1, to: oldest };
-            let event = Event {
+            let event = Arc::new(Event {
                 cursor: oldest - 1,
                 at: crate::daemon::supervisor::iso_now(),
                 tenant: String::new(),
                 agent: None,
                 happened: Happened::Gap(gap),
-            };
+            });
             events.insert(0, event);
         }
         (events, receiver)
@@ -110,7 +111,7 @@ mod tests {
         Events::open(Store::open(directory.join("daemon")).expect("opened")).expect("opened")
     }
 
-    fn cursors(events: &[Event]) -> Vec<u64> {
+    fn cursors(events: &[Arc<Event>]) -> Vec<u64> {
         events.iter().map(|event| event.cursor).collect()
     }
 
@@ -146,6 +147,14 @@ mod tests {
         assert!(past[1].cursor > last);
         // After the gap there is none.
         assert_eq!(events.follow(Some(past[0].cursor)).0.len(), 1);
+    }
+
+    #[test]
+    fn a_cursor_that_no_event_has_is_answered_with_what_is_newer_and_that_is_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let events = open(directory.path());
+        events.publish_for("", None, Happened::AgentRemoved);
+        assert_eq!(cursors(&events.follow(Some(u64::MAX)).0), Vec::<u64>::new());
     }
 
     #[test]

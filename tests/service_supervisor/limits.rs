@@ -131,3 +131,23 @@ fn an_agent_that_does_not_end_is_killed_when_its_grace_is_over() {
         assert!(stopped.state.is_final() && stopped.evidence.contains("killed"), "{stopped:?}");
     });
 }
+
+#[test]
+fn agents_that_are_started_anew_at_once_are_no_more_than_the_quota_has() {
+    let mut node = Node::start();
+    let quota = Quota { max_agents: Some(1), memory: None };
+    let config = Config { quotas: [("research".into(), quota)].into(), ..Config::default() };
+    daemon(&mut node, config, async |world| {
+        for id in ["a", "b", "c"] {
+            world.spawn(shell(id, "read x")).await;
+            world.kill(id).await;
+        }
+        let again = |id| world.supervisor.restart(&world.me, id);
+        let (a, b, c) = patiently(async { tokio::join!(again("a"), again("b"), again("c")) }).await;
+        let started = [a, b, c].into_iter().filter(Result::is_ok).count();
+        assert_eq!((started, world.supervisor.node().active), (1, 1));
+        for id in ["a", "b", "c"] {
+            world.kill(id).await;
+        }
+    });
+}

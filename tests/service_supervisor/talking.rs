@@ -38,7 +38,7 @@ fn a_message_is_answered_with_the_text_of_its_turn_and_told_once() {
         let mut turns = Vec::new();
         let mut states = Vec::new();
         while states.last() != Some(&State::Exited) {
-            match patiently(events.recv()).await.expect("told").happened {
+            match patiently(events.recv()).await.expect("told").happened.clone() {
                 Happened::TurnComplete(turn) => turns.push(turn),
                 Happened::AgentState(agent) => states.push(agent.state),
                 Happened::AgentCreated(agent) => assert_eq!(agent.id, "a"),

@@ -199,3 +199,22 @@ async fn at_the_end_streams_are_told_and_nothing_new_is_taken() {
     assert_eq!(world.closing.recv().await, Some("draining"));
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_connection_that_is_older_than_its_grant_does_not_outlive_it() {
+    let world = World::start().await;
+    world.grants(&world.without_grant("viewer"));
+    until("the grant is gone", async || {
+        world.client("viewer").get("/v1/agents").await.is_ok_and(|answer| answer.status() == 403)
+    })
+    .await;
+    let mut socket = world.client("viewer").connect().await.expect("a connection");
+    socket.write_all(b"GET /v1/agents HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sent");
+    read_until(&mut socket, "no-grant").await;
+
+    world.grants(&world.with_all_grants());
+
+    // Otherwise a stream that is begun by the new grant would stay when that is taken away again.
+    is_cut(&mut socket).await;
+    world.stop().await;
+}

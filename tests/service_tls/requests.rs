@@ -190,3 +190,30 @@ async fn whoever_keeps_account_hears_of_each_decision_before_and_of_its_answer_a
     until("the change is noted", async || world.account.notes().contains(&"reloaded true".into())).await;
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_page_in_a_browser_has_no_rights_whoever_s_certificate_the_browser_shows() {
+    let world = World::start().await;
+    let client = world.client("operator");
+    let upgrade = "connection: upgrade, close\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (line, more) in [
+        ("POST /v1/agents", "content-length: 2\r\nconnection: close\r\n"),
+        ("GET /v1/agents/a/terminal", upgrade),
+    ] {
+        let asked = format!("{line} HTTP/1.1\r\nhost: a\r\norigin: https://page.example\r\n{more}\r\n{{}}");
+        let answer = client.raw(asked.as_bytes()).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("cross-site"), "{line}: {answer}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_may_be_as_long_as_the_limits_say() {
+    let world = World::start().await;
+    let long = format!(r#"{{"id":"a","type":"{}"}}"#, "x".repeat(7 << 20));
+    let answer =
+        world.client("operator").send(request("POST", "/v1/agents", &long)).await.expect("an answer");
+    assert_eq!(answer.status(), 200, "{}", text(&answer));
+    world.stop().await;
+}

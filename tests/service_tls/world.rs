@@ -165,6 +165,10 @@ impl World {
         write_config(&Places::under(self.dir.path()), "", grants);
     }
 
+    pub fn with_all_grants(&self) -> String {
+        GRANTS.to_owned()
+    }
+
     pub fn without_grant(&self, role: &str) -> String {
         let parts =
             GRANTS.split("[[grant]]").filter(|grant| !grant.contains(&format!("spiffe://test/{role}\"")));

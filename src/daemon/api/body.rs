@@ -11,6 +11,13 @@ use serde_json::Value;
 use crate::daemon::problem::Fault;
 use crate::id::AgentId;
 
+/// Of a complaint, so much is told.
+const LONGEST_COMPLAINT: usize = 512;
+/// So many bytes of a request are looked through for the field at fault,
+const SMALL: usize = 64 * 1024;
+/// with so many fields.
+const FEW: usize = 64;
+
 /// The JSON of a request.
 pub struct Body<T>(pub T);
 
@@ -48,29 +55,47 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Faul
     })
 }
 
-/// Reads JSON, and says what is wrong with it.
+/// Reads JSON, and says what is wrong with it: where, and never what stands there, which may be a secret.
 ///
 /// # Errors
 /// 400 for what is no JSON, 422 with the field for what is no `T`.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|error| Fault::malformed(format_args!("the request is not JSON: {error}")))?;
-    serde_json::from_value(value.clone()).map_err(|error| {
-        let detail = error.to_string();
-        match field::<T>(&value, &detail) {
+    // At once, without a tree of it in between: that takes many times as much memory as its text.
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = error.to_string();
+        let detail = unspoken(text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what));
+        if !error.is_data() {
+            return Fault::malformed(format_args!("the request is not JSON: {text}"));
+        }
+        match named(&detail).or_else(|| field::<T>(bytes)) {
             Some(field) => Fault::unprocessable(field.clone(), format_args!("{field}: {detail}")),
             None => Fault::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", detail),
         }
     })
 }
 
-/// Which field the complaint is about: the one that it names, or the one without which it is another complaint.
-fn field<T: DeserializeOwned>(value: &Value, complaint: &str) -> Option<String> {
-    let named = ["unknown field `", "missing field `"].iter().find_map(|begin| {
-        let (_, rest) = complaint.split_once(begin)?;
-        rest.split_once('`').map(|(name, _)| name.to_owned())
+/// Without the value that serde complains of: ``invalid type: string "hunter2", expected a map``.
+fn unspoken(complaint: &str) -> String {
+    let spoken = ["invalid type: ", "invalid value: "].iter().find_map(|begin| {
+        let (kind, _) = complaint.strip_prefix(begin)?.split_once(['"', '`'])?;
+        let (_, expected) = complaint.rsplit_once(", expected ")?;
+        Some(format!("{begin}{}, expected {expected}", kind.trim_end()))
     });
-    let object = value.as_object()?;
+    spoken.unwrap_or_else(|| complaint.chars().take(LONGEST_COMPLAINT).collect())
+}
+
+/// The field that a complaint names.
+fn named(complaint: &str) -> Option<String> {
+    let (_, rest) =
+        ["unknown field `", "missing field `"].iter().find_map(|begin| complaint.split_once(begin))?;
+    rest.split_once('`').map(|(name, _)| name.to_owned())
+}
+
+/// The field without which it is another complaint. Looked for only in what is small: it is read once for each field.
+fn field<T: DeserializeOwned>(bytes: &[u8]) -> Option<String> {
+    let small = bytes.len() <= SMALL;
+    let value = small.then(|| serde_json::from_slice::<Value>(bytes).ok()).flatten()?;
+    let object = value.as_object().filter(|object| object.len() <= FEW)?;
     let at_fault = object.keys().find(|key| {
         let mut without = object.clone();
         without.remove(*key);
@@ -79,7 +104,7 @@ fn field<T: DeserializeOwned>(value: &Value, complaint: &str) -> Option<String> 
             Err(error) => error.to_string() == format!("missing field `{key}`"),
         }
     });
-    named.or_else(|| at_fault.cloned())
+    at_fault.cloned()
 }
 
 /// The agent in a path. What can be no agent's id is 400.
@@ -122,5 +147,31 @@ mod tests {
         assert_eq!(refused::<Spawn>(r#"{"type":5}"#), (422, Some("type".into())));
         assert_eq!(refused::<Send>(r#"{"message":"x","timeoutMs":-1}"#), (422, Some("timeoutMs".into())));
         assert_eq!(refused::<Spawn>("[]").0, 422);
+    }
+
+    #[test]
+    fn a_complaint_tells_nothing_of_the_value_that_it_is_about() {
+        for text in [
+            r#"{"type":"shell","env":"KEY=hunter2"}"#,
+            r#"{"type":"shell","env":"hunter2\", expected `x"}"#,
+            r#"{"type":"shell","env":{"KEY":20252}}"#,
+        ] {
+            let Err(fault) = parse::<Spawn>(text.as_bytes()) else { panic!("{text} was accepted") };
+            let told = fault.detail();
+            assert!(!told.contains("hunter2") && !told.contains("20252"), "{told}");
+            assert!(told.contains("expected a "), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_request_of_many_wrong_fields_costs_no_more_than_its_length() {
+        let fields: Vec<String> = (0..200_000).map(|n| format!("\"f{n}\":0")).collect();
+        let body = format!("{{\"type\":5,{}}}", fields.join(","));
+        let begun = std::time::Instant::now();
+        assert_eq!(refused::<Spawn>(&body).0, 422);
+        let one = begun.elapsed();
+        let begun = std::time::Instant::now();
+        serde_json::from_str::<Value>(&body).expect("JSON");
+        assert!(one < begun.elapsed() * 20, "{one:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -71,8 +72,8 @@ fn last_event(value: &http::HeaderValue) -> Result<u64, Fault> {
 struct Feed {
     caller: Caller,
     agent: Option<String>,
-    past: VecDeque<Event>,
-    live: Option<broadcast::Receiver<Event>>,
+    past: VecDeque<Arc<Event>>,
+    live: Option<broadcast::Receiver<Arc<Event>>>,
     events: Events,
     last: Option<u64>,
     begun: bool,

@@ -35,8 +35,10 @@ use crate::daemon::terminal::{Changes, Piece, Reader, Terminal, Viewer};
 
 /// One frame of output, at most.
 const FRAME: usize = 64 * 1024;
-/// What a client may send at once.
+/// What a client may send at once, in one frame or in several.
 const LONGEST_MESSAGE: usize = 1024 * 1024;
+/// What may wait for a client that does not read; more than any frame of ours has.
+const MOST_UNREAD: usize = 4 * 1024 * 1024;
 /// A viewer that says nothing gets a ping this often.
 pub const PING: Duration = Duration::from_secs(20);
 
@@ -75,7 +77,16 @@ pub async fn attach(
     let socket = upgrade(socket)?;
     let id = id.as_str().to_owned();
     let session = Session { supervisor: daemon.supervisor.clone(), caller, id, terminal, wanted };
-    Ok(socket.max_message_size(LONGEST_MESSAGE).on_upgrade(|socket| session.run(socket, watch)))
+    Ok(bounded(socket).on_upgrade(|socket| session.run(socket, watch)))
+}
+
+/// What this side holds for a client: of a message that has not come as a whole, and of answers to pings of one that sends
+/// them and reads nothing.
+pub fn bounded(socket: WebSocketUpgrade) -> WebSocketUpgrade {
+    socket
+        .max_message_size(LONGEST_MESSAGE)
+        .max_frame_size(LONGEST_MESSAGE)
+        .max_write_buffer_size(MOST_UNREAD)
 }
 
 /// The upgrade that was asked for.
@@ -224,7 +235,7 @@ struct Writer {
     changes: Changes,
     reader: Reader,
     resumed: bool,
-    events: Option<broadcast::Receiver<Event>>,
+    events: Option<broadcast::Receiver<Arc<Event>>>,
     shown: Option<AgentState>,
     session: Session,
 }
@@ -233,7 +244,7 @@ struct Writer {
 enum Next {
     Piece(std::io::Result<Piece>),
     Size(Size),
-    Event(Result<Event, broadcast::error::RecvError>),
+    Event(Result<Arc<Event>, broadcast::error::RecvError>),
     Ping,
 }
 
@@ -329,9 +340,9 @@ impl Writer {
         Ok(())
     }
 
-    async fn state(&mut self, event: Result<Event, broadcast::error::RecvError>) -> Result<(), Error> {
+    async fn state(&mut self, event: Result<Arc<Event>, broadcast::error::RecvError>) -> Result<(), Error> {
         let state = match event {
-            Ok(event) if event.agent.as_deref() == Some(self.session.id.as_str()) => match event.happened {
+            Ok(event) if event.agent.as_deref() == Some(self.session.id.as_str()) => match &event.happened {
                 Happened::AgentState(agent) => agent.state,
                 _ => return Ok(()),
             },

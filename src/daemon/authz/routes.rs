@@ -69,7 +69,11 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// The router, with what the guard decides by, and what the handlers work with. What it does not know is answered
     /// 404 and 405.
     pub fn finish(self, authz: Arc<Authz>, state: S) -> Router {
-        self.router.layer(axum::Extension(authz)).with_state(state)
+        // How long a body may be is said by `[limits] body`, not by a default of the framework's.
+        self.router
+            .layer(axum::Extension(authz))
+            .layer(axum::extract::DefaultBodyLimit::disable())
+            .with_state(state)
     }
 }
 

@@ -66,14 +66,14 @@ impl Bridge {
                 event = live.recv() => match event {
                     Ok(event) => {
                         last = Some(event.cursor);
-                        bridge.hear(event);
+                        bridge.hear(&event);
                     }
                     Err(RecvError::Lagged(_)) => {
                         let (past, again) = supervisor.events().follow(last);
                         live = again;
                         for event in past {
                             last = Some(event.cursor);
-                            bridge.hear(event);
+                            bridge.hear(&event);
                         }
                     }
                     Err(RecvError::Closed) => return,
@@ -99,19 +99,22 @@ impl Bridge {
         }
     }
 
-    fn hear(&mut self, event: Event) {
-        let Some(id) = event.agent else { return };
-        match event.happened {
+    fn hear(&mut self, event: &Event) {
+        let Some(id) = event.agent.as_deref() else { return };
+        match &event.happened {
             Happened::AgentCreated(agent) => {
-                self.agents.remove(&id);
-                self.state(&agent);
+                self.agents.remove(id);
+                self.state(agent);
             }
-            Happened::AgentState(agent) => self.state(&agent),
-            Happened::LoginRequired(login) => self.login(&event.tenant, &id, Some(login)),
-            Happened::TurnComplete(turn) => self.turn(&event.tenant, &id, &turn),
+            Happened::AgentState(agent) => self.state(agent),
+            Happened::LoginRequired(login) => self.login(&event.tenant, id, Some(login.clone())),
+            Happened::TurnComplete(turn) => self.turn(&event.tenant, id, turn),
             Happened::AgentRemoved => {
-                self.agents.remove(&id);
-                self.parallax.threads.remove(&id);
+                self.agents.remove(id);
+                // Another one may have taken the id meanwhile: then the thread is that one's.
+                if self.parallax.supervisor.get(&self.parallax.eye, id).is_err() {
+                    self.parallax.threads.remove(id);
+                }
             }
             Happened::Gap(_) | Happened::Draining | Happened::Other => {}
         }
@@ -239,7 +242,8 @@ impl Bridge {
     /// What its agent's state means to a thread.
     fn thread_state(&self, agent: &Agent, asked: bool) {
         let threads = &self.parallax.threads;
-        let Some(record) = threads.get(&agent.id) else { return };
+        let own = threads.get(&agent.id).filter(|record| record.tenant == agent.tenant);
+        let Some(record) = own else { return };
         match agent.state {
             State::Ready if !record.ready => {
                 let record = threads.change(&record.id, |record| record.ready = true).unwrap_or(record);

@@ -17,6 +17,8 @@ use crate::id::{AgentId, PlaceName};
 const GRACE: u64 = 5_000;
 /// Parallax gives up after 30 seconds.
 const LONGEST_GRACE: u64 = 20_000;
+/// Of what a thread is given to keep.
+const LONGEST_KEPT: usize = 64 * 1024;
 
 /// `POST /api/agents`
 #[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
@@ -211,6 +213,10 @@ pub fn of_thread(input: SpawnThreadInput) -> Result<Thread, Fault> {
         id.parse().map_err(|error| Fault::malformed_field("id", format_args!("id: {error}")))?;
     let prepared = input.preparation.unwrap_or_default();
     let workspace = prepared.workspace.or(input.workspace);
+    for (field, given) in [("workspace", &workspace), ("metadata", &input.metadata)] {
+        short(field, given.as_ref().map_or(0, |value| value.to_string().len()))?;
+    }
+    short("objective", objective.len())?;
     let files = prepared.context_files.or(input.context_files).unwrap_or_default();
     let mut env = prepared.env.or(input.env).unwrap_or_default();
     env.insert("PARALLAX_THREAD_ID".into(), id.to_string());
@@ -244,6 +250,15 @@ pub fn of_thread(input: SpawnThreadInput) -> Result<Thread, Fault> {
 pub fn stop(force: bool, timeout: Option<u64>) -> supervisor::Stop {
     let grace = if force { 0 } else { timeout.unwrap_or(GRACE).min(LONGEST_GRACE) };
     supervisor::Stop { grace: Duration::from_millis(grace), wait: true }
+}
+
+/// What is kept of a thread goes out with each of its events.
+fn short(field: &'static str, length: usize) -> Result<(), Fault> {
+    if length <= LONGEST_KEPT {
+        return Ok(());
+    }
+    let detail = format_args!("{field}: {length} bytes are more than the {LONGEST_KEPT} that are kept of it");
+    Err(Fault::unprocessable(field, detail))
 }
 
 fn required(field: &'static str, given: Option<String>) -> Result<String, Fault> {

@@ -20,12 +20,11 @@ use crate::api::agent::Send;
 use crate::daemon::Daemon;
 use crate::daemon::api::pulse::Pulse;
 use crate::daemon::api::query::Query;
-use crate::daemon::api::terminal::{PING, upgrade};
+use crate::daemon::api::terminal::{PING, bounded, upgrade};
 use crate::daemon::authz::{Action, Caller};
 use crate::daemon::problem::Fault;
 use crate::daemon::serve::ConnectionWatch;
 
-const LONGEST_MESSAGE: usize = 1024 * 1024;
 /// How many answers a client may be behind; what it asks beyond that waits.
 const ANSWERS: usize = 16;
 
@@ -67,7 +66,7 @@ pub async fn bus(
 ) -> Result<Response, Fault> {
     let filter = Filter { agent: query.one("agentId").map(str::to_owned), ..Filter::default() };
     let session = Session { daemon, caller, filter, greets: false };
-    Ok(upgrade(socket)?.max_message_size(LONGEST_MESSAGE).on_upgrade(|socket| session.run(socket, watch)))
+    Ok(bounded(upgrade(socket)?).on_upgrade(|socket| session.run(socket, watch)))
 }
 
 /// Every event that names no other agent and no other thread, after a greeting. A WebSocket with text frames.
@@ -89,7 +88,7 @@ pub async fn events(
     let named = |name: &str| query.one(name).filter(|id| !id.is_empty()).map(str::to_owned);
     let filter = Filter { agent: named("agentId"), thread: named("threadId"), excludes: true };
     let session = Session { daemon, caller, filter, greets: true };
-    Ok(upgrade(socket)?.max_message_size(LONGEST_MESSAGE).on_upgrade(|socket| session.run(socket, watch)))
+    Ok(bounded(upgrade(socket)?).on_upgrade(|socket| session.run(socket, watch)))
 }
 
 struct Session {

@@ -142,6 +142,21 @@ impl Store {
         Ok(true)
     }
 
+    /// One whose agent has just been started: takes the place of what an earlier agent of its id has left. `added`: it
+    /// was added a moment ago, and may have changed since. Whether it was put there now.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn renew(&self, record: Record, added: bool) -> io::Result<bool> {
+        let mut threads = self.threads();
+        if added && threads.contains_key(&record.id) {
+            return Ok(false);
+        }
+        self.write(&record)?;
+        threads.insert(record.id.clone(), record);
+        Ok(true)
+    }
+
     /// One.
     pub fn get(&self, id: &str) -> Option<Record> {
         self.threads().get(id).cloned()
@@ -233,6 +248,21 @@ mod tests {
         let again = Store::open(directory.path().join("threads")).expect("open");
 
         assert_eq!(again.all(), [ready]);
+    }
+
+    #[test]
+    fn a_thread_that_is_started_takes_the_place_of_another_tenant_s_that_is_gone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path().join("threads")).expect("open");
+        store.add(record("a")).expect("written");
+        let other = Record { tenant: "other".into(), objective: "another".into(), ..record("a") };
+        assert!(!store.add(other.clone()).expect("known"));
+        assert!(store.renew(other.clone(), false).expect("written"));
+        assert_eq!(store.get("a"), Some(other));
+        // What is told of one that was just added stays.
+        let told = store.change("a", |record| record.ready = true);
+        assert!(!store.renew(record("a"), true).expect("nothing to do"));
+        assert_eq!(store.get("a"), told);
     }
 
     #[test]

@@ -17,14 +17,13 @@ use super::text::Characters;
 use crate::api::agent::Size;
 use crate::daemon::Daemon;
 use crate::daemon::api::pulse::Pulse;
-use crate::daemon::api::terminal::{PING, upgrade};
+use crate::daemon::api::terminal::{PING, bounded, upgrade};
 use crate::daemon::authz::{Action, Caller};
 use crate::daemon::problem::Fault;
 use crate::daemon::serve::ConnectionWatch;
 use crate::daemon::terminal::{Piece, Reader, Terminal, Viewer};
 
 const FRAME: usize = 64 * 1024;
-const LONGEST_MESSAGE: usize = 1024 * 1024;
 /// As Parallax's local runtime closes for an agent that nobody knows.
 const NOT_FOUND: u16 = 4404;
 
@@ -52,7 +51,7 @@ pub async fn attach(
             None => refuse(socket).await,
         }
     };
-    Ok(upgrade(socket)?.max_message_size(LONGEST_MESSAGE).on_upgrade(run))
+    Ok(bounded(upgrade(socket)?).on_upgrade(run))
 }
 
 async fn refuse(mut socket: WebSocket) {
@@ -129,8 +128,14 @@ async fn redraw(
     if let Ok(drawing) = terminal.screen().await {
         reader.seek(drawing.offset);
         if drawing.lines.iter().any(|line| !line.trim().is_empty()) {
-            let text = String::from_utf8_lossy(&drawing.bytes).into_owned();
-            sink.send(Message::Text(text.into())).await?;
+            let text = String::from_utf8_lossy(&drawing.bytes);
+            let mut rest = &text[..];
+            while !rest.is_empty() {
+                let end = (0..=rest.len().min(FRAME)).rev().find(|at| rest.is_char_boundary(*at));
+                let (frame, later) = rest.split_at(end.unwrap_or(rest.len()));
+                sink.send(Message::Text(frame.into())).await?;
+                rest = later;
+            }
         }
     }
     Ok(())

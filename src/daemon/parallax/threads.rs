@@ -67,6 +67,8 @@ fn wanted(thread: &ThreadHandle, query: &Query) -> bool {
 
 fn shown(daemon: &Daemon, record: &Record) -> ThreadHandle {
     let agent = daemon.supervisor.get(&daemon.parallax.eye, &record.id).ok();
+    // A record may outlive its agent for a moment, and another tenant's may have taken the id.
+    let agent = agent.filter(|agent| agent.tenant == record.tenant);
     record.handle(agent.as_ref(), &daemon.parallax.runtime_name)
 }
 
@@ -93,7 +95,7 @@ pub async fn spawn(
     let (spawn, record) = recorded(thread, &caller, role, metadata);
     let kept = |error| Fault::internal(format_args!("the record of thread {id} cannot be written: {error}"));
     // Before the agent: what it says first must find its thread.
-    let added = daemon.parallax.threads.add(record).map_err(kept)?;
+    let mut added = daemon.parallax.threads.add(record.clone()).map_err(kept)?;
     let spawned = match daemon.supervisor.spawn(&caller, spawn).await {
         Ok(spawned) => spawned,
         Err(error) => {
@@ -103,7 +105,11 @@ pub async fn spawn(
             return Err(error.into());
         }
     };
-    let Some(record) = daemon.parallax.threads.get(&id) else {
+    if spawned.created {
+        // Of an agent that was there before under this id, and perhaps another tenant's, nothing is left but its record.
+        added |= daemon.parallax.threads.renew(record, added).map_err(kept)?;
+    }
+    let Some(record) = daemon.parallax.threads.get(&id).filter(|record| caller.sees(&record.tenant)) else {
         return Err(Fault::conflict(
             "wrong-state",
             format_args!("thread {id} was removed while it was started"),

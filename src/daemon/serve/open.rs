@@ -159,7 +159,8 @@ impl Connection {
             self.close(Closing::CertificateExpired);
         } else if material.accepts(&self.chain, now).is_err() {
             self.close(Closing::Revoked);
-        } else if self.grant.is_some() && granted(authz, &self.peer) != self.grant {
+        } else if granted(authz, &self.peer) != self.grant {
+            // Also one that it has got since: the next change would be compared with what it had at first.
             self.close(Closing::GrantRemoved);
         }
     }

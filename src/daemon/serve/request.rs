@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, ORIGIN};
 use http::{HeaderValue, Request, StatusCode};
 use tower::Service;
 
@@ -21,6 +21,11 @@ use crate::daemon::operations::Metrics;
 use crate::daemon::problem::{self, Fault};
 
 const ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A browser names the page whose script asks for something that is not merely read, or a WebSocket. It would present its
+/// user's certificate, or that of a `stockade proxy`, for whichever page that is; and no page is this service's.
+const CROSS_SITE: &str =
+    "a page in a browser asks for this (Origin), and no page has rights here: use a client of your own";
 
 /// A longer one is not echoed.
 const LONGEST_ID: usize = 128;
@@ -87,6 +92,9 @@ impl Desk {
         if let Err(wait) = self.rates.take(&peer.identity, Instant::now()) {
             let detail = format_args!("{} makes too many requests: come again in a moment", peer.identity);
             return Some(Fault::too_many("rate", detail, wait));
+        }
+        if request.headers().contains_key(ORIGIN) {
+            return Some(Fault::forbidden("cross-site", CROSS_SITE));
         }
         let length =
             request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

@@ -215,9 +215,15 @@ impl Supervisor {
         if self.shared.is_draining() {
             return Err(SupervisorError::Draining);
         }
-        if !handle.is_active() {
-            quota::check(&self.shared.agents(), &self.shared.config, &handle.tenant, handle.memory)?;
-        }
+        // Under the lock, and until it is shown as started: of several at once no more get through than one by one.
+        let _reserved = {
+            let agents = self.shared.agents();
+            let ended = !handle.is_active();
+            if ended {
+                quota::check(&agents, &self.shared.config, &handle.tenant, handle.memory)?;
+            }
+            ended.then(|| handle.reserve())
+        };
         let deed = self.shared.audit.deed(caller, &Self::id(id)?, Act::Restart).await?;
         let (asker, told) = oneshot::channel();
         let sent = handle.commands.send(Command::Restart(asker)).await;

@@ -70,11 +70,8 @@ pub(crate) fn check(request: &Spawn) -> Result<()> {
     if request.command.as_ref().is_some_and(|command| command.first().is_none_or(String::is_empty)) {
         return Err(meaningless("command", "the program is missing: name it, or leave the command out"));
     }
-    for (field, words) in [("command", command), ("arguments", &request.arguments)] {
-        if words.iter().any(|word| word.contains('\0')) {
-            return Err(malformed(field, "a NUL byte cannot be part of a command"));
-        }
-    }
+    words("command", command)?;
+    words("arguments", &request.arguments)?;
     environment(&request.env)?;
     request.files.iter().try_for_each(|file| relative(&file.path))?;
     if !request.files.is_empty() && request.workspace.is_none() && request.workspace_id.is_none() {
@@ -89,7 +86,14 @@ pub(crate) fn check(request: &Spawn) -> Result<()> {
     size(request.size.unwrap_or(SIZE))
 }
 
-fn environment(variables: &BTreeMap<String, String>) -> Result<()> {
+pub(super) fn words(field: &'static str, words: &[String]) -> Result<()> {
+    match words.iter().any(|word| word.contains('\0')) {
+        true => Err(malformed(field, "a NUL byte cannot be part of a command")),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn environment(variables: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in variables {
         let mut letters = name.bytes();
         let first = letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_');

@@ -16,7 +16,7 @@ use super::{Result, SupervisorError};
 use crate::api::agent::{Exec, ExecResult, Stats};
 use crate::wire::service::launcher::Reason;
 use crate::wire::service::shim::Usage;
-use crate::wire::service::{Ended, Refusal, places};
+use crate::wire::service::{Ended, LONGEST_FRAME, Refusal, places};
 
 /// How long a shim may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Most bytes of each stream.
 const MOST: u64 = 1024 * 1024;
+
+/// Longest command, variables and secret, as JSON: two of them and a name still fit into a frame.
+const LONGEST: usize = LONGEST_FRAME / 2 - 1024;
 
 pub(super) async fn stats(shared: &Shared, handle: Arc<Handle>) -> Result<Stats> {
     let usage = if handle.is_active() {
@@ -79,6 +82,7 @@ async fn ask(
 }
 
 pub(super) async fn secret(handle: Arc<Handle>, name: &str, value: String) -> Result<()> {
+    fits("value", &value)?;
     let (told, answer) = oneshot::channel();
     let command = Command::Secret { name: name.to_owned(), value, told };
     ask(&handle, command, answer, "taking a secret").await.map(drop)
@@ -89,6 +93,10 @@ pub(super) async fn exec(handle: Arc<Handle>, exec: Exec) -> Result<ExecResult> 
         let detail = "the program is missing: name it, and its arguments".into();
         return Err(SupervisorError::Field { field: "command", detail, malformed: false });
     }
+    super::request::words("command", &exec.command)?;
+    super::request::environment(&exec.env)?;
+    fits("command", &exec.command)?;
+    fits("env", &exec.env)?;
     let patience = exec.timeout_ms.map_or(PATIENCE, Duration::from_millis);
     let failed =
         |source| SupervisorError::Io { what: format!("running something in agent {}", handle.id), source };
@@ -136,6 +144,18 @@ impl Drop for Abandoned<'_> {
     }
 }
 
+/// Whether this fits into a message to a shim, which closes the connection over a longer one.
+fn fits(field: &'static str, what: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_vec(what).expect("words are always JSON");
+    let length = text.len();
+    super::request::wipe(text);
+    if length <= LONGEST {
+        return Ok(());
+    }
+    let detail = format!("as JSON it has {length} bytes, and {LONGEST} is the most");
+    Err(SupervisorError::Field { field, detail, malformed: false })
+}
+
 type Ours = (pipe::Sender, pipe::Receiver, pipe::Receiver);
 
 /// Three pipes: the ends for what is run, and ours.
@@ -164,4 +184,18 @@ async fn read(stream: &mut pipe::Receiver) -> (Vec<u8>, bool) {
         more = true;
     }
     (all, more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_frame_can_carry_is_refused_before_it_is_said_to_have_arrived() {
+        fits("value", &"x".repeat(LONGEST - 2)).expect("it fits");
+        // One character, six bytes.
+        for long in ["x".repeat(LONGEST), "\u{1}".repeat(LONGEST / 6 + 1)] {
+            assert!(matches!(fits("value", &long), Err(SupervisorError::Field { field: "value", .. })));
+        }
+    }
 }

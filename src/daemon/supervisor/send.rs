@@ -24,6 +24,9 @@ const TYPED: usize = 200;
 /// Longest message.
 const LONGEST: usize = 256 * 1024;
 
+/// Longest key: the last ones of each agent are kept.
+const LONGEST_KEY: usize = 256;
+
 /// Bracketed paste.
 const PASTE: u16 = 2004;
 
@@ -34,6 +37,10 @@ pub(super) async fn send(handle: Arc<Handle>, message: Send) -> Result<Sent> {
     }
     if text.len() > LONGEST {
         return Err(field("it is longer than 262144 bytes: put it into a file, and tell the agent its name"));
+    }
+    if message.key.as_ref().is_some_and(|key| key.len() > LONGEST_KEY) {
+        let detail = format!("it is longer than {LONGEST_KEY} bytes");
+        return Err(SupervisorError::Field { field: "key", detail, malformed: false });
     }
     started(&handle).await?;
     let patience = message.timeout_ms.map_or(PATIENCE, Duration::from_millis);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -187,6 +187,7 @@ fn prepare(shared: &Arc<Shared>, record: Record, extent: Extent) -> (Arc<Handle>
         shown: watch::Sender::new(Agent::first_shown(&record)),
         outcome: watch::Sender::new(None),
         commands,
+        reserved: AtomicBool::new(false),
         activity: AtomicU64::new(0),
         typing: tokio::sync::Mutex::new(record.messages.clone()),
     });

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tracing::warn;
 
 use super::log::{Found, Log, Position};
@@ -29,6 +29,8 @@ const NEAR: u64 = 64 * 1024;
 const PIECE: u64 = 16 * 1024;
 /// A screen that nobody has asked for and nothing was put out on for so long needs no emulator.
 const DROWSY: Duration = Duration::from_secs(2);
+/// So many answers wait for an agent that does not read them.
+pub(super) const ANSWERS: usize = 256;
 /// How much of the log is looked through at most when a daemon comes anew.
 const HISTORY: u64 = 8 * 1024 * 1024;
 
@@ -41,7 +43,7 @@ pub(crate) struct Feed {
     wanted: Notify,
     settled: PathBuf,
     /// Answers that are to be typed.
-    answers: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
+    answers: mpsc::Sender<Vec<u8>>,
 }
 
 struct Fed {
@@ -60,7 +62,7 @@ impl Feed {
         extent: watch::Receiver<Extent>,
         viewers: Arc<Viewers>,
         settled: PathBuf,
-    ) -> (Arc<Self>, tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>) {
+    ) -> (Arc<Self>, mpsc::Receiver<Vec<u8>>) {
         let until =
             std::fs::read_to_string(&settled).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         let (oldest, end) = log.extent().unwrap_or_default();
@@ -68,7 +70,7 @@ impl Feed {
         let screen = Screen::new(viewers.shape().size, from);
         let position = Position::new(log, from);
         let state = Mutex::new(Fed { screen, position, settled: until, skipping: false });
-        let (answers, answered) = tokio::sync::mpsc::unbounded_channel();
+        let (answers, answered) = mpsc::channel(ANSWERS);
         (Arc::new(Self { extent, viewers, state, wanted: Notify::new(), settled, answers }), answered)
     }
 
@@ -140,16 +142,18 @@ impl Feed {
 
     fn settle(&self, fed: &mut Fed, queries: Vec<Query>) {
         let settled = fed.settled;
-        for query in queries.into_iter().filter(|query| query.offset > settled) {
-            fed.settled = query.offset;
-            // At most once: before a terminal says something twice, it says nothing. No fsync: what a power cut takes
-            // away it takes from the agent, too.
-            if let Err(error) = std::fs::write(&self.settled, query.offset.to_string()) {
-                warn!(%error, path = %self.settled.display(), "cannot write down which queries are settled");
-            }
+        let new: Vec<Query> = queries.into_iter().filter(|query| query.offset > settled).collect();
+        let Some(last) = new.last() else { return };
+        fed.settled = last.offset;
+        // Once for a piece, however many are in it. At most once: before a terminal says something twice, it says nothing.
+        // No fsync: what a power cut takes away it takes from the agent, too.
+        if let Err(error) = std::fs::write(&self.settled, last.offset.to_string()) {
+            warn!(%error, path = %self.settled.display(), "cannot write down which queries are settled");
+        }
+        for query in new {
             if !self.viewers.owes(&query.answer) {
-                // Whoever types it is gone with the agent.
-                let _ = self.answers.send(query.answer);
+                // An agent that asks and reads no answer gets no more of them; and whoever types is gone with the agent.
+                let _ = self.answers.try_send(query.answer);
             }
         }
     }
@@ -180,5 +184,26 @@ impl Feed {
         self.catch_up().await;
         let mut fed = self.state.lock().await;
         fed.screen = Screen::new(self.viewers.shape().size, fed.screen.offset());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Size;
+    use super::super::history::tests::written;
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_that_asks_without_end_and_reads_nothing_has_few_answers_waiting() {
+        let questions = "\x1b[6n".repeat(10_000);
+        let end = questions.len() as u64;
+        let (agent, log) = written(&[(0, &questions)], &[(0, 10, None)]);
+        let extent = watch::Sender::new(Extent { end, ended: false });
+        let viewers = Arc::new(Viewers::new(Size { cols: 80, rows: 24 }));
+        let settled = agent.path().join("settled");
+        let (feed, answers) = Feed::new(log, extent.subscribe(), viewers, settled.clone());
+        feed.caught_up().await;
+        assert_eq!(answers.len(), ANSWERS);
+        assert_eq!(std::fs::read_to_string(settled).expect("written"), end.to_string());
     }
 }

@@ -13,6 +13,13 @@ use crate::api::agent::Size;
 /// Longest line, in bytes: what is longer is cut into several.
 const LONGEST: usize = 64 * 1024;
 
+/// Most lines at once, and what they may take together: the newest. A few bytes of output can be a wide line, and each
+/// newline is one; what is cut off here is still in the log as it is.
+const MOST: usize = 200_000;
+const LARGEST: usize = 64 * 1024 * 1024;
+/// What a line takes beside its text.
+const ENTRY: usize = 32;
+
 /// Makes lines of output.
 pub(crate) struct Lines {
     emulator: vt100::Parser<Collector>,
@@ -27,6 +34,8 @@ struct Collector {
     open: String,
     begun: u64,
     done: VecDeque<(u64, String)>,
+    /// What `done` takes.
+    bytes: usize,
     most: usize,
     /// When each row of the screen was first written.
     times: VecDeque<Option<u64>>,
@@ -63,16 +72,20 @@ impl Collector {
     }
 
     fn push(&mut self, at: u64, line: &str) {
-        self.done.push_back((at, line.trim_end().to_owned()));
-        if self.done.len() > self.most {
-            self.done.pop_front();
+        let line = line.trim_end().to_owned();
+        self.bytes += line.len() + ENTRY;
+        self.done.push_back((at, line));
+        while self.done.len() > self.most || self.bytes > LARGEST {
+            let Some((_, oldest)) = self.done.pop_front() else { break };
+            self.bytes -= oldest.len() + ENTRY;
         }
     }
 }
 
 impl Lines {
-    /// Keeps at most the last `most` lines.
+    /// Keeps at most the last `most` lines, and never more than [`MOST`].
     pub(crate) fn new(size: Size, most: usize) -> Self {
+        let most = most.min(MOST);
         let side = |n: u16| NonZeroU16::new(n).unwrap_or(NonZeroU16::MIN);
         let times = vec![None; usize::from(size.rows)].into();
         let collector = Collector { most, times, ..Collector::default() };
@@ -191,6 +204,15 @@ mod tests {
         let long = "0123456789".repeat(7);
         assert_eq!(texts(SMALL, &format!("{long}\r\nx\r\ny\r\nz")), [&long, "x", "y", "z"]);
         assert_eq!(texts(SMALL, &format!("a\r\n{long}")), ["a", &long]);
+    }
+
+    #[test]
+    fn lines_are_never_more_and_never_larger_than_can_be_held() {
+        let mut many = Collector { most: usize::MAX, ..Collector::default() };
+        let line = "x".repeat(LARGEST / 4);
+        (0..9).for_each(|at| many.push(at, &line));
+        assert_eq!(many.done.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [6, 7, 8]);
+        assert_eq!(Lines::new(SMALL, usize::MAX).most, MOST);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::api::agent::Size;
 use feed::Feed;
@@ -37,6 +37,9 @@ use viewers::{Shape, Viewers};
 
 /// How many writes may wait for an agent that takes none.
 const WAITING_WRITES: usize = 16;
+
+/// How many logs are decoded at once, on the whole node.
+const DECODED: usize = 4;
 
 /// A handle; cheap to clone. It outlives the agent: what was put out can still be read.
 #[derive(Clone)]
@@ -208,7 +211,7 @@ impl Terminal {
     /// microseconds since 1970. `since`: only lines begun at that time or later.
     pub async fn lines(&self, tail: Option<usize>, since: Option<u64>) -> io::Result<Vec<(u64, String)>> {
         let (log, end, size) = (self.log.clone(), self.extent().end, self.size());
-        aside(move || text::lines(&log, end, size, tail, since)).await
+        decoded(move || text::lines(&log, end, size, tail, since)).await
     }
 
     /// What was put out after this was said, up to `end`.
@@ -220,7 +223,7 @@ impl Terminal {
     /// Everything that is kept as asciicast v2, line by line.
     pub async fn recording(&self) -> io::Result<Vec<u8>> {
         let (log, end, size) = (self.log.clone(), self.extent().end, self.size());
-        aside(move || text::recording(&log, end, size)).await
+        decoded(move || text::recording(&log, end, size)).await
     }
 }
 
@@ -229,6 +232,18 @@ async fn type_in(typed: &mpsc::Sender<Typed>, bytes: Bytes) -> io::Result<()> {
     let (done, result) = oneshot::channel();
     typed.send(Typed { bytes, done }).await.map_err(|_| gone())?;
     result.await.unwrap_or_else(|_| Err(gone()))
+}
+
+/// A whole log takes seconds and many megabytes to decode: few of them at once, and the others wait.
+async fn decoded<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    static TURNS: Semaphore = Semaphore::const_new(DECODED);
+    let turn = TURNS.acquire().await.expect("it is never closed");
+    aside(move || {
+        // Held to the end, also when whoever asked is gone.
+        let _turn = turn;
+        work()
+    })
+    .await
 }
 
 /// Runs what takes long where it keeps nobody waiting.

@@ -93,6 +93,8 @@ impl Agent {
                     return ControlFlow::Break(());
                 }
             }
+            // Without a shim there is nobody to answer: dropped, whoever asks is told so at once.
+            Command::Usage(_) | Command::Secret { .. } if self.socket.is_none() => {}
             Command::Usage(asker) => {
                 self.usages.push_back(asker);
                 self.say(&ToShim::Usage).await;

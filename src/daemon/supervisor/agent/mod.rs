@@ -17,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -61,10 +61,21 @@ pub(crate) struct Handle {
     pub(crate) outcome: watch::Sender<Option<Outcome>>,
     /// Tells its task what to do.
     pub(crate) commands: mpsc::Sender<Command>,
+    /// It has ended, and a start of it is under way that was let through by its tenant's quota.
+    pub(crate) reserved: AtomicBool,
     /// When it last put something out or got something, in milliseconds since 1970; 0: never.
     pub(crate) activity: AtomicU64,
     /// Held by whoever types a message, until it is submitted: the keys of the last ones, and their ids.
     pub(crate) typing: tokio::sync::Mutex<Vec<(String, String)>>,
+}
+
+/// See [`Handle::reserve`].
+pub(crate) struct Reserved<'a>(&'a Handle);
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.0.reserved.store(false, Ordering::Relaxed);
+    }
 }
 
 /// What a start came to.
@@ -96,7 +107,13 @@ impl Handle {
 
     /// Whether it takes part in its tenant's quota.
     pub(crate) fn is_active(&self) -> bool {
-        !self.shown.borrow().state.is_final()
+        self.reserved.load(Ordering::Relaxed) || !self.shown.borrow().state.is_final()
+    }
+
+    /// It counts for its tenant's quota as long as what is given lives.
+    pub(crate) fn reserve(&self) -> Reserved<'_> {
+        self.reserved.store(true, Ordering::Relaxed);
+        Reserved(self)
     }
 
     /// Whether its first start has come to something: before that nobody sees it.
