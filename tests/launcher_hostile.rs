@@ -14,6 +14,7 @@ use common::leaks::eventually;
 use common::node::{DAEMON, Node, Socket, order, pair};
 use common::stockade::field;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use stockade::shim::service::kept;
 use stockade::wire::service::claim::sealed;
 use stockade::wire::service::launcher::{FromLauncher, Reason, Refusal, ToLauncher};
 use stockade::wire::service::order::{Home, Workspace};
@@ -410,4 +411,25 @@ fn an_order_is_no_other_agents_whatever_the_two_are_called() {
         let ended = node.relaunch(id).unwrap_or_else(|refusal| panic!("{id}: {refusal:?}")).await_end();
         assert_eq!(ended.code, Some(3));
     }
+}
+
+#[test]
+fn whoever_takes_long_to_end_holds_up_nobody_else() {
+    let node = Node::start();
+    let _line = node.run(&order("slow", "read x"));
+    let found = node.trace("slow").expect("whereabouts");
+    // A keeper that has much to do.
+    let mut busy = std::process::Command::new("sleep").arg("60").spawn().expect("started");
+    let keeper = kept::Process::of(busy.id()).expect("it runs");
+    let path = kept::whereabouts(&node.places(), "slow");
+    kept::put(&path, &kept::Whereabouts { keeper, ..found.clone() }, 0o600, false).expect("written");
+    let socket = node.connect();
+    socket.send(&ToLauncher::Kill { id: "slow".into() }, &[]);
+    eventually("its shim is gone", || !found.shim.is_there());
+    assert_eq!(node.run(&order("b", "exit 3")).await_end().code, Some(3));
+    assert_eq!(node.exit("slow"), None);
+    busy.kill().expect("killed");
+    busy.wait().expect("reaped");
+    assert_eq!(socket.receive(), Some(FromLauncher::Done));
+    assert!(node.exit("slow").is_some());
 }

@@ -352,6 +352,7 @@ fn what_a_crash_left_of_agents_that_are_no_more_is_swept() {
     assert_eq!(fs::read_dir(node.places().orders()).expect("listed").count(), 0);
     let ended = node.exit("half-made").expect("it is said what happened");
     assert!(ended.report["error"].as_str().expect("why").contains("cut short"), "{ended:?}");
+    assert!(ended.not_started.is_some(), "what never ran must not look as if it had: {ended:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::cgroup::{self, Layout};
 use crate::shim::ids::{self, UidRange};
 use crate::shim::service::kept::{self, Process, Whereabouts};
+use crate::wire::service::launcher::{Reason, Refusal};
 use crate::wire::service::{Ended, Places, places};
 
 /// How long killed processes may take to be gone, and a keeper to clean up after them.
@@ -70,13 +71,16 @@ pub fn record(places: &Places, id: &str, boot: &str, what: &str) -> io::Result<(
     if directory.join(places::EXIT).exists() {
         return Ok(());
     }
+    // A shim begins with the log: without one the command was never executed.
+    let never = !directory.join(places::TERMINAL).exists();
+    let refusal = || Refusal { reason: Reason::Failed, detail: what.into(), field: None };
     let ended = Ended {
         code: None,
         signal: None,
         out_of_memory: false,
         stopped: false,
         killed: false,
-        not_started: None,
+        not_started: never.then(refusal),
         boot: boot.into(),
         at: kept::now(),
         end: end_of_log(places, id),

@@ -230,7 +230,11 @@ impl Launcher {
         if !directory.is_dir() {
             return refuse(Reason::Unknown, format!("there is no agent {id}"));
         }
-        match directory.join(places::EXIT).exists() {
+        // It has said how it ended, and goes; what is its own by name would be the next one's.
+        let goes = self.ends.iter().any(|ending| ending.id == id.as_str())
+            || bury::whereabouts(&self.tree.places, id.as_str(), &self.boot)
+                .is_some_and(|found| found.shim.is_there());
+        match directory.join(places::EXIT).exists() && !goes {
             true => Ok(()),
             false => refuse(Reason::Exists, format!("agent {id} has not ended: stop it first")),
         }
@@ -411,8 +415,10 @@ impl Launcher {
             let record = self.record_of(&id);
             let what = match &record {
                 Some(record) if record.boot != self.boot => "the node was rebooted while it ran",
-                Some(_) => "its shim vanished while no launcher ran",
-                None => "its start was cut short",
+                Some(_) if self.tree.places.agent(&id).join(places::TERMINAL).exists() => {
+                    "its shim vanished while no launcher ran"
+                }
+                _ => "its start was cut short",
             };
             let boot = record.map_or_else(|| self.boot.clone(), |record| record.boot);
             if let Err(error) = self.end(&id, &boot, what, None) {

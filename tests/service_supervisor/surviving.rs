@@ -1,5 +1,6 @@
 //! Whoever of the service ends: no agent, no byte of output, no exit code is lost.
 
+use std::fs;
 use std::time::Instant;
 
 use stockade::api::State;
@@ -61,6 +62,31 @@ fn both_may_end_under_load_and_no_byte_of_output_is_lost() {
             let shown = output(&world.terminal(id), 0).await;
             assert!(shown.trim_start().starts_with(&expected), "{} bytes", shown.len());
         }
+    });
+}
+
+#[test]
+fn a_start_that_both_left_half_made_is_made_by_whoever_asks_again() {
+    let mut node = Node::start();
+    let request = || shell("a", "exit 4");
+    daemon(&mut node, Config::default(), async |world| {
+        world.spawn(request()).await;
+        world.ended("a").await;
+    });
+    // As if both had ended once its directory was there.
+    node.kill_launcher();
+    let (agent, record) = (node.places().agent("a"), node.places().records().join("agents/a.json"));
+    fs::remove_dir_all(agent.join("terminal")).expect("removed");
+    fs::remove_file(agent.join("exit.json")).expect("removed");
+    let mut document: serde_json::Value =
+        serde_json::from_slice(&fs::read(&record).expect("a record")).expect("JSON");
+    document.as_object_mut().expect("an object").remove("started").expect("it was started");
+    fs::write(&record, document.to_string()).expect("written");
+    node.start_launcher();
+    assert!(node.exit("a").is_some_and(|ended| ended.not_started.is_some()));
+    daemon(&mut node, Config::default(), async |world| {
+        patiently(world.supervisor.spawn(&world.me, request())).await.expect("started");
+        assert_eq!(world.ended("a").await.exit_code, Some(4));
     });
 }
 

@@ -214,6 +214,7 @@ mod tests {
                 let found: Ended = serde_json::from_slice(&text).expect("whole");
                 assert_eq!((found.code, found.report == ended.report), (ended.code, kept));
             }
+            fill();
             reserve_exit(&path).expect_err("the next is not even started");
         });
         thread.join().expect("it holds");

@@ -303,6 +303,8 @@ impl Agent {
             let failed = Refusal { reason: Reason::Failed, detail, field: None };
             let outcome = match refusal {
                 None if self.adopted => Outcome::CutShort,
+                // The launcher was ended, too, before it had started a shim.
+                Some(Refusal { reason: Reason::Failed, .. }) if self.adopted => Outcome::CutShort,
                 refusal => Outcome::Refused(refusal.unwrap_or(failed)),
             };
             return self.give_up(outcome).await;
