@@ -1,4 +1,4 @@
-# make demo      builds Stockade and shows what a sandbox enforces and what it refuses
+# make demo      builds Stockade and shows what a sandbox enforces and refuses, and what the service withstands
 # make test      formatting, lints and every test
 # make test-agents  the real agents, up to their first screens
 # make fuzz      the parsers against whatever a fuzzer thinks of
@@ -19,12 +19,12 @@ help: ## this list
 root:
 	@packaging/prerequisites.sh root
 
-build: ## the release binaries, target/release/stockade and stockade-egress
+build: ## the release binaries, six programs in target/release
 	@packaging/prerequisites.sh build
 	@echo "== building Stockade (release)"
 	cargo build --release --locked
 
-demo: root ## a sandboxed session: each claim followed by its evidence
+demo: root ## sandboxed sessions, then the service: each claim followed by its evidence
 	@packaging/prerequisites.sh build demo
 	@echo "== building Stockade (release)"
 	cargo build --release --locked

@@ -1,5 +1,5 @@
 #!/bin/bash
-# One sandboxed session after another, each a claim followed by its evidence: demo.sh STOCKADE
+# Sandboxed sessions, then the service, each a claim followed by its evidence: demo.sh STOCKADE
 #
 # What is refused inside is first shown to work outside. If any evidence is missing, the demo fails.
 set -euo pipefail
@@ -18,8 +18,13 @@ owner=${SUDO_UID:-1000}
 scratch=$(mktemp -d /tmp/stockade-demo.XXXXXX)
 workspace=$scratch/workspace
 listener=
+dev=
 finish() {
     [ -z "$listener" ] || kill "$listener" 2>/dev/null || true
+    if [ -n "$dev" ]; then
+        kill -INT "$dev" 2>/dev/null || true
+        wait "$dev" || true
+    fi
     rm -rf "$scratch"
 }
 trap finish EXIT
@@ -27,6 +32,8 @@ install -d -o "$owner" -g "$owner" "$workspace"
 chmod 711 "$scratch"
 
 claims=0
+status=0
+part() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 claim() {
     claims=$((claims + 1))
     printf '\n%s%2d. %s%s\n' "$bold" "$claims" "$*" "$plain"
@@ -52,6 +59,33 @@ outside() {
     show "$out"
 }
 
+# client COMMAND…: shows a command against the service, then runs it, as its administrator unless it says otherwise.
+client() {
+    local shown="stockade $*"
+    printf '%s    outside $ %s%s\n' "$dim" "${shown//$scratch/…}" "$plain"
+    status=0
+    out=$("$stockade" "$@" 2>&1 </dev/null) || status=$?
+    show "$out"
+}
+
+# until_true WHAT TEST…: waits for TEST, half a minute at most.
+until_true() {
+    local what=$1
+    shift
+    for _ in $(seq 300); do
+        if "$@"; then
+            evidence "$what" true
+            return
+        fi
+        sleep 0.1
+    done
+    [ ! -s "$scratch/dev.err" ] || cat "$scratch/dev.err" >&2
+    evidence "$what" false
+}
+
+# child_of PID NAME: the process of that name that PID has started.
+child_of() { pgrep -P "$1" -x "$2"; }
+
 show() { [ -z "$1" ] || sed 's/^/            /' <<<"$1" | head -n "${lines:-8}"; }
 
 # evidence WHAT TEST…: the demo ends here if TEST does not hold.
@@ -68,6 +102,8 @@ evidence() {
 says() { grep -Eq -- "$1" <<<"$out"; }
 ended() { [ "$status" = "$1" ]; }
 failed() { [ "$status" != 0 ]; }
+
+part 'One command in the foreground: stockade run'
 
 claim "This host can enforce the strictest policy in full"
 lines=40 outside "'$stockade' doctor"
@@ -197,5 +233,94 @@ agent=$(sed -nE 's/^[a-z.]*agent "(.*)"$/\1/p' <<<"$out")
 claim "Nothing is left behind"
 outside "find /sys/fs/cgroup -type d -name '$agent' | wc -l; grep -c '$scratch' /proc/self/mountinfo; pgrep -fc -- '--workspace $workspace'"
 evidence "no cgroup, no mount, no process" eval '[ -n "$agent" ] && ! says "[1-9]"'
+
+# The service: what `stockade dev` starts, seen through its clients.
+part 'The service: one daemon without rights, one launcher without a network, one shim for each agent'
+
+claim "\`stockade dev\` serves over TLS 1.3 with client certificates; its daemon is an ordinary user without a capability"
+dir=$scratch/service
+chmod 755 "$scratch"
+"$stockade" dev --dir "$dir" --listen 127.0.0.1:0 >"$scratch/dev.out" 2>"$scratch/dev.err" &
+dev=$!
+until_true "the service is ready" grep -q '^ready' "$scratch/dev.out"
+url=$(sed -n 's/^ready //p' "$scratch/dev.out")
+export STOCKADE_CLIENT_CONFIG=$dir/client.toml
+daemon=$(child_of "$dev" stockaded) launcher=$(child_of "$dev" stockade-launch)
+outside "grep -E '^(Uid|CapEff)' /proc/$daemon/status"
+evidence "its uid is not 0, and no capability is in effect" eval 'says "^Uid:\s+[1-9]" && says "^CapEff:\s+0{16}$"'
+outside "curl -sS --cacert '$dir/pki/ca.crt' '$url/v1/agents'"
+evidence "without a certificate there is no answer" eval 'failed && ! says "agents.:"'
+until_true "and the daemon says why it hung up" grep -q 'connection refused.*peer sent no certificates' "$scratch/dev.err"
+
+claim "An agent is started over mTLS, and answers"
+client spawn --type shell --id demo
+evidence "started" says '^demo$'
+client send demo 'echo $((6 * 7))' --wait
+evidence "its answer comes back, as text" says '^42$'
+
+claim "The same walls as above, as the kernel says, for whoever may see the agent"
+lines=12 outside "curl -sS --cacert '$dir/pki/ca.crt' --cert '$dir/pki/viewer.crt' --key '$dir/pki/viewer.key' '$url/v1/agents/demo/attestation' | python3 -c '
+import json, sys
+def walk(value, path):
+    for key, below in value.items() if isinstance(value, dict) else ():
+        if key in (\"capabilities\", \"noNewPrivs\", \"seccomp\", \"landlock\", \"uidMap\", \"limits\", \"shortfalls\"):
+            print(path + key, json.dumps(below)[:100])
+        else:
+            walk(below, path + key + \".\")
+walk(json.load(sys.stdin), \"\")'"
+evidence "capabilities, the filter, Landlock and the limits are in it" eval 'ended 0 && says capabilities && says seccomp && says landlock && says limits'
+client exec demo -- sh -c 'grep -E "^(CapEff|NoNewPrivs|Seccomp:)" /proc/self/status; cat /etc/shadow'
+evidence "what is run beside it is behind them, too" eval 'says "^CapEff:\s+0{16}$" && says "^Seccomp:\s+2" && says "No such file"'
+
+claim "A certificate says who calls, its grant what that may do"
+client --cert "$dir/pki/viewer.crt" --key "$dir/pki/viewer.key" stop demo
+evidence "a viewer may not stop it: exit code 4" ended 4
+client ls
+evidence "it still runs" says '^demo .* ready '
+
+# Both run, and are other processes than those that were killed.
+restarted() {
+    local new_daemon new_launcher
+    new_daemon=$(child_of "$dev" stockaded) && new_launcher=$(child_of "$dev" stockade-launch) || return 1
+    [ "$new_daemon" != "$daemon" ] && [ "$new_launcher" != "$launcher" ] && "$stockade" get demo >/dev/null 2>&1
+}
+
+claim "kill -9 of daemon and launcher: the agent, every byte that it put out, and its exit code are there"
+client send demo 'for i in $(seq 2000); do echo "line $i"; [ $((i % 100)) = 0 ] && sleep 0.1; done; exit 42'
+outside "kill -9 $daemon $launcher"
+until_true "dev has started both again" restarted
+client wait demo --timeout 30s
+evidence "the same agent ended by itself, with exit code 42" eval 'ended 0 && says 42'
+outside "'$stockade' logs demo | grep -c '^line [0-9]*.\?$'"
+evidence "all 2000 lines are there" says '^2000$'
+
+# The control group of an agent's memory, as its attestation names it.
+group_of() {
+    curl -sS --cacert "$dir/pki/ca.crt" --cert "$dir/pki/admin.crt" --key "$dir/pki/admin.key" "$url/v1/agents/$1/attestation" |
+        python3 -c 'import json, os, sys
+print(*{os.path.dirname(l["file"]) for l in json.load(sys.stdin)["limits"] if l["limit"] == "processes"})'
+}
+
+claim "Stopping an agent leaves nobody: its control group is proved empty, and gone"
+client spawn --type shell --id hydra
+client send hydra 'for i in 1 2 3; do setsid nohup sh -c "trap : TERM; while :; do sleep 1; done" & done'
+group=$(group_of hydra) inode=$(stat -c %i "$group")
+outside "wc -l <$group/cgroup.procs"
+evidence "its processes are in one" says '^([4-9]|[0-9]{2,})$'
+client stop hydra --grace 500ms
+evidence "stopped" ended 0
+# By its inode, too: another sandbox may have taken the name.
+outside "find '${group%/*}' -maxdepth 1 -name '${group##*/}' -inum $inode | wc -l"
+evidence "no control group, so no process" says '^0$'
+
+claim "Ctrl-C ends agents, daemon and launcher, and leaves nothing but files"
+client spawn --type shell --id last
+outside "kill -INT $dev"
+status=0
+wait "$dev" || status=$?
+dev=
+evidence "ended with exit code 0" ended 0
+outside "grep -c '$dir' /proc/self/mountinfo; find '$dir' -type s | wc -l; pgrep -fc -- '$dir'"
+evidence "no process, no mount, no socket" eval '! says "[1-9]"'
 
 printf '\n%s%s%d claims, each with its evidence.%s\n' "$bold" "$green" "$claims" "$plain"

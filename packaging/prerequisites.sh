@@ -21,7 +21,7 @@ needs() {
             "ssh openssh-client"
         ;;
     agents) printf "%s\n" "git git" "python3 python3" "node nodejs" "npm npm" ;;
-    demo) printf "%s\n" "unshare util-linux" "git git" "python3 python3" "pgrep procps" ;;
+    demo) printf "%s\n" "unshare util-linux" "git git" "python3 python3" "pgrep procps" "curl curl" ;;
     bench) printf '%s\n' "hyperfine hyperfine" "bwrap bubblewrap" "git git" "python3 python3" ;;
     *) die "prerequisites.sh: unknown group '$1'" ;;
     esac

@@ -30,6 +30,9 @@ fn an_agent_is_started_seen_typed_to_waited_for_and_removed() {
         (output.status.code(), &output.stdout[..], &output.stderr[..]),
         (Some(3), &b"out\n"[..], &b"err\n"[..])
     );
+    let late = dev.run(&["exec", "a", "--timeout", "500ms", "--", "sh", "-c", "sleep 4321 & sleep 4321"]);
+    assert_eq!(late.status.code(), Some(6), "{late:?}");
+    dev.until(&["exec", "a", "--", "ps", "-A", "-o", "args"], |seen| !seen.contains("sleep 4321"));
     assert!(dev.ok(&["stats"]).lines().any(|line| line.starts_with("a ")));
 
     dev.ok(&["send", "a", "hi"]);
@@ -145,7 +148,7 @@ fn a_client_without_a_certificate_works_with_it_through_the_proxy() {
     let told = String::from_utf8(told).expect("text");
     let address = told.strip_prefix("listening http://").expect("an address");
     let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.write_all(b"GET /api/agents HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /api/agents HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"a\""), "{answer}");

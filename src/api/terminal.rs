@@ -6,7 +6,7 @@
 //!         ── binary ──────────────────────────────▶           output, exactly as the terminal put it out
 //!         ── text {"type":"gap", …} ──────────────▶           bytes from..to are lost; a screen follows
 //!         ◀─ binary ──────────────────────────────            typed bytes
-//!         ◀─ text {"type":"resize" | "takeover" | "ack"} ──
+//!         ◀─ text {"type":"resize" | "takeover"} ──────
 //! ```
 //! With `since` within what is kept, output goes on from exactly that byte, without a screen. Without it a screen comes
 //! first. Binary frames hold nothing but terminal bytes: the client counts them to know its offset.

@@ -124,7 +124,7 @@ fn text(report: &Report) -> String {
         );
     }
     if report.intact && report.unsealed > 0 {
-        text += &format!("the last {} records are not signed yet\n", report.unsealed);
+        text += &format!("not signed yet at the end: {}\n", report.unsealed);
     }
     plain_lines(&text)
 }
@@ -133,9 +133,9 @@ fn extent(report: &Report) -> String {
     let (Some(first), Some(last)) = (report.first, report.last) else { return "no records yet".into() };
     let keys = match &report.keys[..] {
         [] => "no key is named in it, so that nothing but the chain was verified".to_owned(),
-        keys => format!("{} checkpoints signed by {}", report.checkpoints, keys.join(", then ")),
+        keys => format!("checkpoints: {}, signed by {}", report.checkpoints, keys.join(", then ")),
     };
-    format!("records {first} to {last} in {} files; {keys}", report.segments)
+    format!("records {first} to {last}; files: {}; {keys}", report.segments)
 }
 
 fn told(finding: &Finding) -> String {

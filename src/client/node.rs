@@ -16,7 +16,7 @@ pub async fn node(client: &Client, output: Output, words: words::Node) -> Result
         let draining = if node.draining { "\ndraining: it takes no new agents" } else { "" };
         let launcher = if node.launcher { "answers" } else { "does not answer" };
         format!(
-            "{} stockaded {}, Linux {}, since {}\n{} agents, {} of them active; the launcher {launcher}{draining}\n",
+            "{} stockaded {}, Linux {}, since {}\nagents: {}, of which {} active; the launcher {launcher}{draining}\n",
             plain(&node.name),
             plain(&node.version),
             plain(&node.kernel),

@@ -66,7 +66,11 @@ pub fn main() -> ExitCode {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(error) = source {
-        text = format!("{text}: {error}");
+        // Some texts hold their cause already.
+        let cause = error.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
         source = error.source();
     }
     let _ = writeln!(io::stderr(), "stockaded: {text}");

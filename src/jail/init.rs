@@ -207,6 +207,11 @@ impl Household<'_> {
                 }
                 Ok(())
             }
+            ToInit::EndExec(number) => {
+                // It is in the list, so it was not reaped: nobody else has its pid.
+                let found = self.extras.iter().find(|(_, extra)| *extra == number);
+                found.map_or(Ok(()), |(pid, _)| signal_group(Pid::from_raw(*pid), user, libc::SIGKILL))
+            }
             other => Err(io::Error::other(format!("unexpected {other:?}"))),
         }
     }

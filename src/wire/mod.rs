@@ -9,6 +9,7 @@
 //!   │ ── Go ───────────────────────────▶ │  what the kernel says of it was read and accepted
 //!   │ ◀─ Started ────────────────────── │  where the shim wants to know: the command was executed
 //!   │ ── Exec(n) + fds ────────────────▶ │  run something else: words (a file in memory), then its streams
+//!   │ ── EndExec(n) ───────────────────▶ │  kill that, and its group
 //!   │ ◀─ ExecEnded(n, status) ───────── │
 //!   │ ── Signal(n) / Resume ───────────▶ │
 //!   │ ◀─ Stopped(n) ─────────────────── │  the agent was stopped (Ctrl-Z)
@@ -53,6 +54,8 @@ pub enum ToInit {
     /// Run something else, known by this number. Its words come with this message, as [`Extra`] in a file in memory; then
     /// its three streams, or one socket that is to be sent a PTY master.
     Exec(i32),
+    /// Kill what runs by this number, with its process group. If it has ended, this means nothing.
+    EndExec(i32),
 }
 
 /// Most descriptors that come with [`ToInit::Exec`].
@@ -102,6 +105,7 @@ impl ToInit {
             Self::Resume => (4, 0),
             Self::Descriptors(rest) => (5, rest),
             Self::Exec(number) => (6, number),
+            Self::EndExec(number) => (7, number),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [tag, a, b, c, d]
@@ -117,6 +121,7 @@ impl ToInit {
             (4, 0) => Self::Resume,
             (5, rest @ 0..) => Self::Descriptors(rest),
             (6, number @ 0..) => Self::Exec(number),
+            (7, number @ 0..) => Self::EndExec(number),
             _ => return None,
         })
     }
@@ -350,6 +355,7 @@ mod tests {
             ToInit::Resume,
             ToInit::Descriptors(7),
             ToInit::Exec(3),
+            ToInit::EndExec(3),
         ] {
             assert_eq!(ToInit::decode(&message.encode()), Some(message));
         }

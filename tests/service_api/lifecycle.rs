@@ -81,6 +81,25 @@ async fn something_else_runs_within_an_agent_s_walls() {
 }
 
 #[tokio::test]
+async fn a_credential_that_its_policy_lacks_is_refused_whether_it_has_a_network_or_not() {
+    let client = operator();
+    shell(&client, "lacks-network").await;
+    let request =
+        json!({ "id": "lacks-name", "type": "custom", "policy": "claude", "command": ["sleep", "60"] });
+    client.ask("POST", "/v1/agents", request).await.expect(201);
+    for id in ["lacks-network", "lacks-name"] {
+        client.until(&format!("/v1/agents/{id}"), |agent| agent["state"] != "starting").await;
+        let secret = json!({ "value": "long enough for a secret" });
+        let path = format!("/v1/agents/{id}/secrets/nope");
+        let problem = client.ask("PUT", &path, secret).await.expect(422).json();
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("nope")), "{problem}");
+        // What is asked next gets its own answer.
+        client.get(&format!("/v1/agents/{id}/stats")).await.expect(200);
+        gone(&client, id).await;
+    }
+}
+
+#[tokio::test]
 async fn an_agent_starts_anew_under_its_id() {
     let client = operator();
     shell(&client, "anew").await;

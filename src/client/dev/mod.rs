@@ -58,7 +58,7 @@ pub async fn dev(output: Output, words: words::Dev) -> Result<u8, ClientError> {
     tree.certify(listen, user)?;
     tree.configure(listen, &words.workspace_root, &words.etcd)?;
     let client = Client { target: admin(&tree, listen) };
-    let mut service = Service::start(output, &tree, user, listener)?;
+    let mut service = Service::start(output, &tree, user, listener).await?;
     let url = format!("https://{}", reachable(listen));
     tokio::select! {
         started = service.await_ready(&client) => started?,
@@ -106,6 +106,15 @@ fn admin(tree: &Tree, listen: std::net::SocketAddr) -> Target {
     }
 }
 
+/// The launcher makes the daemon's directories, then listens. One that does not get so far is told of when the daemon is
+/// waited for.
+async fn await_directories(tree: &Tree) {
+    let begun = Instant::now();
+    while !tree.places().launcher_socket().exists() && begun.elapsed() < Duration::from_secs(5) {
+        sleep(LOOK).await;
+    }
+}
+
 /// Launcher and daemon.
 struct Service {
     launcher: Kept,
@@ -134,7 +143,7 @@ impl Kept {
 }
 
 impl Service {
-    fn start(
+    async fn start(
         output: Output,
         tree: &Tree,
         user: DaemonUser,
@@ -162,11 +171,9 @@ impl Service {
             user: Some(user),
             listener: Some(listener),
         };
-        Ok(Self {
-            launcher: Kept::start(launcher, output, ended.clone()),
-            daemon: Kept::start(daemon, output, ended),
-            ended: receiver,
-        })
+        let launcher = Kept::start(launcher, output, ended.clone());
+        await_directories(tree).await;
+        Ok(Self { launcher, daemon: Kept::start(daemon, output, ended), ended: receiver })
     }
 
     /// Waits for the first answer. Whatever ends before that would only end again.

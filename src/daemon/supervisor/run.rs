@@ -102,11 +102,14 @@ pub(super) async fn exec(handle: Arc<Handle>, exec: Exec) -> Result<ExecResult> 
         |source| SupervisorError::Io { what: format!("running something in agent {}", handle.id), source };
     let (theirs, ours) = streams().map_err(failed)?;
     let (asker, ended) = oneshot::channel();
-    let order = ExecOrder { command: exec.command, environment: exec.env, streams: theirs, ended: asker };
+    let number = uuid::Uuid::now_v7().as_u64_pair().1;
+    let order =
+        ExecOrder { number, command: exec.command, environment: exec.env, streams: theirs, ended: asker };
     let state = handle.shown.borrow().state.as_str();
     let absent =
         || SupervisorError::State { id: handle.id.clone(), state, what: "its shim cannot be asked now" };
     handle.commands.send(Command::Exec(Box::new(order))).await.map_err(|_| absent())?;
+    let _abandoned = Abandoned { handle: &handle, number };
     let all = async {
         let (mut stdin, mut stdout, mut stderr) = ours;
         let write = async move {
@@ -126,6 +129,19 @@ pub(super) async fn exec(handle: Arc<Handle>, exec: Exec) -> Result<ExecResult> 
     let truncated = stdout.1 || stderr.1;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok(ExecResult { exit_code, stdout: text(stdout.0), stderr: text(stderr.0), truncated })
+}
+
+/// Whoever asked for it no longer waits, for whatever reason: what still runs of it is killed.
+struct Abandoned<'a> {
+    handle: &'a Handle,
+    number: u64,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        // It has ended, mostly, and its task knows; a task that has ended or is overrun leaves it to the agent's end.
+        let _ = self.handle.commands.try_send(Command::EndExec(self.number));
+    }
 }
 
 /// Whether this fits into a message to a shim, which closes the connection over a longer one.

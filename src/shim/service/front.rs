@@ -244,11 +244,17 @@ impl ServiceFront {
                     self.say(&FromShim::ExecEnded { exec, code: None, refused: Some(why) });
                 }
             }
+            ToShim::EndExec { exec } => {
+                if let Some((number, _)) = self.extras.iter().find(|(_, known)| **known == exec) {
+                    reins.tell(ToInit::EndExec(*number))?;
+                }
+            }
             ToShim::Secret { name, value } => {
                 let none = || Err("the agent has no way to the network".to_owned());
                 let gateway = reins.gateway.as_mut();
                 if let Err(why) = gateway.map_or_else(none, |gateway| gateway.replace_secret(&name, &value)) {
-                    self.refuse(format!("credential {name:.80}: {why}"));
+                    let detail = format!("credential {name:.80}: {why}");
+                    self.say(&FromShim::Refused(Refusal { reason: Reason::Exceeds, detail, field: None }));
                 }
             }
         }

@@ -128,6 +128,7 @@ fn to_shim() -> Vec<(&'static str, ToShim)> {
         ToShim::Stop { grace_ms: 5000 },
         ToShim::Usage,
         ToShim::Exec { exec: 1, command: vec!["ls".into(), "-l".into()], environment: variables() },
+        ToShim::EndExec { exec: 1 },
         ToShim::Secret { name: "n".into(), value: "v".into() },
     ];
     let name = |message: &ToShim| match message {
@@ -137,6 +138,7 @@ fn to_shim() -> Vec<(&'static str, ToShim)> {
         ToShim::Stop { .. } => "to-shim.stop",
         ToShim::Usage => "to-shim.usage",
         ToShim::Exec { .. } => "to-shim.exec",
+        ToShim::EndExec { .. } => "to-shim.end-exec",
         ToShim::Secret { .. } => "to-shim.secret",
     };
     all.into_iter().map(|message| (name(&message), message)).collect()

@@ -46,7 +46,13 @@ pub enum ToShim {
         #[serde(default)]
         environment: BTreeMap<String, String>,
     },
-    /// A new value for a credential of the policy's (`[[network.inject]]`).
+    /// Kill what was run by `Exec`, with its process group. `ExecEnded` follows; if it has ended, nothing does.
+    #[serde(rename_all = "camelCase")]
+    EndExec {
+        /// Which.
+        exec: u64,
+    },
+    /// A new value for a credential of the policy's (`[[network.inject]]`). Nothing is said if it is taken, else `Refused`.
     Secret {
         /// Its name.
         name: String,

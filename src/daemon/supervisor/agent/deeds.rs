@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Usage(oneshot::Sender<std::result::Result<Usage, Refusal>>),
     /// Run something else within its walls.
     Exec(Box<ExecOrder>),
+    /// Kill what was run so, by its number.
+    EndExec(u64),
     /// Take a new value for a credential.
     Secret {
         /// Its name.
@@ -48,6 +50,8 @@ pub(crate) enum Command {
 
 /// Something else to run.
 pub(crate) struct ExecOrder {
+    /// What it is known by. No two have the same, whichever daemon ordered them.
+    pub(crate) number: u64,
     /// Program and arguments.
     pub(crate) command: Vec<String>,
     /// Variables on top.
@@ -96,6 +100,11 @@ impl Agent {
                 self.say(&ToShim::Usage).await;
             }
             Command::Exec(order) => self.exec(*order).await,
+            Command::EndExec(exec) => {
+                if self.execs.remove(&exec).is_some() {
+                    self.say(&ToShim::EndExec { exec }).await;
+                }
+            }
             Command::Secret { name, value, told } => {
                 let message = ToShim::Secret { name, value };
                 self.say(&message).await;
@@ -124,8 +133,7 @@ impl Agent {
     }
 
     async fn exec(&mut self, order: ExecOrder) {
-        self.last_exec += 1;
-        let exec = self.last_exec;
+        let exec = order.number;
         let message = ToShim::Exec { exec, command: order.command, environment: order.environment };
         let fds: Vec<BorrowedFd<'_>> = order.streams.iter().map(AsFd::as_fd).collect();
         let Some(socket) = &self.socket else { return };
@@ -138,7 +146,11 @@ impl Agent {
     /// The shim refuses what was asked last: an exec has its own answer, so it is a secret or the question after it.
     pub(super) fn refused(&mut self, refusal: Refusal) {
         match self.usages.pop_front() {
-            Some(asker) => drop(asker.send(Err(refusal))),
+            Some(asker) => {
+                let _ = asker.send(Err(refusal));
+                // The answer to the question after it is still to come, and nobody's any more.
+                self.usages.push_front(oneshot::channel().0);
+            }
             None => warn!(agent = self.record.id, reason = ?refusal.reason, "the shim refused something"),
         }
     }

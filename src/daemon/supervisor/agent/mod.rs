@@ -150,7 +150,6 @@ pub(crate) struct Agent {
     restarting: Vec<oneshot::Sender<super::Result<()>>>,
     usages: VecDeque<oneshot::Sender<Result<Usage, Refusal>>>,
     execs: HashMap<u64, oneshot::Sender<Result<u8, String>>>,
-    last_exec: u64,
     turn: Option<Turn>,
     /// The record of a start that has come to nothing yet.
     intent: Option<u64>,
@@ -197,7 +196,6 @@ impl Agent {
             restarting: Vec::new(),
             usages: VecDeque::new(),
             execs: HashMap::new(),
-            last_exec: 0,
             turn: None,
             intent: None,
         }
