@@ -1,5 +1,6 @@
 //! The commands against a service, as a script calls them; the service is the test's own.
 
+#[allow(dead_code)]
 #[path = "common/fake.rs"]
 mod fake;
 

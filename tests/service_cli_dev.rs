@@ -148,7 +148,9 @@ fn a_client_without_a_certificate_works_with_it_through_the_proxy() {
     let told = String::from_utf8(told).expect("text");
     let address = told.strip_prefix("listening http://").expect("an address");
     let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.write_all(b"GET /api/agents HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+    stream
+        .write_all(b"GET /api/agents HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"a\""), "{answer}");
