@@ -52,6 +52,12 @@ bench: root ## start-up against peers, steady state against the host, the gatewa
 	@benches/startup $(STOCKADE)
 	@benches/steady $(STOCKADE)
 	@benches/egress $(STOCKADE)-egress
+	@benches/service $(STOCKADE)
+
+soak: root ## the service at work for an hour, with kills, looked over for losses, growth and leftovers
+	@packaging/prerequisites.sh build
+	cargo build --release --locked
+	@benches/soak 60 $(STOCKADE)
 	cargo bench --locked --no-default-features --features audit --bench audit
 
 test-vm: root ## the tests on Debian 12 with Linux 6.1 and 6.12 and a pure cgroup v2 tree, in emulated machines
@@ -62,4 +68,4 @@ test-agents: root ## Claude Code, Codex, Gemini CLI and aider (1.4 GB, downloade
 	@packaging/prerequisites.sh build agents
 	@agents="$$(packaging/agents.sh)" && STOCKADE_AGENTS="$$agents" cargo test --locked --test agents
 
-.PHONY: help root build demo test test-agents test-vm fuzz bench
+.PHONY: help root build demo test test-agents test-vm fuzz bench soak
