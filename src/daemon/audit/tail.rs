@@ -44,21 +44,24 @@ pub async fn tail(
         (None, Some(tail)) => end.saturating_sub(tail),
         (None, None) => 0,
     };
-    let follow = query.flag("follow")?;
-    let records = Records { reader: Some(Reader::new(dir, since)), synced, follow };
+    // What is written while this is read belongs to whoever follows.
+    let until = if query.flag("follow")? { None } else { Some(end) };
+    let records = Records { reader: Some(Reader::new(dir, since)), synced, until };
     Ok(stream::answer("application/x-ndjson", watch, records))
 }
 
 struct Records {
     reader: Option<Reader>,
     synced: watch::Receiver<u64>,
-    follow: bool,
+    /// The last record; none: whatever comes.
+    until: Option<u64>,
 }
 
 impl Source for Records {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             let synced = *self.synced.borrow_and_update();
+            let synced = self.until.map_or(synced, |until| until.min(synced));
             let Some(mut reader) = self.reader.take() else { return Ok(None) };
             let read = tokio::task::spawn_blocking(move || {
                 let lines = reader.lines(synced, PIECE);
@@ -71,7 +74,7 @@ impl Source for Records {
                 return Ok(Some(lines.into()));
             }
             // Once the log is closed, nothing more comes.
-            if !self.follow || self.synced.changed().await.is_err() {
+            if self.until.is_some() || self.synced.changed().await.is_err() {
                 return Ok(None);
             }
         }
