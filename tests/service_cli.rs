@@ -220,14 +220,20 @@ fn a_client_without_a_certificate_gets_through_the_proxy_both_ways() {
     let mut child = service.command(&["proxy", "--listen", "127.0.0.1:0"]).spawn().expect("stockade starts");
     let told = line(child.stdout.as_mut().expect("piped"));
     let address = told.strip_prefix("listening http://").expect("an address").to_owned();
-    for _ in 0..3 {
+    let ask = |host: &str| {
         let mut stream = TcpStream::connect(&address).expect("the proxy listens");
-        let request = "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello";
-        stream.write_all(request.as_bytes()).expect("sent");
+        let head = format!("POST /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+        stream.write_all(format!("{head}Content-Length: 5\r\n\r\nhello").as_bytes()).expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer to its end");
+        answer
+    };
+    for _ in 0..3 {
+        let answer = ask("localhost");
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("olleh"), "{answer:?}");
     }
+    // A page whose name was made to lead here (DNS rebinding).
+    assert!(ask("evil.test").starts_with("HTTP/1.1 421"));
     end(child);
     let refused = service.run(&["proxy", "--listen", "0.0.0.0:0"]);
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused).1);

@@ -163,15 +163,16 @@ fn carry(
 ) {
     let target = target.clone();
     tokio::spawn(async move {
-        let head = if by_name { Some(Vec::new()) } else { local_head(&mut near).await };
-        let Some(head) = head else { return };
-        match tls::connect(&target).await {
+        let head = async { Ok(if by_name { Some(Vec::new()) } else { local_head(&mut near).await }) };
+        // At the same time, so that nobody waits for a service that is not there.
+        match tokio::try_join!(head, tls::connect(&target)) {
             // How it ended is between the two.
-            Ok(mut far) => {
+            Ok((Some(head), mut far)) => {
                 if far.write_all(&head).await.is_ok() {
                     drop(copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await);
                 }
             }
+            Ok((None, _)) => {}
             Err(error) => output.remark(&error.line()),
         }
         drop(permit);
