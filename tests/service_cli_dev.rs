@@ -201,7 +201,7 @@ fn what_cannot_work_is_refused_before_anything_is_made() {
         let output = output.expect("stockade starts");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let (code, told) = run(&["--etcd", "http://127.0.0.1:2379"]);
+    let (code, told) = run(&["--etcd", "https://127.0.0.1:2379"]);
     assert!(code == Some(2) && told.contains("--etcd"), "{told}");
     assert!(!dir.exists());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
