@@ -160,7 +160,7 @@ async fn start(places: Places, live: &Arc<Live>, audit: Audit) -> Result<Daemon,
 
 /// Every endpoint, with its handler.
 pub fn routes() -> Routes {
-    api::routes().and(parallax::routes()).and(operations::routes())
+    api::routes().and(parallax::routes()).and(operations::routes()).and(registry::confidence::routes())
 }
 
 /// What the process is told from outside.
