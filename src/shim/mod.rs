@@ -198,7 +198,7 @@ impl<F: Front> Launch<'_, F> {
             let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
         }
         // What no report shows need not wait for the very end, which init is on its way to.
-        let early = outcome.as_ref().is_ok_and(|outcome| outcome.end.is_some() && !self.ground.detailed);
+        let early = outcome.as_ref().is_ok_and(|outcome| outcome.end.is_some() && !self.ground.detailed && !self.front.counts());
         let usage = early.then(|| self.cgroup.usage());
         let reaped = wait(child.pidfd.as_fd());
         // Whoever could still write to the terminal ended with init.

@@ -218,6 +218,7 @@ impl Agent {
             end: self.handle.terminal.extent().end,
             usage: Default::default(),
             report: Default::default(),
+            metered: None,
         }
     }
 
