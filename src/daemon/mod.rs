@@ -26,6 +26,7 @@ pub mod store;
 pub mod supervisor;
 pub mod terminal;
 pub mod tls;
+pub mod usage;
 
 use std::sync::Arc;
 

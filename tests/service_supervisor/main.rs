@@ -6,4 +6,5 @@ mod limits;
 mod lives;
 mod surviving;
 mod talking;
+mod usage;
 mod world;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::daemon::usage;
+
 /// Configuration of the supervisor.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -20,6 +22,8 @@ pub struct Config {
     pub start: Duration,
     /// Pauses before an agent is started anew.
     pub restarts: Restarts,
+    /// How usage is recorded.
+    pub usage: usage::Options,
 }
 
 /// What one tenant may use at once.
@@ -69,6 +73,7 @@ impl Default for Config {
             grace: Duration::from_secs(5),
             start: Duration::from_secs(60),
             restarts: Restarts::default(),
+            usage: usage::Options::default(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 mod agent;
+mod collect;
 mod config;
 mod launcher;
 mod observer;
@@ -37,6 +38,7 @@ use crate::daemon::audit::Audit;
 use crate::daemon::authz::Caller;
 use crate::daemon::events::Events;
 use crate::daemon::terminal::Terminal;
+use crate::daemon::usage::Usage;
 use crate::id::AgentId;
 use crate::wire::service::{Places, Refusal, places};
 use agent::{Command, Handle};
@@ -146,6 +148,8 @@ pub struct Stop {
 
 pub(crate) type Result<T> = std::result::Result<T, SupervisorError>;
 
+pub(crate) use times::iso;
+
 /// Now, as the API writes times.
 pub(crate) fn iso_now() -> String {
     times::iso(times::now())
@@ -169,6 +173,7 @@ impl Supervisor {
             boot: Release::of(&shared.boot),
         });
         spawn::adopt_all(&shared).await?;
+        tokio::spawn(collect::follow(Arc::downgrade(&shared)));
         Ok(Self { shared })
     }
 
@@ -302,6 +307,11 @@ impl Supervisor {
     /// What was done here, for judges.
     pub fn audit(&self) -> &Audit {
         &self.shared.audit
+    }
+
+    /// What was used, as it is recorded.
+    pub fn usage(&self) -> &Usage {
+        &self.shared.usage
     }
 
     /// What happens.

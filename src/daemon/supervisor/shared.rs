@@ -16,6 +16,7 @@ use crate::agents::Library;
 use crate::daemon::audit::Audit;
 use crate::daemon::events::Events;
 use crate::daemon::store::Store;
+use crate::daemon::usage::Usage;
 use crate::wire::service::Places;
 
 /// The node, for its supervisor.
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     /// What is known about the kinds of agents.
     pub(crate) kinds: Library,
     pub(crate) audit: Audit,
+    /// What was used, as it is recorded.
+    pub(crate) usage: Usage,
     /// /proc/sys/kernel/random/boot_id
     pub(crate) boot: String,
     /// When this daemon began, in milliseconds since 1970.
@@ -52,6 +55,9 @@ impl Shared {
         let launcher = Launcher::start(places.launcher_socket());
         let own = ["etc/stockade/policies/agents", "usr/lib/stockade/policies/agents"];
         let kinds = Library::of(own.map(|below| places.root().join(below)), 0);
+        let is_there = |id: &str| matches!(store.get(id), Ok(Some(_))) || places.agent(id).exists();
+        let usage = Usage::open(&records, &config.node, config.usage.keep, is_there);
+        let usage = usage.map_err(failed("cannot open the usage log".into()))?;
         let undertaker = Launcher::start(places.launcher_socket());
         Ok(Arc::new(Self {
             places,
@@ -62,6 +68,7 @@ impl Shared {
             events,
             kinds,
             audit,
+            usage,
             boot,
             since: now(),
             agents: Mutex::default(),

@@ -189,6 +189,7 @@ fn prepare(shared: &Arc<Shared>, record: Record, extent: Extent) -> (Arc<Handle>
         commands,
         reserved: AtomicBool::new(false),
         activity: AtomicU64::new(0),
+        times: Default::default(),
         typing: tokio::sync::Mutex::new(record.messages.clone()),
     });
     let agent = Agent::new(shared.clone(), handle.clone(), record, wishes, told);

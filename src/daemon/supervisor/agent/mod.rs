@@ -16,7 +16,7 @@ mod view;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ use crate::api::events::Happened;
 use crate::audit::Unavailable;
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal, Typed, Wishes};
+use crate::daemon::usage::Times;
 use crate::wire::service::order::Size;
 use crate::wire::service::shim::{Phase, Usage};
 use crate::wire::service::{FromShim, Refusal, ToShim};
@@ -66,6 +67,8 @@ pub(crate) struct Handle {
     pub(crate) reserved: AtomicBool,
     /// When it last put something out or got something, in milliseconds since 1970; 0: never.
     pub(crate) activity: AtomicU64,
+    /// How long it was in which state.
+    pub(crate) times: Mutex<Times>,
     /// Held by whoever types a message, until it is submitted: the keys of the last ones, and their ids.
     pub(crate) typing: tokio::sync::Mutex<Vec<(String, String)>>,
 }
@@ -413,6 +416,7 @@ impl Agent {
             size,
         };
         let shown = view::agent(&facts, Some(&self.handle.shown.borrow()), now());
+        self.account_for_state(shown.state);
         let mut another_state = false;
         let mut another_login = None;
         self.handle.shown.send_if_modified(|old| {
