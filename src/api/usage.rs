@@ -124,14 +124,15 @@ impl Amounts {
         for (state, ms) in &other.states_ms {
             add(self.states_ms.entry(state.clone()).or_default(), *ms);
         }
+        // Nothing that is 0 is named.
+        self.egress.retain(|_, bytes| *bytes != Bytes::default());
+        self.states_ms.retain(|_, ms| *ms != 0);
     }
 
-    /// What has come on top of `before`. Nothing that is 0 is named.
+    /// What has come on top of `before`.
     pub fn since(&self, before: &Self) -> Self {
         let mut delta = self.clone();
         delta.add(before, -1);
-        delta.egress.retain(|_, bytes| *bytes != Bytes::default());
-        delta.states_ms.retain(|_, ms| *ms != 0);
         delta
     }
 

@@ -173,6 +173,16 @@ pub enum Event {
         agent: AgentId,
         outcome: Outcome,
     },
+    /// A budget warns, or is used up: then what it is for is stopped.
+    Budget {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<AgentId>,
+        tenant: Tenant,
+        what: Word,
+        used: u64,
+        limit: u64,
+        level: Word,
+    },
     /// Where it went over the network, and where it was not let; `more` kinds are not listed.
     Egress {
         agent: AgentId,
@@ -214,6 +224,7 @@ impl Event {
         "detached",
         "loginBegun",
         "loginCompleted",
+        "budget",
         "egress",
         "denials",
     ];
@@ -242,6 +253,7 @@ impl Event {
             Self::Detached { .. } => "detached",
             Self::LoginBegun { .. } => "loginBegun",
             Self::LoginCompleted { .. } => "loginCompleted",
+            Self::Budget { .. } => "budget",
             Self::Egress { .. } => "egress",
             Self::Denials { .. } => "denials",
         }

@@ -20,6 +20,7 @@ pub mod main;
 pub mod operations;
 pub mod parallax;
 pub mod problem;
+pub mod quota;
 pub mod registry;
 pub mod serve;
 pub mod store;

@@ -12,7 +12,7 @@ use crate::world::{caller, daemon, output, patiently, shell};
 #[test]
 fn a_tenant_has_no_more_agents_and_memory_than_its_quota() {
     let mut node = Node::start();
-    let quota = Quota { max_agents: Some(2), memory: Some(200 << 20) };
+    let quota = Quota { max_agents: Some(2), memory: Some(200 << 20), ..Quota::default() };
     let config = Config { quotas: [("research".into(), quota)].into(), ..Config::default() };
     daemon(&mut node, config, async |world| {
         let of = |id: &str, mib: u64| Spawn {

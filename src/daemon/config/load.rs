@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::document::{Document, GrantEntry};
+use super::duration::Span;
 use super::{Config, Limits, NodeSettings, ParallaxSettings, TlsFiles};
 use crate::daemon::authz::{Grant, Grants};
-use crate::policy::Fault;
+use crate::policy::{Bytes, Fault};
 use crate::wire::service::Places;
 
 /// Bytes that a configuration file may have.
@@ -71,6 +72,8 @@ impl Config {
             },
             grants: Grants::default(),
             tenants: Default::default(),
+            identities: Vec::new(),
+            usage: Default::default(),
             node: NodeSettings { name: if host.is_empty() { "stockade".into() } else { host } },
             limits: Limits::default(),
             parallax: ParallaxSettings { runtime_name: "local".into() },
@@ -102,11 +105,14 @@ impl Config {
                 Some(format!("127.0.0.1:{}", listen.get_ref().port())),
             ));
         }
-        for GrantEntry { identity, role, tenant } in &document.grant {
+        for GrantEntry { identity, role, tenant, quota } in &document.grant {
             let pattern = identity.get_ref();
             if grants.iter().any(|grant| grant.identity == *pattern) {
                 let message = format!("{pattern} has two grants: an identity has one role in one tenant");
                 return Err(wrong(identity.span(), message, None));
+            }
+            if let Some(quota) = quota {
+                self.identities.push((pattern.clone(), quota.quota()));
             }
             grants.push(Grant { identity: pattern.clone(), role: *role, tenant: tenant.clone() });
         }
@@ -130,13 +136,14 @@ impl Config {
             self.tls.crl = Some(beside(crl));
         }
         for (tenant, entry) in document.tenant {
-            let limits = self.tenants.entry(tenant).or_default();
-            limits.max_agents = entry.max_agents.or(limits.max_agents);
-            limits.memory = entry.memory.or(limits.memory);
+            entry.onto(self.tenants.entry(tenant).or_default());
         }
         replace(&mut self.node.name, document.node.name.map(String::from));
         replace(&mut self.parallax.runtime_name, document.parallax.runtime_name.map(String::from));
         document.limits.onto(&mut self.limits);
+        replace(&mut self.usage.interval, document.usage.interval.map(|Span(time)| time));
+        replace(&mut self.usage.look, document.usage.look.map(|Span(time)| time));
+        replace(&mut self.usage.keep, document.usage.keep.map(Bytes::get));
     }
 }
 

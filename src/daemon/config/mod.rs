@@ -4,6 +4,7 @@ pub mod document;
 pub mod duration;
 pub mod load;
 pub mod registry;
+pub mod tenant;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +12,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::daemon::authz::Grants;
-use crate::daemon::supervisor::{self, Quota};
+use crate::daemon::authz::grant::Pattern;
+use crate::daemon::quota::Quota;
+use crate::daemon::{supervisor, usage};
 use crate::id::Tenant;
 use crate::policy::Bytes;
 
@@ -29,7 +32,9 @@ pub struct Config {
     /// Every `[[grant]]`.
     pub grants: Grants,
     /// Every `[tenant.NAME]`.
-    pub tenants: BTreeMap<Tenant, TenantLimits>,
+    pub tenants: BTreeMap<Tenant, Quota>,
+    /// Every `[grant.quota]`.
+    pub identities: Vec<(Pattern, Quota)>,
     /// `[node]`
     pub node: NodeSettings,
     /// `[limits]`
@@ -38,6 +43,8 @@ pub struct Config {
     pub parallax: ParallaxSettings,
     /// `[registry]`
     pub registry: registry::Section,
+    /// `[usage]`
+    pub usage: usage::Options,
 }
 
 /// Where the material for TLS lies.
@@ -51,15 +58,6 @@ pub struct TlsFiles {
     pub client_ca: PathBuf,
     /// What these CAs revoked; none: nothing is.
     pub crl: Option<PathBuf>,
-}
-
-/// What one tenant's agents may come to in all.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct TenantLimits {
-    /// So many that have not ended.
-    pub max_agents: Option<u32>,
-    /// The sum of their memory limits.
-    pub memory: Option<Bytes>,
 }
 
 /// `[node]`
@@ -108,17 +106,11 @@ pub struct Limits {
 impl Config {
     /// What the supervisor goes by.
     pub fn supervisor(&self) -> supervisor::Config {
-        let quota = |limits: &TenantLimits| Quota {
-            max_agents: limits.max_agents.map(|most| most as usize),
-            memory: limits.memory.map(Bytes::get),
-        };
         supervisor::Config {
             node: self.node.name.clone(),
-            quotas: self
-                .tenants
-                .iter()
-                .map(|(name, limits)| (name.as_str().to_owned(), quota(limits)))
-                .collect(),
+            quotas: self.tenants.iter().map(|(name, quota)| (name.to_string(), quota.clone())).collect(),
+            identities: self.identities.clone(),
+            usage: self.usage,
             ..supervisor::Config::default()
         }
     }

@@ -11,6 +11,7 @@ mod collect;
 mod config;
 mod launcher;
 mod observer;
+mod prune;
 mod quota;
 mod request;
 mod run;
@@ -19,6 +20,7 @@ mod send;
 mod shared;
 mod socket;
 mod spawn;
+mod spend;
 mod state;
 mod times;
 
@@ -35,7 +37,7 @@ use crate::audit::event::Event;
 use crate::audit::parts::Act;
 use crate::audit::text::Release;
 use crate::daemon::audit::Audit;
-use crate::daemon::authz::Caller;
+use crate::daemon::authz::{Caller, Role};
 use crate::daemon::events::Events;
 use crate::daemon::terminal::Terminal;
 use crate::daemon::usage::Usage;
@@ -226,7 +228,8 @@ impl Supervisor {
             let agents = self.shared.agents();
             let ended = !handle.is_active();
             if ended {
-                quota::check(&agents, &self.shared.config, &handle.tenant, handle.memory)?;
+                let asker = quota::Asker { tenant: &handle.tenant, identity: &handle.owner };
+                quota::check(&self.shared, &agents, &asker, handle.claim)?;
             }
             ended.then(|| handle.reserve())
         };
@@ -336,7 +339,17 @@ impl Supervisor {
             agents,
             draining: self.shared.is_draining(),
             launcher: self.shared.launcher.is_connected(),
+            quotas: Vec::new(),
         }
+    }
+
+    /// The node as this caller sees it: with how the quotas stand that concern it.
+    pub fn node_for(&self, caller: &Caller) -> Node {
+        let tenants = match caller.role {
+            Role::Admin => self.shared.config.quotas.keys().cloned().collect(),
+            _ => vec![caller.tenant.to_string()],
+        };
+        Node { quotas: quota::lines(&self.shared, &tenants, &caller.identity), ..self.node() }
     }
 
     /// From now on no new agents; with `stop` those that run are stopped, and this answers once they have ended.

@@ -15,6 +15,7 @@ use super::{Result, SupervisorError};
 use crate::agents::Library;
 use crate::daemon::audit::Audit;
 use crate::daemon::events::Events;
+use crate::daemon::quota::rate::Starts;
 use crate::daemon::store::Store;
 use crate::daemon::usage::Usage;
 use crate::wire::service::Places;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) boot: String,
     /// When this daemon began, in milliseconds since 1970.
     pub(crate) since: u64,
+    starts: Mutex<Starts>,
     agents: Mutex<BTreeMap<String, Arc<Handle>>>,
     draining: AtomicBool,
     /// One permit for every agent that was found again.
@@ -71,6 +73,7 @@ impl Shared {
             usage,
             boot,
             since: now(),
+            starts: Mutex::default(),
             agents: Mutex::default(),
             draining: AtomicBool::new(false),
             found: Semaphore::new(0),
@@ -81,6 +84,11 @@ impl Shared {
     pub(crate) fn agents(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Handle>>> {
         // A panic elsewhere leaves the map whole: every change of it is one call.
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who has started how many lately. Taken after the agents, never before.
+    pub(crate) fn starts(&self) -> MutexGuard<'_, Starts> {
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -37,6 +37,9 @@ pub(crate) struct Mark {
     pub(crate) number: u64,
     /// All that is recorded of it.
     pub(crate) total: Amounts,
+    /// What earlier incarnations of this agent have used.
+    #[serde(default)]
+    pub(crate) earlier: Amounts,
     /// Its end is recorded.
     pub(crate) is_final: bool,
     /// And was counted to the last.
@@ -49,7 +52,15 @@ impl Ledger {
         let Record { subject, time, data, kind, sequence, .. } = record;
         self.through = sequence.parse().unwrap_or(self.through);
         let number = record.id.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let mut earlier = Amounts::default();
+        if let Some(old) = self.marks.get(subject) {
+            earlier = old.earlier.clone();
+            if old.incarnation != data.incarnation {
+                earlier.add(&old.total, 1);
+            }
+        }
         let mark = Mark {
+            earlier,
             incarnation: data.incarnation.clone(),
             number,
             total: data.total.clone(),

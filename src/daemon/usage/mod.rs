@@ -102,11 +102,6 @@ impl Usage {
         Ok(Self { shared: Arc::new(shared), synced })
     }
 
-    /// How far an agent's incarnation is recorded.
-    pub(crate) fn recorded(&self, agent: &str, incarnation: &str) -> Option<ledger::Mark> {
-        self.told().marks.get(agent).filter(|mark| mark.incarnation == incarnation).cloned()
-    }
-
     /// How far an agent's latest incarnation is recorded.
     pub(crate) fn mark(&self, agent: &str) -> Option<ledger::Mark> {
         self.told().marks.get(agent).cloned()
@@ -163,6 +158,25 @@ impl Usage {
     /// Whether all that was recorded of an agent is on disk.
     pub(crate) fn is_written(&self, agent: &str) -> bool {
         !self.lock_waiting().contains_key(agent)
+    }
+
+    /// What an agent has used in all its incarnations; and how much of that is not recorded yet.
+    pub(crate) fn live(&self, agent: &str, metered: &Metered) -> (Amounts, Amounts) {
+        let mut used = record::total(metered, Default::default());
+        let mut untold = used.clone();
+        if let Some(mark) = self.mark(agent) {
+            if mark.incarnation == metered.incarnation && mark.is_final {
+                // It has left its counters.
+                (used, untold) = (mark.total, Amounts::default());
+            } else if mark.incarnation == metered.incarnation {
+                untold.add(&mark.total, -1);
+            } else {
+                used.add(&mark.total, 1);
+            }
+            used.add(&mark.earlier, 1);
+        }
+        untold.states_ms.clear();
+        (used, untold)
     }
 
     /// An agent is no more.

@@ -76,13 +76,14 @@ pub(super) fn total(metered: &Metered, split: BTreeMap<String, i64>) -> Amounts 
     let count = |number: Option<u64>| number.map_or(0, whole);
     let carried =
         |carried: &Carried| Bytes { sent: whole(carried.sent), received: whole(carried.received) };
+    let egress = metered.egress.iter().filter(|(_, bytes)| **bytes != Carried::default());
     Amounts {
         cpu_us: count(metered.cpu_us),
         memory_byte_seconds: count(metered.memory_byte_seconds),
         memory_byte_seconds_at_most: count(metered.memory_byte_seconds_at_most),
         io_read: count(metered.io_read),
         io_written: count(metered.io_written),
-        egress: metered.egress.iter().map(|(class, bytes)| (class.clone(), carried(bytes))).collect(),
+        egress: egress.map(|(class, bytes)| (class.clone(), carried(bytes))).collect(),
         wall_ms: whole(metered.wall_ms),
         states_ms: split,
     }

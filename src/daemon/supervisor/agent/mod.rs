@@ -32,6 +32,7 @@ use super::{Shared, SupervisorError};
 use crate::api;
 use crate::api::events::Happened;
 use crate::audit::Unavailable;
+use crate::daemon::quota::Claim;
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal, Typed, Wishes};
 use crate::daemon::usage::Times;
@@ -53,8 +54,10 @@ pub(crate) struct Handle {
     pub(crate) tenant: String,
     /// Of the request that it came from.
     pub(crate) digest: String,
-    /// The most memory it may use.
-    pub(crate) memory: u64,
+    /// Who asked for it.
+    pub(crate) owner: String,
+    /// What it counts for.
+    pub(crate) claim: Claim,
     /// Its terminal.
     pub(crate) terminal: Terminal,
     /// What the API shows.
