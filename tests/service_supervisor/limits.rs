@@ -135,7 +135,7 @@ fn an_agent_that_does_not_end_is_killed_when_its_grace_is_over() {
 #[test]
 fn agents_that_are_started_anew_at_once_are_no_more_than_the_quota_has() {
     let mut node = Node::start();
-    let quota = Quota { max_agents: Some(1), memory: None };
+    let quota = Quota { max_agents: Some(1), ..Quota::default() };
     let config = Config { quotas: [("research".into(), quota)].into(), ..Config::default() };
     daemon(&mut node, config, async |world| {
         for id in ["a", "b", "c"] {

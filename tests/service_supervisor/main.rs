@@ -4,6 +4,7 @@
 mod common;
 mod limits;
 mod lives;
+mod quotas;
 mod surviving;
 mod talking;
 mod usage;

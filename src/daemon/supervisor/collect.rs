@@ -17,6 +17,7 @@ use crate::audit::event::Event;
 use crate::audit::parts::{Act, Outcome};
 use crate::audit::text::Word;
 use crate::daemon::usage::{self, Subject};
+use crate::wire::service::Places;
 use crate::wire::service::usage::Metered;
 
 /// An agent that runs, and what it was measured to have used.
@@ -35,20 +36,13 @@ pub(super) async fn follow(shared: Weak<Shared>) {
         if is_due {
             recorded = Instant::now();
         }
-        let looked = tokio::task::spawn_blocking({
-            let shared = shared.clone();
-            // It reads files.
-            move || {
-                let reached = look(&shared, &mut spending, is_due);
-                (spending, reached)
-            }
-        });
-        let Ok((kept, reached)) = looked.await else {
-            warn!("looking at what agents have used failed");
-            return;
+        let (places, running) = (shared.places.clone(), running(&shared));
+        // It reads files; and it holds nothing that would keep a daemon that ends.
+        let looks = tokio::task::spawn_blocking(move || measure(&places, running)).await;
+        let Ok(looks) = looks.inspect_err(|error| warn!(%error, "what agents have used cannot be read")) else {
+            continue;
         };
-        spending = kept;
-        for reached in reached {
+        for reached in look(&shared, &mut spending, &looks, is_due) {
             act(&shared, reached).await;
         }
         for handle in prune::due(&shared) {
@@ -57,16 +51,21 @@ pub(super) async fn follow(shared: Weak<Shared>) {
     }
 }
 
-fn look(shared: &Shared, spending: &mut Spending, is_due: bool) -> Vec<Reached> {
-    let running: Vec<Arc<Handle>> =
-        shared.agents().values().filter(|handle| handle.is_active() && handle.is_known()).cloned().collect();
-    let mut looks: Vec<Look> = Vec::new();
-    for handle in running {
-        let metered = usage::measured(&shared.places, &handle.id);
-        looks.extend(metered.filter(|metered| !metered.is_final).map(|metered| (handle, metered)));
-    }
+fn running(shared: &Shared) -> Vec<Arc<Handle>> {
+    shared.agents().values().filter(|handle| handle.is_active() && handle.is_known()).cloned().collect()
+}
+
+fn measure(places: &Places, running: Vec<Arc<Handle>>) -> Vec<Look> {
+    let measured = |handle: Arc<Handle>| {
+        let metered = usage::measured(places, &handle.id).filter(|metered| !metered.is_final)?;
+        Some((handle, metered))
+    };
+    running.into_iter().filter_map(measured).collect()
+}
+
+fn look(shared: &Shared, spending: &mut Spending, looks: &[Look], is_due: bool) -> Vec<Reached> {
     let mut by_tenant = BTreeMap::<&str, Vec<&Look>>::new();
-    for look in &looks {
+    for look in looks {
         by_tenant.entry(&look.0.tenant).or_default().push(look);
     }
     let mut reached = Vec::new();
