@@ -105,8 +105,9 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     let mut signals = Signals::catch()?;
     let audit = Audit::start(&places)?;
     let live = Live::recording(places.clone(), arguments.config, Box::new(audit.clone()))?;
-    let daemon = start(places, &live, audit.clone()).await?;
+    let daemon = start(places.clone(), &live, audit.clone()).await?;
     let config = live.config();
+    audit.feed(config.sinks.clone(), &places, &config.node.name);
     let address = config.listen;
     let socket =
         listener::inherited_or_bound(address).map_err(|source| DaemonError::Listen { address, source })?;

@@ -8,12 +8,13 @@
 
 pub mod facts;
 pub mod refusals;
+pub mod sinks;
 pub mod tail;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::daemon::problem;
 use crate::id::AgentId;
 use crate::wire::service::Places;
 use refusals::Refusals;
+use sinks::{Sink, Sinks};
 
 /// In the directory of the daemon's own records.
 const KEY: &str = "audit.key";
@@ -44,6 +46,7 @@ pub struct Audit {
     synced: watch::Receiver<u64>,
     refusals: Arc<Refusals>,
     sessions: Arc<AtomicU64>,
+    sinks: Arc<OnceLock<Sinks>>,
 }
 
 impl Audit {
@@ -60,7 +63,24 @@ impl Audit {
         let options =
             Options { told: Some(Arc::new(tell)), ..Options::new(&dir, places.records().join(KEY)) };
         let log = Log::start(options)?;
-        Ok(Self { log, dir, synced, refusals: Arc::default(), sessions: Arc::default() })
+        Ok(Self { log, dir, synced, refusals: Arc::default(), sessions: Arc::default(), sinks: Arc::default() })
+    }
+
+    /// From now on the log goes to these, too; once.
+    pub fn feed(&self, sinks: Vec<Sink>, places: &Places, node: &str) {
+        let (dir, synced) = (self.dir.clone(), self.synced.clone());
+        self.sinks.get_or_init(|| sinks::start(sinks, places, dir, synced, node));
+    }
+
+    /// How its sinks do, and how many records each has not got yet.
+    pub fn sinks(&self) -> Vec<(sinks::Status, u64)> {
+        let end = *self.synced.borrow();
+        let all = self.sinks.get().map(Sinks::status).unwrap_or_default();
+        let lag = |status: sinks::Status| {
+            let behind = end.saturating_sub(status.delivered);
+            (status, behind)
+        };
+        all.into_iter().map(lag).collect()
     }
 
     /// This happened. Nobody waits for it.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::audit::AuditEntry;
 use super::duration::Span;
 use super::registry::Section;
 use super::tenant::{IdentityEntry, TenantEntry};
@@ -30,6 +31,7 @@ pub struct Document {
     pub limits: Limits,
     pub parallax: Parallax,
     pub usage: Usage,
+    pub audit: AuditEntry,
 }
 
 /// `[usage]`

@@ -74,6 +74,7 @@ impl Config {
             tenants: Default::default(),
             identities: Vec::new(),
             usage: Default::default(),
+            sinks: Vec::new(),
             node: NodeSettings { name: if host.is_empty() { "stockade".into() } else { host } },
             limits: Limits::default(),
             parallax: ParallaxSettings { runtime_name: "local".into() },
@@ -116,7 +117,16 @@ impl Config {
             }
             grants.push(Grant { identity: pattern.clone(), role: *role, tenant: tenant.clone() });
         }
-        self.take(document, path.parent().unwrap_or(Path::new("/")));
+        let beside = path.parent().unwrap_or(Path::new("/"));
+        for entry in &document.audit.sink {
+            let sink = entry.get_ref().sink(beside).map_err(|message| wrong(entry.span(), message, None))?;
+            if self.sinks.iter().any(|other| other.name == sink.name) {
+                let message = format!("there are two sinks {}: each needs a name of its own", sink.name);
+                return Err(wrong(entry.span(), message, None));
+            }
+            self.sinks.push(sink);
+        }
+        self.take(document, beside);
         Ok(())
     }
 

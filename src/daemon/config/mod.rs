@@ -1,5 +1,6 @@
 //! What the operator decided: `etc/stockade/stockaded.toml`, then `stockaded.d/*.toml` in the order of their names.
 
+pub mod audit;
 pub mod document;
 pub mod duration;
 pub mod load;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::daemon::audit::sinks::Sink;
 use crate::daemon::authz::Grants;
 use crate::daemon::authz::grant::Pattern;
 use crate::daemon::quota::Quota;
@@ -43,6 +45,8 @@ pub struct Config {
     pub parallax: ParallaxSettings,
     /// `[registry]`
     pub registry: registry::Section,
+    /// Every `[[audit.sink]]`.
+    pub sinks: Vec<Sink>,
     /// `[usage]`
     pub usage: usage::Options,
 }

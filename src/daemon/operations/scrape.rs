@@ -41,6 +41,7 @@ fn looked_up(daemon: &Daemon) -> Registry {
     registry.register("certificate_seconds_left", "Until the daemon's certificate expires", gauge(left));
     agents(daemon, &mut registry);
     used(daemon, &mut registry);
+    sinks(daemon, &mut registry);
     registered(daemon, &mut registry);
     registry
 }
@@ -76,6 +77,27 @@ struct ClassLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabel {
+    sink: String,
+}
+
+/// How the audit's sinks do: as many as the configuration names.
+fn sinks(daemon: &Daemon, registry: &mut Registry) {
+    let up = Family::<SinkLabel, Gauge>::default();
+    let lag = Family::<SinkLabel, Gauge>::default();
+    let failures = Family::<SinkLabel, Counter>::default();
+    for (status, behind) in daemon.supervisor.audit().sinks() {
+        let label = SinkLabel { sink: status.name };
+        up.get_or_create(&label).set(status.trouble.is_none().into());
+        lag.get_or_create(&label).set(behind as i64);
+        failures.get_or_create(&label).inc_by(status.failures);
+    }
+    registry.register("audit_sink_up", "Whether an audit sink takes records", up);
+    registry.register("audit_sink_lag_records", "Audit records that a sink has not got yet", lag);
+    registry.register("audit_sink_failures", "Attempts to reach an audit sink that failed", failures);
 }
 
 /// What is recorded as used, on the whole node. Classes are a handful of words.

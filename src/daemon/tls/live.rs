@@ -170,6 +170,7 @@ impl Live {
             || before.node != config.node
             || (&before.tenants, &before.identities) != (&config.tenants, &config.identities)
             || (&before.parallax, before.usage) != (&config.parallax, config.usage)
+            || before.sinks != config.sinks
         {
             tracing::warn!("addresses, limits, quotas and names take effect at the next start");
         }
