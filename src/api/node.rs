@@ -49,6 +49,18 @@ pub struct QuotaLine {
     pub resets_at: Option<String>,
 }
 
+/// `POST /v1/audit/rotate-key`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Rotated {
+    /// The record that says so.
+    pub record: u64,
+    /// The key that signs from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+}
+
 /// One policy of `GET /v1/policies`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]

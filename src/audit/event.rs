@@ -45,6 +45,13 @@ pub enum Event {
     Recovered {
         torn_bytes: u64,
     },
+    /// Records up to this one are kept no longer, and are removed after this was written and signed.
+    Pruned {
+        through: u64,
+        hash: Digest,
+        segments: u64,
+        bytes: u64,
+    },
     /// An intent without an outcome: the service ended in between.
     Abandoned {
         intent: u64,
@@ -69,6 +76,9 @@ pub enum Event {
     Reloaded {
         part: Part,
         outcome: Outcome,
+        /// Of what is in force now, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hash: Option<Digest>,
     },
     /// A connection that did not get as far as a request, and others like it from the same address.
     ConnectionRefused {
@@ -207,6 +217,7 @@ impl Event {
         "checkpoint",
         "keyRotated",
         "recovered",
+        "pruned",
         "abandoned",
         "resumed",
         "serviceStarted",
@@ -236,6 +247,7 @@ impl Event {
             Self::Checkpoint { .. } => "checkpoint",
             Self::KeyRotated { .. } => "keyRotated",
             Self::Recovered { .. } => "recovered",
+            Self::Pruned { .. } => "pruned",
             Self::Abandoned { .. } => "abandoned",
             Self::Resumed { .. } => "resumed",
             Self::ServiceStarted { .. } => "serviceStarted",

@@ -11,3 +11,4 @@ mod faults;
 mod load;
 mod node;
 mod security;
+mod signatures;

@@ -57,6 +57,7 @@ fn native() -> Routes {
         .on(Endpoint::Node, node::node)
         .on(Endpoint::Drain, node::drain)
         .on(Endpoint::AuditTail, audit::tail::tail)
+        .on(Endpoint::AuditRotate, audit::tail::rotate_key)
         .on(Endpoint::Usage, usage::tail::tail)
 }
 

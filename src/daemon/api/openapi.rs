@@ -31,7 +31,7 @@ use crate::daemon::usage::tail as usage;
         terminal::attach,
         events::follow,
         node::policies, node::node, node::drain,
-        audit::tail, usage::tail,
+        audit::tail, audit::rotate_key, usage::tail,
         seed::spawn, seed::stop, seed::list, seed::logs,
         parallax::agents::root, parallax::agents::health, parallax::agents::list, parallax::agents::spawn,
         parallax::agents::get, parallax::agents::stop, parallax::agents::restart, parallax::agents::send,

@@ -113,6 +113,7 @@ endpoints! {
     Node: "GET" "/v1/node" See;
     Drain: "POST" "/v1/node/drain" Administer;
     AuditTail: "GET" "/v1/audit" Audit;
+    AuditRotate: "POST" "/v1/audit/rotate-key" Administer;
     Usage: "GET" "/v1/usage" See;
     // As the user first asked for it.
     SeedSpawn: "POST" "/spawn" Operate;

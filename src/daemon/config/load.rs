@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::{Document, GrantEntry};
 use super::duration::Span;
+use super::tenant::Long;
 use super::{Config, Limits, NodeSettings, ParallaxSettings, TlsFiles};
 use crate::daemon::authz::{Grant, Grants};
 use crate::policy::{Bytes, Fault};
@@ -75,6 +76,8 @@ impl Config {
             identities: Vec::new(),
             usage: Default::default(),
             sinks: Vec::new(),
+            audit_keep: None,
+            audit_keep_for: None,
             node: NodeSettings { name: if host.is_empty() { "stockade".into() } else { host } },
             limits: Limits::default(),
             parallax: ParallaxSettings { runtime_name: "local".into() },
@@ -150,6 +153,8 @@ impl Config {
         }
         replace(&mut self.node.name, document.node.name.map(String::from));
         replace(&mut self.parallax.runtime_name, document.parallax.runtime_name.map(String::from));
+        self.audit_keep = document.audit.keep.map(Bytes::get).or(self.audit_keep);
+        self.audit_keep_for = document.audit.keep_for.map(|Long(time)| time).or(self.audit_keep_for);
         document.limits.onto(&mut self.limits);
         replace(&mut self.usage.interval, document.usage.interval.map(|Span(time)| time));
         replace(&mut self.usage.look, document.usage.look.map(|Span(time)| time));

@@ -47,6 +47,10 @@ pub struct Config {
     pub registry: registry::Section,
     /// Every `[[audit.sink]]`.
     pub sinks: Vec<Sink>,
+    /// How much of the audit log is kept, in bytes; none: all of it.
+    pub audit_keep: Option<u64>,
+    /// For how long it is kept; none: for ever.
+    pub audit_keep_for: Option<Duration>,
     /// `[usage]`
     pub usage: usage::Options,
 }

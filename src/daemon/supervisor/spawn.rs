@@ -14,13 +14,14 @@ use super::shared::Shared;
 use super::times::now;
 use super::{Result, Spawned, SupervisorError, quota, request};
 use crate::api::agent::{Size, Spawn};
+use crate::audit::Digest;
 use crate::daemon::audit::facts;
 use crate::daemon::authz::Caller;
 use crate::daemon::quota::{Claim, Quota};
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal};
 use crate::id::{AgentId, PolicyName};
-use crate::policy::{Library, Reference};
+use crate::policy::{self, Library, Policy, Reference};
 use crate::wire::service::order::{self, Workspace};
 use crate::wire::service::places;
 
@@ -55,7 +56,7 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
     let order = request::order(&id, tenant, request, shared.config.log_bytes)?;
     let asked = (order.memory, order.millicpus, order.processes);
     let workspace = workspace(shared, tenant, &order.workspace);
-    let intent = facts::spawn(&id, caller, &order);
+    let intent = facts::spawn(&id, caller, &order, policy_hash(shared, &policy));
     let order = request::seal(order)?;
     let record = Record {
         workspace,
@@ -183,17 +184,23 @@ fn policy_claim(shared: &Shared, caller: &Caller, policy: &PolicyName) -> Claim 
     if !of_identity && !shared.config.quota(caller.tenant.as_str()).counts_claims() {
         return Claim::default();
     }
+    let policy = load(shared, policy);
+    policy.map_or_else(Claim::default, |policy| Claim {
+        memory: policy.limits.memory.get(),
+        millicpus: policy.limits.cpus.millis().into(),
+        processes: policy.limits.processes.into(),
+    })
+}
+
+/// What is in force now under this name; an order may narrow it.
+fn policy_hash(shared: &Shared, policy: &PolicyName) -> Option<Digest> {
+    policy::hash(&load(shared, policy)?).parse().ok()
+}
+
+fn load(shared: &Shared, policy: &PolicyName) -> Option<Policy> {
     let directories = ["etc/stockade/policies", "usr/lib/stockade/policies"];
     let library = Library::of(directories.map(|directory| shared.places.root().join(directory)), 0);
-    let policy = library.load(&Reference::Name(policy.clone()));
-    policy.map_or_else(
-        |_| Claim::default(),
-        |policy| Claim {
-            memory: policy.limits.memory.get(),
-            millicpus: policy.limits.cpus.millis().into(),
-            processes: policy.limits.processes.into(),
-        },
-    )
+    library.load(&Reference::Name(policy.clone())).ok()
 }
 
 fn workspace(shared: &Shared, tenant: &str, workspace: &Workspace) -> Option<String> {
