@@ -50,7 +50,8 @@ fn what_is_kept_no_longer_is_removed_and_what_is_left_is_intact() {
 fn a_limit_that_is_set_while_the_log_is_written_holds_at_once() {
     let site = Site::with_events(200);
     let keep = Arc::new(Keep::default());
-    let log = Log::open(Options { keep: keep.clone(), segment_bytes: 1 << 20, ..site.options() }).expect("a log");
+    let log =
+        Log::open(Options { keep: keep.clone(), segment_bytes: 1 << 20, ..site.options() }).expect("a log");
     assert_eq!(segments(&site)[0].first, 1);
     keep.set(Some(5000), Some(Duration::from_secs(3600)));
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -101,12 +102,17 @@ fn a_statement_that_nobody_has_signed_excuses_nothing() {
     let (seq, prev) = (line["seq"].as_u64().expect("a number") + 1, line["hash"].as_str().expect("a hash"));
     let through = all[1].first - 1;
     let event = format!(r#"{{"type":"pruned","through":{through},"hash":"{prev}","segments":1,"bytes":1}}"#);
-    let record = format!(r#"{{"seq":{seq},"at":"2026-11-26T16:00:00.000000Z","prev":"{prev}","event":{event}"#);
+    let record =
+        format!(r#"{{"seq":{seq},"at":"2026-11-26T16:00:00.000000Z","prev":"{prev}","event":{event}"#);
     let hash = stockade::audit::Digest::of(record.as_bytes());
     let mut file = fs::OpenOptions::new().append(true).open(&last.path).expect("opened");
     writeln!(file, r#"{record},"hash":"{hash}"}}"#).expect("written");
     fs::remove_file(&all[0].path).expect("removed");
     let finding = site.verify().finding.expect("it is found");
-    assert_eq!((finding.kind, finding.seq, finding.through), (Kind::Deleted, 1, Some(through)), "{finding:?}");
+    assert_eq!(
+        (finding.kind, finding.seq, finding.through),
+        (Kind::Deleted, 1, Some(through)),
+        "{finding:?}"
+    );
     assert!(finding.detail.contains("nobody has signed"), "{}", finding.detail);
 }

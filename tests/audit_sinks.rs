@@ -37,7 +37,9 @@ impl Ground {
         let key = KeyPair::generate().expect("a key");
         let server = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
         let server = server.signed_by(&key, &issuer).expect("signed");
-        for (name, text) in [("ca.pem", ca.pem()), ("cert.pem", server.pem()), ("key.pem", key.serialize_pem())] {
+        for (name, text) in
+            [("ca.pem", ca.pem()), ("cert.pem", server.pem()), ("key.pem", key.serialize_pem())]
+        {
             fs::write(ground.path(name), text).expect("written");
         }
         fs::write(ground.path("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").expect("written");
@@ -87,7 +89,12 @@ impl Ground {
                 assert!(strange.is_empty(), "{what}: not as in the file: {strange:?}");
                 return;
             }
-            assert!(Instant::now() < deadline, "{what}: {} of {} are missing: {missing:?}", missing.len(), log.len());
+            assert!(
+                Instant::now() < deadline,
+                "{what}: {} of {} are missing: {missing:?}",
+                missing.len(),
+                log.len()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -187,7 +194,11 @@ fn a_real_rsyslog_has_every_record_exactly_as_in_the_file_over_restarts_of_eithe
         ruleset(name="all") {{ action(type="omfile" file="{}" template="line" asyncWriting="off" flushOnTXEnd="on") }}
         input(type="imtcp" port="{port}" address="127.0.0.1" ruleset="all")
         "#,
-        at(""), at("ca.pem"), at("cert.pem"), at("key.pem"), out.display(),
+        at(""),
+        at("ca.pem"),
+        at("cert.pem"),
+        at("key.pem"),
+        out.display(),
     );
     fs::write(ground.path("rsyslog.conf"), config).expect("written");
     let start = || {

@@ -89,9 +89,11 @@ mod tests {
 
     #[test]
     fn bytes_of_all_disks_are_added_up() {
-        let v2 = "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n254:0 rbytes=5 wbytes=7 rios=1 wios=1\n";
+        let v2 =
+            "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n254:0 rbytes=5 wbytes=7 rios=1 wios=1\n";
         assert_eq!(io_stat(v2), (15, 27));
-        let v1 = "8:0 Read 10\n8:0 Write 20\n8:0 Sync 30\n8:0 Total 30\n254:0 Read 5\n254:0 Write 7\nTotal 42\n";
+        let v1 =
+            "8:0 Read 10\n8:0 Write 20\n8:0 Sync 30\n8:0 Total 30\n254:0 Read 5\n254:0 Write 7\nTotal 42\n";
         assert_eq!(io_service_bytes(v1), (15, 27));
         assert_eq!((io_stat(""), io_service_bytes("Total 0\n")), ((0, 0), (0, 0)));
     }

@@ -8,8 +8,8 @@ use super::error::{ClientError, code};
 use super::http::{Client, PATIENCE, agent_path, query};
 use super::output::{Output, colours, plain};
 use super::table::{self, Table};
-use crate::api::node::{Node, QuotaLine};
 use crate::api::agent::{Agent, AgentPage, Exec, ExecResult, File, Limits, Login, Size, Spawn, Stats, Stop};
+use crate::api::node::{Node, QuotaLine};
 use crate::cli::service::agent as words;
 
 /// A sandbox is built in milliseconds; a node under load gets longer.

@@ -28,7 +28,8 @@ pub async fn ask(client: &Client, output: Output, words: words::Audit) -> Result
             let nothing = serde_json::json!({});
             let rotated: Rotated = client.post("/v1/audit/rotate-key", &nothing, PATIENCE).await?;
             let key = rotated.key_id.as_deref().unwrap_or("another key");
-            output.result(&rotated, || format!("{} signs from record {} on\n", plain(key), rotated.record))?;
+            output
+                .result(&rotated, || format!("{} signs from record {} on\n", plain(key), rotated.record))?;
             Ok(code::OK)
         }
     }

@@ -68,7 +68,8 @@ fn of_many_that_ask_at_once_no_more_start_than_the_quota_has_room_for() {
 fn cpus_processes_starts_and_lifetimes_are_limited_and_an_identity_has_its_own_quota() {
     let mut node = Node::start();
     let hour = Duration::from_secs(3600);
-    let quota = Quota { processes: Some(100), millicpus: Some(2000), lifetime: Some(hour), ..Quota::default() };
+    let quota =
+        Quota { processes: Some(100), millicpus: Some(2000), lifetime: Some(hour), ..Quota::default() };
     let own = Quota { starts_per_minute: Some(3), ..Quota::default() };
     let pattern = "spiffe://example.org/*".parse().expect("a pattern");
     let config = Config { identities: vec![(pattern, own)], ..config(quota) };
@@ -77,15 +78,16 @@ fn cpus_processes_starts_and_lifetimes_are_limited_and_an_identity_has_its_own_q
             let limits = serde_json::json!({ "processes": processes, "cpus": cpus });
             Spawn { limits: serde_json::from_value(limits).expect("limits"), ..waiting(id) }
         };
-        let refused = async |request: Spawn, why: &str| {
-            match patiently(world.supervisor.spawn(&world.me, request)).await {
+        let refused =
+            async |request: Spawn, why: &str| match patiently(world.supervisor.spawn(&world.me, request))
+                .await
+            {
                 Err(SupervisorError::Quota { detail, retry_after }) => {
                     assert!(detail.contains(why), "{detail}");
                     retry_after
                 }
                 other => panic!("{why}: {:?}", other.map(|spawned| spawned.created)),
-            }
-        };
+            };
         world.spawn(of("a", 60, 1.0)).await;
         refused(of("b", 41, 0.5), "60 processes, and 41 more would exceed its 100").await;
         refused(of("b", 10, 1.5), "1000 thousandths of a CPU, and 1500 more would exceed its 2000").await;
@@ -123,14 +125,21 @@ fn an_agent_that_uses_up_its_budget_is_told_of_and_then_ended() {
         let mut told = Vec::new();
         while let Ok(event) = events.try_recv() {
             match &event.happened {
-                Happened::BudgetWarning(budget) => told.push(("warning", event.agent.clone(), budget.clone())),
-                Happened::BudgetExceeded(budget) => told.push(("exceeded", event.agent.clone(), budget.clone())),
+                Happened::BudgetWarning(budget) => {
+                    told.push(("warning", event.agent.clone(), budget.clone()))
+                }
+                Happened::BudgetExceeded(budget) => {
+                    told.push(("exceeded", event.agent.clone(), budget.clone()))
+                }
                 _ => {}
             }
         }
         let said: Vec<_> = told.iter().map(|(what, agent, _)| (*what, agent.as_deref())).collect();
         assert_eq!(said, [("warning", Some("busy")), ("exceeded", Some("busy"))]);
-        assert!(told.iter().all(|(.., budget)| budget.what == "cpu-seconds" && budget.limit == 2), "{told:?}");
+        assert!(
+            told.iter().all(|(.., budget)| budget.what == "cpu-seconds" && budget.limit == 2),
+            "{told:?}"
+        );
         world.kill("idle").await;
     });
     let audited = audited(&node.places());
@@ -179,7 +188,8 @@ fn of_agents_that_have_ended_the_oldest_are_removed_and_what_they_used_stays_rec
             }
         }
         let left = soon("two are left", async || {
-            let left: Vec<String> = world.supervisor.list(&world.me).into_iter().map(|agent| agent.id).collect();
+            let left: Vec<String> =
+                world.supervisor.list(&world.me).into_iter().map(|agent| agent.id).collect();
             (left.len() == 2).then_some(left)
         })
         .await;
@@ -188,6 +198,7 @@ fn of_agents_that_have_ended_the_oldest_are_removed_and_what_they_used_stays_rec
     assert!(!node.places().agent("a").exists() && node.places().agent("d").exists());
     let audited = audited(&node.places());
     assert!(audited.contains(r#""type":"intent","act":"remove","agent":"a""#));
-    let usage = fs::read_to_string(node.places().records().join("usage/0000000000000001.jsonl")).expect("read");
+    let usage =
+        fs::read_to_string(node.places().records().join("usage/0000000000000001.jsonl")).expect("read");
     assert!(usage.contains(r#""subject":"a""#));
 }

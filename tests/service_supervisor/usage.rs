@@ -76,7 +76,8 @@ fn the_sum_of_all_usage_records_is_what_the_kernel_has_counted_whoever_was_kille
     use std::io::{BufRead, BufReader};
     use std::os::unix::process::CommandExt;
 
-    let count = std::env::var("STOCKADE_TEST_USAGE_AGENTS").ok().and_then(|n| n.parse().ok()).unwrap_or(AGENTS);
+    let count =
+        std::env::var("STOCKADE_TEST_USAGE_AGENTS").ok().and_then(|n| n.parse().ok()).unwrap_or(AGENTS);
     let view = View::make();
     let mut node = view.within(Node::start);
     for round in 1..=DAEMONS {
@@ -180,8 +181,11 @@ impl View {
             fs::create_dir(&own).expect("a group");
             // v2 hands down what is asked for; v1 has no such file.
             let wanted = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-            for controller in wanted.split_whitespace().filter(|name| ["cpu", "memory", "pids", "io"].contains(name)) {
-                fs::write(mount.join("cgroup.subtree_control"), format!("+{controller}")).expect("handed down");
+            for controller in
+                wanted.split_whitespace().filter(|name| ["cpu", "memory", "pids", "io"].contains(name))
+            {
+                fs::write(mount.join("cgroup.subtree_control"), format!("+{controller}"))
+                    .expect("handed down");
             }
             for setting in ["cpuset.cpus", "cpuset.mems"] {
                 if let Ok(above) = fs::read_to_string(mount.join(setting)) {

@@ -41,7 +41,13 @@ pub async fn keep(audit: Audit, access: Access, node: String, often: Duration) {
     }
 }
 
-async fn once(audit: &Audit, access: &Access, node: &str, turn: usize, kept: u64) -> Result<u64, AccessError> {
+async fn once(
+    audit: &Audit,
+    access: &Access,
+    node: &str,
+    turn: usize,
+    kept: u64,
+) -> Result<u64, AccessError> {
     let reader = audit.clone();
     let head = tokio::task::spawn_blocking(move || reader.head()).await.ok().and_then(Result::ok).flatten();
     let Some(seal) = head.filter(|seal| seal.seq > kept) else { return Ok(kept) };

@@ -16,8 +16,8 @@ pub mod tail;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -25,8 +25,8 @@ use tokio::sync::watch;
 
 use crate::audit::event::Event;
 use crate::audit::parts::{Act, Outcome, Part, Rights};
-use crate::audit::text::{RequestId, Word};
 use crate::audit::segment::HEAD;
+use crate::audit::text::{RequestId, Word};
 use crate::audit::writer::Keep;
 use crate::audit::{Log, Options, Seal, Unavailable, head};
 use crate::daemon::authz::{self, Caller, Decision, Endpoint};
@@ -66,10 +66,21 @@ impl Audit {
         };
         let dir = places.audit();
         let keep = Arc::<Keep>::default();
-        let options =
-            Options { keep: keep.clone(), told: Some(Arc::new(tell)), ..Options::new(&dir, places.records().join(KEY)) };
+        let options = Options {
+            keep: keep.clone(),
+            told: Some(Arc::new(tell)),
+            ..Options::new(&dir, places.records().join(KEY))
+        };
         let log = Log::start(options)?;
-        Ok(Self { log, dir, synced, keep, refusals: Arc::default(), sessions: Arc::default(), sinks: Arc::default() })
+        Ok(Self {
+            log,
+            dir,
+            synced,
+            keep,
+            refusals: Arc::default(),
+            sessions: Arc::default(),
+            sinks: Arc::default(),
+        })
     }
 
     /// From now on the log goes to these, too; once.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::Audit;
-use crate::audit::Reader;
 use crate::api::node::Rotated;
+use crate::audit::Reader;
 use crate::daemon::Daemon;
 use crate::daemon::api::query::Query;
 use crate::daemon::api::stream::{self, Source};

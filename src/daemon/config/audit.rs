@@ -92,14 +92,16 @@ impl SinkEntry {
         let tls = Tls { ca: ca.map_or_else(|| BUNDLE.into(), beside), identity };
         let kind = match kind {
             SinkKind::Syslog => {
-                let (host, port) = host_and_port(&address.unwrap_or_default())
-                    .ok_or_else(|| format!("sink {name}: `address` is HOST:PORT, like siem.example.org:6514"))?;
+                let (host, port) = host_and_port(&address.unwrap_or_default()).ok_or_else(|| {
+                    format!("sink {name}: `address` is HOST:PORT, like siem.example.org:6514")
+                })?;
                 Kind::Syslog { host, port, tls }
             }
             SinkKind::Webhook => {
                 let url = url.unwrap_or_default();
                 let parsed = url.parse::<http::Uri>().ok();
-                let is_https = parsed.is_some_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some());
+                let is_https =
+                    parsed.is_some_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some());
                 if !is_https {
                     return Err(format!("sink {name}: `url` is https://HOST[:PORT]/PATH"));
                 }
@@ -137,7 +139,10 @@ mod tests {
         let kind = Kind::Syslog { host: "siem.example.org".into(), port: 6514, tls };
         assert_eq!(syslog, Ok(Sink { name: "siem".into(), kind, format: Format::Native }));
         let journald = sink("name = 'j'\nkind = 'journald'\nformat = 'ocsf'").expect("a sink");
-        assert_eq!((journald.kind, journald.format), (Kind::Journald { socket: JOURNAL.into() }, Format::Ocsf));
+        assert_eq!(
+            (journald.kind, journald.format),
+            (Kind::Journald { socket: JOURNAL.into() }, Format::Ocsf)
+        );
         for (text, said) in [
             ("kind = 'syslog'", "`address` is missing"),
             ("kind = 'webhook'\nurl = 'https://h/'", "`secret-file` is missing"),

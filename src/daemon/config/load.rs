@@ -256,10 +256,7 @@ mod tests {
         assert!(config.tls.key.ends_with("etc/stockade/pki/server.key"));
         assert_eq!(config.limits.handshake_timeout.as_millis(), 500);
         let research = &config.tenants[&"research".parse().expect("a tenant")];
-        assert_eq!(
-            (research.max_agents, research.memory.map(crate::policy::Bytes::get)),
-            (Some(50), Some(64 << 30))
-        );
+        assert_eq!((research.max_agents, research.memory), (Some(50), Some(64 << 30)));
     }
 
     #[test]

@@ -85,7 +85,11 @@ impl TryFrom<f64> for Share {
 
     fn try_from(given: f64) -> Result<Self, String> {
         let fits = given > 0.0 && given <= 1.0;
-        if fits { Ok(Self(given)) } else { Err(format!("{given} is no part of a budget: write 0.8 for 80 %")) }
+        if fits {
+            Ok(Self(given))
+        } else {
+            Err(format!("{given} is no part of a budget: write 0.8 for 80 %"))
+        }
     }
 }
 
@@ -116,7 +120,7 @@ impl TryFrom<String> for Long {
 
 /// Byte-seconds of so many GiB-hours.
 fn byte_seconds(gib_hours: AtLeastOne) -> u64 {
-    u64::from(gib_hours.number()) * 60 * 60 << 30
+    (u64::from(gib_hours.number()) * 60 * 60) << 30
 }
 
 fn seconds(long: Option<Long>) -> Option<Duration> {
@@ -201,7 +205,7 @@ mod tests {
         assert_eq!(quota.lifetime, Some(Duration::from_secs(2 * 86_400)));
         let budget = quota.budget.expect("a budget");
         assert_eq!((budget.per, budget.warn), (Some(Period::Month), WARN));
-        assert_eq!((budget.cpu, budget.memory), (Some(Duration::from_secs(36_000)), Some(4 * 3600 << 30)));
+        assert_eq!((budget.cpu, budget.memory), (Some(Duration::from_secs(36_000)), Some((4 * 3600) << 30)));
         assert_eq!(quota.agent_budget.map(|budget| (budget.per, budget.warn)), Some((None, 0.5)));
     }
 

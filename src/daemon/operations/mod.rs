@@ -76,7 +76,9 @@ async fn readyz(State(daemon): State<Daemon>) -> Response {
     ];
     // What was in force before a mistake in the configuration still is, and agents work without a registry: that is to
     // be seen, but nothing to fail for.
-    let ready = checks.iter().all(|check| check.ok || ["configuration", "registry", "audit-sinks"].contains(&check.name));
+    let ready = checks
+        .iter()
+        .all(|check| check.ok || ["configuration", "registry", "audit-sinks"].contains(&check.name));
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, checks })).into_response()
 }

@@ -106,7 +106,11 @@ fn used(daemon: &Daemon, registry: &mut Registry) {
     let seconds = |micros: i64| ConstCounter::new(micros.max(0) as f64 / 1e6);
     let whole = |number: i64| ConstCounter::new(u64::try_from(number).unwrap_or(0));
     registry.register("usage_cpu_seconds", "CPU time recorded as used", seconds(all.cpu_us));
-    registry.register("usage_wall_seconds", "Time that agents ran", seconds(all.wall_ms.saturating_mul(1000)));
+    registry.register(
+        "usage_wall_seconds",
+        "Time that agents ran",
+        seconds(all.wall_ms.saturating_mul(1000)),
+    );
     let memory = whole(all.memory_byte_seconds);
     registry.register("usage_memory_byte_seconds", "Memory over time recorded as used", memory);
     registry.register("usage_io_read_bytes", "Bytes read from disks", whole(all.io_read));

@@ -117,14 +117,10 @@ mod tests {
             assert_eq!((spent.len(), spent[0].what, spent[0].limit), (1, "cpu-seconds", 10));
             spent[0].level
         };
-        assert_eq!([0, 7, 8, 9, 10, 99].map(level), [
-            Level::Fine,
-            Level::Fine,
-            Level::Warn,
-            Level::Warn,
-            Level::Over,
-            Level::Over
-        ]);
+        assert_eq!(
+            [0, 7, 8, 9, 10, 99].map(level),
+            [Level::Fine, Level::Fine, Level::Warn, Level::Warn, Level::Over, Level::Over]
+        );
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub(super) async fn follow(shared: Weak<Shared>) {
         let (places, running) = (shared.places.clone(), running(&shared));
         // It reads files; and it holds nothing that would keep a daemon that ends.
         let looks = tokio::task::spawn_blocking(move || measure(&places, running)).await;
-        let Ok(looks) = looks.inspect_err(|error| warn!(%error, "what agents have used cannot be read")) else {
+        let Ok(looks) = looks.inspect_err(|error| warn!(%error, "what agents have used cannot be read"))
+        else {
             continue;
         };
         for reached in look(&shared, &mut spending, &looks, is_due) {
@@ -89,8 +90,7 @@ fn record(shared: &Shared, handle: &Handle, metered: &Metered) {
     if state.is_final() {
         return;
     }
-    let subject =
-        Subject { agent: &handle.id, tenant: &handle.tenant, owner: &handle.owner, kind: &kind };
+    let subject = Subject { agent: &handle.id, tenant: &handle.tenant, owner: &handle.owner, kind: &kind };
     let mut times = handle.times.lock().unwrap_or_else(PoisonError::into_inner);
     shared.usage.interval(&subject, metered, &mut times);
 }

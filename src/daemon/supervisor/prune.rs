@@ -23,7 +23,9 @@ pub(super) fn due(shared: &Shared) -> Vec<Arc<Handle>> {
         let surplus = quota.max_ended.map_or(0, |most| ended.len().saturating_sub(most));
         let oldest = quota.ended_for.map(|age| now.saturating_sub(age.as_millis() as u64));
         let is_due = |number: usize, at: u64| number < surplus || oldest.is_some_and(|oldest| at < oldest);
-        due.extend(ended.into_iter().enumerate().filter_map(|(n, (at, handle))| is_due(n, at).then_some(handle)));
+        due.extend(
+            ended.into_iter().enumerate().filter_map(|(n, (at, handle))| is_due(n, at).then_some(handle)),
+        );
     }
     due
 }

@@ -65,7 +65,8 @@ fn check_long_run(shared: &Shared, quota: &Quota, tenant: &str) -> Result<()> {
         let used = shared.usage.used(tenant, Period::Day.of(&today)).sent();
         let used = u64::try_from(used).unwrap_or(0);
         if used >= most {
-            let detail = format!("the agents of tenant {tenant} have sent {used} bytes today, and may send {most}");
+            let detail =
+                format!("the agents of tenant {tenant} have sent {used} bytes today, and may send {most}");
             return Err(SupervisorError::Quota { detail, retry_after: Period::Day.left(&today) });
         }
     }

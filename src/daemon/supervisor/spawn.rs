@@ -101,7 +101,8 @@ fn lifetime(shared: &Shared, asker: &Asker<'_>, asked: Option<u64>) -> Result<Op
         None => Ok(asked.or(Some(most))),
         Some(asked) => {
             let tenant = asker.tenant;
-            let detail = format!("{asked} s, and an agent that you start for tenant {tenant} runs {most} s at most");
+            let detail =
+                format!("{asked} s, and an agent that you start for tenant {tenant} runs {most} s at most");
             Err(SupervisorError::Field { field: "lifetime", detail, malformed: false })
         }
     }

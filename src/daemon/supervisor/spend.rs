@@ -87,7 +87,9 @@ impl Spending {
             !state.is_final() && state != State::Stopping
         };
         let stop: Vec<_> = match level {
-            Level::Over => handles.iter().filter(runs).map(|handle| ((*handle).clone(), why.clone())).collect(),
+            Level::Over => {
+                handles.iter().filter(runs).map(|handle| ((*handle).clone(), why.clone())).collect()
+            }
             Level::Fine | Level::Warn => Vec::new(),
         };
         let is_news = level != Level::Fine && self.told.insert((whose.to_owned(), what, level));

@@ -152,7 +152,8 @@ impl Log {
 
     fn keep_ledger(&self) -> io::Result<()> {
         let (path, beside) = (self.dir.join(LEDGER), self.dir.join("ledger.json~"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         file.write_all(&serde_json::to_vec(&self.ledger)?)?;
         file.sync_all()?;
         fs::rename(beside, &path)?;

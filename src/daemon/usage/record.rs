@@ -74,8 +74,7 @@ pub(super) fn make(
 pub(super) fn total(metered: &Metered, split: BTreeMap<String, i64>) -> Amounts {
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let count = |number: Option<u64>| number.map_or(0, whole);
-    let carried =
-        |carried: &Carried| Bytes { sent: whole(carried.sent), received: whole(carried.received) };
+    let carried = |carried: &Carried| Bytes { sent: whole(carried.sent), received: whole(carried.received) };
     let egress = metered.egress.iter().filter(|(_, bytes)| **bytes != Carried::default());
     Amounts {
         cpu_us: count(metered.cpu_us),

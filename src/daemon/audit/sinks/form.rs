@@ -46,9 +46,10 @@ pub(super) fn lines(text: &[u8], format: Format) -> Vec<Line> {
 fn one(line: &str, format: Format) -> Option<Line> {
     let Read { seq, at, event } = serde_json::from_str(line).ok()?;
     let Kind { kind, verdict, outcome } = event;
-    let refused = verdict.as_deref() == Some("refused") || matches!(outcome.as_deref(), Some("refused" | "failed"));
-    let alarming =
-        ["connectionRefused", "denials", "recovered", "abandoned", "resumed", "budget"].contains(&kind.as_str());
+    let refused =
+        verdict.as_deref() == Some("refused") || matches!(outcome.as_deref(), Some("refused" | "failed"));
+    let alarming = ["connectionRefused", "denials", "recovered", "abandoned", "resumed", "budget"]
+        .contains(&kind.as_str());
     let text = match format {
         Format::Native => line.to_owned(),
         Format::Ocsf => ocsf::of(line)?,

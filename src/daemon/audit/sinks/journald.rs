@@ -97,11 +97,15 @@ mod tests {
         let mut bytes = vec![0; 4096];
         let length = journal.recv(&mut bytes).expect("a datagram");
         let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-        assert!(text.starts_with("MESSAGE=short\nPRIORITY=6\n") && text.ends_with("STOCKADE_SEQ=5\n"), "{text}");
+        assert!(
+            text.starts_with("MESSAGE=short\nPRIORITY=6\n") && text.ends_with("STOCKADE_SEQ=5\n"),
+            "{text}"
+        );
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut buffers = [IoSliceMut::new(&mut bytes)];
-        let received = recvmsg(&journal, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC).expect("another");
+        let received =
+            recvmsg(&journal, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC).expect("another");
         assert_eq!(received.bytes, 0);
         let mut fds = control.drain().filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(fds) => Some(fds),
@@ -109,7 +113,8 @@ mod tests {
         });
         let fd = fds.next().and_then(|mut fds| fds.next()).expect("a descriptor");
         // The description is shared, and its offset is the writer's.
-        let mut file = std::fs::File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd))).expect("opened");
+        let mut file = std::fs::File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)))
+            .expect("opened");
         let mut text = String::new();
         file.read_to_string(&mut text).expect("read");
         assert!(text.starts_with(&format!("MESSAGE={long}\n")), "{}", text.len());

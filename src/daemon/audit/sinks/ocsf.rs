@@ -22,8 +22,8 @@ fn class_of(kind: &str, event: &Value) -> Class {
         // Application Lifecycle; Start, Stop, Other.
         "serviceStarted" => class(6, 6002, 3),
         "serviceStopped" => class(6, 6002, 4),
-        "reloaded" | "segmentOpened" | "checkpoint" | "keyRotated" | "recovered" | "abandoned" | "resumed"
-        | "pruned" | "budget" => class(6, 6002, 99),
+        "reloaded" | "segmentOpened" | "checkpoint" | "keyRotated" | "recovered" | "abandoned"
+        | "resumed" | "pruned" | "budget" => class(6, 6002, 99),
         // Process Activity; Launch, Terminate.
         "started" | "notStarted" | "adopted" => class(1, 1007, 1),
         "ended" => class(1, 1007, 2),
@@ -98,7 +98,8 @@ fn object(kind: &str, event: &Value, fields: &mut Map<String, Value>) {
     }
     let operation = event["endpoint"].as_str().or(event["act"].as_str());
     if let Some(operation) = operation {
-        fields.insert("api".into(), json!({ "operation": operation, "request": { "uid": event["request"] } }));
+        fields
+            .insert("api".into(), json!({ "operation": operation, "request": { "uid": event["request"] } }));
     }
     if let Some(reason) = event["reason"].as_str().or(event["rule"].as_str()) {
         fields.insert("status_detail".into(), reason.into());
@@ -121,7 +122,10 @@ mod tests {
         assert_eq!(event["raw_data"], line);
         assert_eq!((event["class_uid"].as_u64(), event["type_uid"].as_u64()), (Some(6003), Some(600_399)));
         assert_eq!((event["status_id"].as_u64(), event["time"].as_i64()), (Some(2), Some(1_795_708_800_500)));
-        assert_eq!((&event["actor"]["user"]["name"], &event["src_endpoint"]["ip"]), (&json!("spiffe://a/b"), &json!("10.1.2.3")));
+        assert_eq!(
+            (&event["actor"]["user"]["name"], &event["src_endpoint"]["ip"]),
+            (&json!("spiffe://a/b"), &json!("10.1.2.3"))
+        );
         assert!(!text.contains('\n'));
     }
 

@@ -129,9 +129,6 @@ mod tests {
         let text = String::from_utf8(frame).expect("UTF-8");
         let (length, message) = text.split_once(' ').expect("a length");
         assert_eq!(length.parse(), Ok(message.len()));
-        assert_eq!(
-            message,
-            "<109>1 2026-11-26T16:00:00.000000Z node1 stockaded - request - {\"ä\":\"]\"}"
-        );
+        assert_eq!(message, "<109>1 2026-11-26T16:00:00.000000Z node1 stockaded - request - {\"ä\":\"]\"}");
     }
 }

@@ -44,15 +44,7 @@ impl Webhook {
         let uri: Uri = url.parse().map_err(io::Error::other)?;
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = uri.port_u16().unwrap_or(443);
-        Ok(Self {
-            uri,
-            host,
-            port,
-            tls: tls.clone(),
-            secret: secret.into(),
-            connection: None,
-            delivered: 0,
-        })
+        Ok(Self { uri, host, port, tls: tls.clone(), secret: secret.into(), connection: None, delivered: 0 })
     }
 
     async fn post(&mut self, lines: &[Line]) -> io::Result<()> {

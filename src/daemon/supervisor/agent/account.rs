@@ -77,9 +77,11 @@ impl Agent {
         let started = self.record.started;
         let metered = match end {
             End::Seen(ended) if ended.not_started.is_some() => None,
-            End::Seen(ended) => ended.metered.as_deref().cloned().or_else(|| {
-                started.map(|started| usage::of_an_earlier_shim(id, started, ended))
-            }),
+            End::Seen(ended) => ended
+                .metered
+                .as_deref()
+                .cloned()
+                .or_else(|| started.map(|started| usage::of_an_earlier_shim(id, started, ended))),
             // What its shim had seen last, if that was written down.
             End::Unseen(_) => usage::measured(&self.shared.places, id).filter(|_| started.is_some()),
         };

@@ -392,7 +392,9 @@ impl Agent {
             return Err(self.failure("stop it before it is removed"));
         }
         if !self.shared.usage.is_written(&self.record.id) {
-            return Err(self.failure("what it used cannot be recorded now (is the disk full?): try again later"));
+            return Err(
+                self.failure("what it used cannot be recorded now (is the disk full?): try again later")
+            );
         }
         let remove = ToLauncher::Remove { id: self.record.id.clone(), workspace: false };
         let asked = self.shared.launcher.ask(remove, Vec::new()).await;
