@@ -10,6 +10,7 @@ mod account;
 mod begin;
 mod clocks;
 mod deeds;
+mod start;
 mod typing;
 mod view;
 
@@ -31,7 +32,6 @@ use super::times::{iso, now};
 use super::{Shared, SupervisorError};
 use crate::api;
 use crate::api::events::Happened;
-use crate::audit::Unavailable;
 use crate::daemon::quota::Claim;
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal, Typed, Wishes};
@@ -42,6 +42,7 @@ use crate::wire::service::{FromShim, Refusal, ToShim};
 pub(crate) use begin::Begin;
 use clocks::Clocks;
 pub(crate) use deeds::{Command, ExecOrder, KEYS, Turn};
+pub(crate) use start::{Outcome, Reserved};
 use typing::Typing;
 pub(crate) use view::End;
 use view::Facts;
@@ -74,30 +75,6 @@ pub(crate) struct Handle {
     pub(crate) times: Mutex<Times>,
     /// Held by whoever types a message, until it is submitted: the keys of the last ones, and their ids.
     pub(crate) typing: tokio::sync::Mutex<Vec<(String, String)>>,
-}
-
-/// See [`Handle::reserve`].
-pub(crate) struct Reserved<'a>(&'a Handle);
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.0.reserved.store(false, Ordering::Relaxed);
-    }
-}
-
-/// What a start came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It runs, or did.
-    Started,
-    /// Somebody refused.
-    Refused(Refusal),
-    /// An earlier daemon ended before it had asked for it: there never was anything.
-    CutShort,
-    /// The launcher could not be asked.
-    Unanswered(io::ErrorKind, String),
-    /// It could not be recorded, and was not tried.
-    Unrecorded(Unavailable),
 }
 
 impl Handle {
