@@ -171,7 +171,9 @@ impl Launcher {
         kept::reserve_exit(&directory).map_err(failed("no room to say how it ends"))?;
         let (exit, earlier) = (directory.join(places::EXIT), directory.join(".exit.json.earlier"));
         fs::rename(&exit, &earlier).map_err(failed("exit.json"))?;
-        let _ = fs::remove_file(directory.join(places::ATTESTATION));
+        for earlier in [places::ATTESTATION, places::USAGE] {
+            let _ = fs::remove_file(directory.join(earlier));
+        }
         let started = self.start(order, line);
         let _ = match started {
             Ok(_) => fs::remove_file(earlier),

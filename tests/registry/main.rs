@@ -16,3 +16,4 @@ mod load;
 mod named;
 mod node;
 mod security;
+mod signatures;

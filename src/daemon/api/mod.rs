@@ -19,8 +19,8 @@ pub mod seed;
 pub mod stream;
 pub mod terminal;
 
-use super::audit;
 use super::authz::{Endpoint, Routes};
+use super::{audit, usage};
 
 /// Their routes, and the description of all routes there are.
 pub fn routes() -> Routes {
@@ -57,6 +57,8 @@ fn native() -> Routes {
         .on(Endpoint::Node, node::node)
         .on(Endpoint::Drain, node::drain)
         .on(Endpoint::AuditTail, audit::tail::tail)
+        .on(Endpoint::AuditRotate, audit::tail::rotate_key)
+        .on(Endpoint::Usage, usage::tail::tail)
 }
 
 fn minimal() -> Routes {

@@ -85,7 +85,7 @@ pub fn intent(act: Act, agent: &AgentId, caller: &Caller) -> Event {
 }
 
 /// An agent is about to be started by this order.
-pub fn spawn(agent: &AgentId, caller: &Caller, order: &Order) -> Event {
+pub fn spawn(agent: &AgentId, caller: &Caller, order: &Order, policy_hash: Option<Digest>) -> Event {
     Event::Intent {
         act: Act::Spawn,
         agent: agent.clone(),
@@ -93,7 +93,7 @@ pub fn spawn(agent: &AgentId, caller: &Caller, order: &Order) -> Event {
         who: Some(who(caller)),
         request: request(),
         policy: order.policy.parse().ok(),
-        policy_hash: None,
+        policy_hash,
         order: Some(summary(order)),
     }
 }

@@ -119,6 +119,8 @@ endpoints! {
     Node: "GET" "/v1/node" See;
     Drain: "POST" "/v1/node/drain" Administer;
     AuditTail: "GET" "/v1/audit" Audit;
+    AuditRotate: "POST" "/v1/audit/rotate-key" Administer;
+    Usage: "GET" "/v1/usage" See;
     // gRPC, for registered agents that answer by name (docs/registry.md).
     ConfidenceHealth: "POST" "/parallax.confidence.ConfidenceAgent/HealthCheck" See;
     ConfidenceCapabilities: "POST" "/parallax.confidence.ConfidenceAgent/GetCapabilities" See;

@@ -166,6 +166,11 @@ impl Section {
         }
     }
 
+    /// The way to etcd, if agents are registered there.
+    pub fn etcd(&self) -> Option<Access> {
+        (self.kind == RegistryKind::Etcd).then(|| self.access())
+    }
+
     /// For the registry of this node.
     pub fn settings(
         &self,

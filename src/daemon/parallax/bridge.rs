@@ -116,6 +116,7 @@ impl Bridge {
                     self.parallax.threads.remove(id);
                 }
             }
+            Happened::BudgetWarning(_) | Happened::BudgetExceeded(_) => {}
             Happened::Gap(_) | Happened::Draining | Happened::Other => {}
         }
     }

@@ -26,6 +26,16 @@ const LARGEST: u64 = 16 << 20;
 /// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MaterialError {
+    /// There is none: a node that was not set up yet.
+    #[error(
+        "there is no {}: run `stockade pki init` (as root) to make an authority and certificates for this node, or say \
+         in [tls] of stockaded.toml where yours are",
+        path.display()
+    )]
+    Missing {
+        /// Which.
+        path: PathBuf,
+    },
     /// A file.
     #[error("cannot read {}", path.display())]
     Read {

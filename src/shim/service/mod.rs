@@ -12,6 +12,7 @@ pub mod front;
 pub mod kept;
 pub mod line;
 pub mod log;
+pub mod meter;
 pub mod terminal;
 mod usage;
 
@@ -36,6 +37,7 @@ use crate::wire::service::{Ended, Order, Places, order, places};
 use admit::Admitted;
 use front::{Identity, ServiceFront};
 use log::Log;
+use meter::Meter;
 use terminal::Terminal;
 
 /// What is the same for every agent, done before anybody waits for it.
@@ -122,7 +124,8 @@ fn attend(ready: Ready, engagement: Engagement) -> io::Result<()> {
         daemon_uid: node.daemon_uid,
         boot: boot.clone(),
     };
-    let mut front = ServiceFront::new(identity, line, listener, Terminal::new(log, window(&order)));
+    let meter = Meter::begin(directory.join(places::USAGE))?;
+    let mut front = ServiceFront::new(identity, line, listener, Terminal::new(log, window(&order)), meter);
     let admitted = admit::admit(&order, &node);
     // Not held for as long as the agent runs: files can be long.
     (order.files, order.environment) = Default::default();
@@ -133,7 +136,7 @@ fn attend(ready: Ready, engagement: Engagement) -> io::Result<()> {
             Err(refusal)
         }
     };
-    let ended = sum_up(result, &front, boot);
+    let ended = sum_up(result, &mut front, boot);
     let written = kept::put_exit(&directory, &ended);
     // From now on nobody finds a shim here, and whoever looks finds how it ended.
     let _ = fs::remove_file(places.shim_socket(&order.id));
@@ -203,7 +206,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn sum_up(result: Result<Outcome, Refusal>, front: &ServiceFront, boot: String) -> Ended {
+fn sum_up(result: Result<Outcome, Refusal>, front: &mut ServiceFront, boot: String) -> Ended {
     let nothing = Ended {
         code: None,
         signal: None,
@@ -216,6 +219,7 @@ fn sum_up(result: Result<Outcome, Refusal>, front: &ServiceFront, boot: String) 
         end: front.terminal().end(),
         usage: Default::default(),
         report: serde_json::Value::Null,
+        metered: front.metered_so_far(),
     };
     match result {
         Ok(outcome) => Ended {
@@ -224,6 +228,7 @@ fn sum_up(result: Result<Outcome, Refusal>, front: &ServiceFront, boot: String) 
             out_of_memory: outcome.out_of_memory,
             killed: outcome.killed,
             usage: usage::in_all(&outcome),
+            metered: front.metered_in_all(&outcome),
             report: report(&outcome, front.terminal().has_lost()),
             ..nothing
         },

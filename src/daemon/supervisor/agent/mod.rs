@@ -10,14 +10,15 @@ mod account;
 mod begin;
 mod clocks;
 mod deeds;
+mod start;
 mod typing;
 mod view;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -31,15 +32,17 @@ use super::times::{iso, now};
 use super::{Shared, SupervisorError};
 use crate::api;
 use crate::api::events::Happened;
-use crate::audit::Unavailable;
+use crate::daemon::quota::Claim;
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal, Typed, Wishes};
+use crate::daemon::usage::Times;
 use crate::wire::service::order::Size;
 use crate::wire::service::shim::{Phase, Usage};
 use crate::wire::service::{FromShim, Refusal, ToShim};
 pub(crate) use begin::Begin;
 use clocks::Clocks;
 pub(crate) use deeds::{Command, ExecOrder, KEYS, Turn};
+pub(crate) use start::{Outcome, Reserved};
 use typing::Typing;
 pub(crate) use view::End;
 use view::Facts;
@@ -52,8 +55,10 @@ pub(crate) struct Handle {
     pub(crate) tenant: String,
     /// Of the request that it came from.
     pub(crate) digest: String,
-    /// The most memory it may use.
-    pub(crate) memory: u64,
+    /// Who asked for it.
+    pub(crate) owner: String,
+    /// What it counts for.
+    pub(crate) claim: Claim,
     /// Its terminal.
     pub(crate) terminal: Terminal,
     /// What the API shows.
@@ -66,32 +71,10 @@ pub(crate) struct Handle {
     pub(crate) reserved: AtomicBool,
     /// When it last put something out or got something, in milliseconds since 1970; 0: never.
     pub(crate) activity: AtomicU64,
+    /// How long it was in which state.
+    pub(crate) times: Mutex<Times>,
     /// Held by whoever types a message, until it is submitted: the keys of the last ones, and their ids.
     pub(crate) typing: tokio::sync::Mutex<Vec<(String, String)>>,
-}
-
-/// See [`Handle::reserve`].
-pub(crate) struct Reserved<'a>(&'a Handle);
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.0.reserved.store(false, Ordering::Relaxed);
-    }
-}
-
-/// What a start came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It runs, or did.
-    Started,
-    /// Somebody refused.
-    Refused(Refusal),
-    /// An earlier daemon ended before it had asked for it: there never was anything.
-    CutShort,
-    /// The launcher could not be asked.
-    Unanswered(io::ErrorKind, String),
-    /// It could not be recorded, and was not tried.
-    Unrecorded(Unavailable),
 }
 
 impl Handle {
@@ -413,6 +396,7 @@ impl Agent {
             size,
         };
         let shown = view::agent(&facts, Some(&self.handle.shown.borrow()), now());
+        self.account_for_state(shown.state);
         let mut another_state = false;
         let mut another_login = None;
         self.handle.shown.send_if_modified(|old| {
