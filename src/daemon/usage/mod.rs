@@ -255,8 +255,10 @@ mod tests {
         // It is started anew.
         end(&usage, &metered("j", 1, 1)).await;
         let records = records(directory.path());
-        let told: Vec<_> =
-            records.iter().map(|record| (record.kind, record.id.as_str(), record.data.delta.cpu_us)).collect();
+        let told: Vec<_> = records
+            .iter()
+            .map(|record| (record.kind, record.id.as_str(), record.data.delta.cpu_us))
+            .collect();
         let expected = [
             (Kind::Interval, "i.1", 5),
             (Kind::Final, "i.2", 2),

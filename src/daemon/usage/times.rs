@@ -122,7 +122,10 @@ mod tests {
             let split = times.split("i", wall, &recorded);
             assert_eq!(sum(&split), i64::try_from(wall).expect("small"));
             for (state, ms) in &recorded {
-                assert!(split.get(state).copied().unwrap_or(0) >= *ms, "{state}: {recorded:?}, then {split:?}");
+                assert!(
+                    split.get(state).copied().unwrap_or(0) >= *ms,
+                    "{state}: {recorded:?}, then {split:?}"
+                );
             }
             recorded = split;
         }
