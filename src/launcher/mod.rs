@@ -36,7 +36,7 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 #[derive(Debug, thiserror::Error)]
 pub enum LauncherError {
     /// The command line.
-    #[error("{0} (stockade-launcher --root DIR --daemon-uid UID --daemon-gid GID)")]
+    #[error("{0} (stockade-launcher [--root DIR] --daemon-user NAME, or --daemon-uid UID --daemon-gid GID)")]
     Arguments(String),
     /// Its configuration.
     #[error("{0}")]
