@@ -1,7 +1,4 @@
 # After the files are gone. $1: keep, or purge.
-if [ -d /run/systemd/system ]; then
-    systemctl --system daemon-reload
-fi
 if [ "$1" = purge ]; then
     rm -rf /etc/stockade /var/lib/stockade /var/log/stockade /run/stockade
     rm -f /etc/systemd/system/multi-user.target.wants/stockaded.service \
@@ -13,4 +10,8 @@ if [ "$1" = purge ]; then
     fi
     if getent passwd stockade >/dev/null; then userdel stockade; fi
     if getent group stockade >/dev/null; then groupdel stockade; fi
+fi
+if [ -d /run/systemd/system ]; then
+    systemctl --system daemon-reload
+    systemctl reset-failed stockaded.service stockade-launcher.socket stockade-launcher.service 2>/dev/null || true
 fi

@@ -97,11 +97,7 @@ pub fn service_arguments() -> Result<(Voice, Connection, service::Command), Exit
     let voice = arguments.voice();
     match arguments.command {
         Command::Service(command) => Ok((voice, arguments.connection, command)),
-        Command::Run(_)
-        | Command::Doctor(_)
-        | Command::Policy(_)
-        | Command::Config(_)
-        | Command::Demo => {
+        Command::Run(_) | Command::Doctor(_) | Command::Policy(_) | Command::Config(_) | Command::Demo => {
             eprintln!("stockade: this program only talks to services: call stockade itself for that");
             Err(ExitCode::from(2))
         }

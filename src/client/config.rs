@@ -79,7 +79,11 @@ pub fn target(
         ))
     };
     let server = server.ok_or_else(|| {
-        missing("no service is named", "server", "`stockade pki init` or `stockade dev` make one, and a client.toml for it")
+        missing(
+            "no service is named",
+            "server",
+            "`stockade pki init` or `stockade dev` make one, and a client.toml for it",
+        )
     })?;
     let (host, port) = address(&server)?;
     Ok(Target {

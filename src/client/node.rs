@@ -20,7 +20,9 @@ const LOOK: Duration = Duration::from_millis(100);
 pub async fn node(client: &Client, output: Output, words: words::Node) -> Result<u8, ClientError> {
     match words.command {
         Some(words::NodeCommand::Drain { stop }) => drain(client, stop).await?,
-        Some(words::NodeCommand::StopAll { force, grace }) => return stop_all(client, output, force, grace).await,
+        Some(words::NodeCommand::StopAll { force, grace }) => {
+            return stop_all(client, output, force, grace).await;
+        }
         Some(words::NodeCommand::Ls(_)) | None => {}
     }
     let node: Node = client.get("/v1/node").await?;
@@ -53,7 +55,9 @@ async fn stop_all(
     for agent in &told {
         let stopped = client.post::<Agent>(&agent_path(&agent.id, "/stop")?, &stop, PATIENCE).await;
         // It may have ended, and been removed, meanwhile.
-        stopped.map(drop).or_else(|error| if error.exit_code() == code::NOT_FOUND { Ok(()) } else { Err(error) })?;
+        stopped
+            .map(drop)
+            .or_else(|error| if error.exit_code() == code::NOT_FOUND { Ok(()) } else { Err(error) })?;
     }
     let (begun, patience) = (Instant::now(), grace.unwrap_or(GRACE) + PATIENCE);
     loop {
@@ -61,11 +65,16 @@ async fn stop_all(
         let left = left.iter().filter(|agent| told.iter().any(|one| one.id == agent.id)).count();
         if left == 0 {
             let ids: Vec<_> = told.iter().map(|agent| &agent.id).collect();
-            output.result(&serde_json::json!({ "stopped": ids }), || format!("{} agents ended\n", told.len()))?;
+            output.result(&serde_json::json!({ "stopped": ids }), || {
+                format!("{} agents ended\n", told.len())
+            })?;
             return Ok(code::OK);
         }
         if begun.elapsed() > patience {
-            return Err(ClientError::Timeout { what: format!("{left} agents have not ended"), after: patience });
+            return Err(ClientError::Timeout {
+                what: format!("{left} agents have not ended"),
+                after: patience,
+            });
         }
         tokio::time::sleep(LOOK).await;
     }

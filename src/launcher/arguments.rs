@@ -53,8 +53,9 @@ impl Arguments {
                 other => return Err(LauncherError::Arguments(format!("{other} is not known"))),
             }
         }
-        let missing =
-            |name: &str| LauncherError::Arguments(format!("{name} is missing, and there is no --daemon-user"));
+        let missing = |name: &str| {
+            LauncherError::Arguments(format!("{name} is missing, and there is no --daemon-user"))
+        };
         let (daemon_uid, daemon_gid) =
             (uid.ok_or_else(|| missing("--daemon-uid"))?, gid.ok_or_else(|| missing("--daemon-gid"))?);
         let root = std::fs::canonicalize(&root)
@@ -72,10 +73,13 @@ fn read_accounts() -> Result<String, LauncherError> {
 /// Uid and gid of an account (passwd(5)).
 fn ids_of(name: &str, value: &OsString, accounts: &str) -> Result<(u32, u32), LauncherError> {
     let line = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let fields = line.into_iter().find(|fields| fields.len() >= 4 && *value == *fields[0]).ok_or_else(|| {
-        let value = value.to_string_lossy();
-        LauncherError::Arguments(format!("{name} {value}: {ACCOUNTS} has no such account: make it (systemd-sysusers)"))
-    })?;
+    let fields =
+        line.into_iter().find(|fields| fields.len() >= 4 && *value == *fields[0]).ok_or_else(|| {
+            let value = value.to_string_lossy();
+            LauncherError::Arguments(format!(
+                "{name} {value}: {ACCOUNTS} has no such account: make it (systemd-sysusers)"
+            ))
+        })?;
     Ok((number(name, &fields[2].into())?, number(name, &fields[3].into())?))
 }
 
@@ -139,7 +143,8 @@ mod tests {
     #[test]
     fn an_account_stands_for_its_ids_unless_they_are_roots() {
         let ids = |name: &str| {
-            let accounts = "root:x:0:0::/root:/bin/sh\nbroken:x\nstockade:x:993:992::/nonexistent:/bin/false\n";
+            let accounts =
+                "root:x:0:0::/root:/bin/sh\nbroken:x\nstockade:x:993:992::/nonexistent:/bin/false\n";
             ids_of("--daemon-user", &name.into(), accounts).map_err(|error| error.to_string())
         };
         assert_eq!(ids("stockade"), Ok((993, 992)));

@@ -128,8 +128,8 @@ pub enum Pki {
         /// Where its files are
         #[arg(long, value_name = "DIR", default_value = NODE_PKI)]
         dir: PathBuf,
-        /// Name or address by which clients reach the server
-        #[arg(long, value_name = "NAME", required_unless_present = "dir")]
+        /// Name or address by which clients reach the server [in /etc/stockade/pki: the host's name and localhost, too]
+        #[arg(long, value_name = "NAME")]
         host: Vec<String>,
     },
     /// Issue a client certificate: DIR/NAME.crt, DIR/NAME.key
