@@ -61,9 +61,11 @@ soak: root ## the service at work for an hour, with kills, looked over for losse
 	@benches/soak 60 $(STOCKADE)
 	cargo bench --locked --no-default-features --features audit --bench audit
 
-test-vm: root ## the tests on Debian 12 with Linux 6.1 and 6.12 and a pure cgroup v2 tree, in emulated machines
-	@packaging/prerequisites.sh build
+test-vm: root ## the tests, then the packages, on Debian 12 with Linux 6.1 and 6.12 and a pure cgroup v2 tree, in emulated machines
+	@packaging/prerequisites.sh build dist
 	@sandbox-tests/vm/test-vm
+	@packaging/dist.sh
+	@sandbox-tests/vm/test-packages
 
 dist: ## the .deb and the .rpm, in target/dist/packages
 	@packaging/prerequisites.sh build dist

@@ -45,7 +45,7 @@ systemctl reset-failed stockaded
 # --- the quick start, as the README has it
 
 claim 'four commands after the installation an agent answers, over mTLS'
-when stockade pki init --host localhost
+when stockade pki init
 ends 0
 when systemctl enable --now stockaded
 ends 0
@@ -189,7 +189,7 @@ ends 0
 all_go_on
 
 claim 'both are killed'
-when sh -c 'kill -9 $(systemctl show -p MainPID --value stockaded) $(systemctl show -p MainPID --value stockade-launcher); sleep 3; systemctl is-active stockaded'
+when sh -c 'kill -9 $(systemctl show -p MainPID --value stockaded) $(systemctl show -p MainPID --value stockade-launcher); for i in $(seq 100); do sleep 0.3; systemctl is-active stockaded && exit 0; done; exit 1'
 ends 0
 all_go_on
 

@@ -14,7 +14,7 @@ if [ "${1-}" = before ]; then
     claim 'a service with an agent that has a home, before the machine is switched off'
     when apt-get install -y "${packages[0]}"
     ends 0
-    when stockade pki init --host localhost
+    when stockade pki init
     when systemctl enable --now stockaded
     ends 0
     when stockade spawn --type shell --id survivor --home kept
@@ -24,7 +24,7 @@ if [ "${1-}" = before ]; then
     verdict || exit 1
     echo STOCKADE-VM-EXIT=0
     systemctl poweroff
-    sleep 60
+    sleep 120
     exit 1
 fi
 
