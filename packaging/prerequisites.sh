@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes sure that what a make target needs is there: prerequisites.sh [root] [build] [lint] [test] [agents] [demo] [bench]
+# Makes sure that what a make target needs is there: prerequisites.sh [root] [build] [lint] [test] [agents] [demo] [dist] [bench]
 #
 # Installs Debian packages only if a command is missing, asks nothing, and never touches the Rust toolchain
 # beyond adding the two components that the lints need.
@@ -22,6 +22,9 @@ needs() {
         ;;
     agents) printf "%s\n" "git git" "python3 python3" "node nodejs" "npm npm" ;;
     demo) printf "%s\n" "unshare util-linux" "git git" "python3 python3" "pgrep procps" "curl curl" ;;
+    dist)
+        printf '%s\n' "dpkg-deb dpkg" "rpmbuild rpm" "objdump binutils" "python3 python3" "git git" "lintian lintian" "rpmlint rpmlint"
+        ;;
     bench) printf '%s\n' "hyperfine hyperfine" "bwrap bubblewrap" "git git" "python3 python3" ;;
     *) die "prerequisites.sh: unknown group '$1'" ;;
     esac

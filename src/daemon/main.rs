@@ -9,8 +9,10 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-use super::arguments::{Arguments, Asked, Usage};
+use super::arguments::{Arguments, Asked, Format, Usage};
 use super::audit::{Audit, elsewhere, policies};
 use super::authz::Routes;
 use super::confine::{self, ConfineError};
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
     let outcome = match asked {
         Ok(Asked::Say(text)) => writeln!(io::stdout(), "{text}").map_err(DaemonError::System),
         Ok(Asked::Serve(arguments)) => run(arguments),
+        Ok(Asked::Check(arguments)) => check(arguments),
         Err(usage) => Err(usage.into()),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
@@ -75,12 +78,28 @@ pub fn main() -> ExitCode {
         source = error.source();
     }
     let _ = writeln!(io::stderr(), "stockaded: {text}");
-    ExitCode::from(if matches!(error, DaemonError::Usage(_)) { 2 } else { 1 })
+    ExitCode::from(match error {
+        DaemonError::Usage(_) => 2,
+        DaemonError::Load(_) => NEEDS_SOMEBODY,
+        _ => 1,
+    })
+}
+
+/// `EX_CONFIG` of sysexits.h: it would be the same the next time, until somebody mends it. The unit does not try again.
+const NEEDS_SOMEBODY: u8 = 78;
+
+/// Reads what it would serve by. Whoever asks may have rights: nothing is listened to.
+fn check(arguments: Arguments) -> Result<(), DaemonError> {
+    let live = Live::load(Places::under(&arguments.root), arguments.config)?;
+    let config = live.config();
+    let grants = live.material().grants.iter().count();
+    writeln!(io::stdout(), "ok: would listen on {}, with {grants} grants", config.listen)?;
+    Ok(())
 }
 
 fn run(arguments: Arguments) -> Result<(), DaemonError> {
     confine::confine()?;
-    log(arguments.json);
+    log(arguments.format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(arguments));
     // Whoever still holds a connection was told, and had its time.
@@ -88,16 +107,23 @@ fn run(arguments: Arguments) -> Result<(), DaemonError> {
     outcome
 }
 
-/// To standard error: standard output belongs to nobody.
-fn log(json: bool) {
+/// To standard error, or to the journal: standard output belongs to nobody.
+fn log(format: Format) -> io::Result<()> {
     let filter = EnvFilter::try_from_env("STOCKADE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if json {
-        builder.json().init();
-    } else {
-        let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        builder.with_ansi(ansi).init();
+    match format {
+        Format::Json => builder.json().init(),
+        Format::Text => {
+            let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            builder.with_ansi(ansi).init();
+        }
+        Format::Journal => {
+            let filter = EnvFilter::try_from_env("STOCKADE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+            let journal = tracing_journald::layer()?.with_field_prefix(None);
+            tracing_subscriber::registry().with(filter).with(journal).init();
+        }
     }
+    Ok(())
 }
 
 async fn serve(arguments: Arguments) -> Result<(), DaemonError> {

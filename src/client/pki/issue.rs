@@ -107,7 +107,7 @@ impl Ca {
 }
 
 /// Whether these are names or addresses, and some.
-pub(super) fn check_hosts(hosts: &[String]) -> Result<()> {
+pub(in crate::client) fn check_hosts(hosts: &[String]) -> Result<()> {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63

@@ -226,7 +226,11 @@ fn sections<T: PemObject>(path: &Path) -> Result<Vec<T>> {
 fn read(path: &Path) -> Result<Vec<u8>> {
     let failed = |source| MaterialError::Read { path: path.into(), source };
     let mut text = Vec::new();
-    let mut file = io::Read::take(fs::File::open(path).map_err(failed)?, LARGEST);
+    let file = fs::File::open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => MaterialError::Missing { path: path.into() },
+        _ => failed(source),
+    })?;
+    let mut file = io::Read::take(file, LARGEST);
     io::Read::read_to_end(&mut file, &mut text).map_err(failed)?;
     Ok(text)
 }

@@ -137,6 +137,7 @@ fn attend(ready: Ready, engagement: Engagement) -> io::Result<()> {
         }
     };
     let ended = sum_up(result, &mut front, boot);
+    let ended = if places.shutdown().exists() { by_shutdown(ended) } else { ended };
     let written = kept::put_exit(&directory, &ended);
     // From now on nobody finds a shim here, and whoever looks finds how it ended.
     let _ = fs::remove_file(places.shim_socket(&order.id));
@@ -240,6 +241,16 @@ fn sum_up(result: Result<Outcome, Refusal>, front: &mut ServiceFront, boot: Stri
     }
 }
 
+/// A signal that comes while the machine is shut down is the machine's (systemd-shutdown(8)), and says nothing of the agent.
+fn by_shutdown(mut ended: Ended) -> Ended {
+    if let Some(signal) = ended.signal.filter(|_| !ended.stopped && !ended.out_of_memory) {
+        ended.signal = None;
+        ended.report["error"] = "the node was shut down, or rebooted, while it ran".into();
+        ended.report["signal"] = signal.into();
+    }
+    ended
+}
+
 /// What it was refused, and what went over the network, as in the report of `stockade run`.
 fn report(outcome: &Outcome, lost: bool) -> serde_json::Value {
     let Outcome { denials, traffic, landlock_audit, usage, attestation, .. } = outcome;
@@ -257,4 +268,31 @@ fn report(outcome: &Outcome, lost: bool) -> serde_json::Value {
         report["network"] = serde_json::json!(traffic);
     }
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_at_a_shutdown_is_the_machines_unless_there_is_another_reason() {
+        let ended = |signal, stopped| Ended {
+            code: None,
+            signal,
+            out_of_memory: false,
+            stopped,
+            killed: false,
+            not_started: None,
+            boot: "boot".into(),
+            at: 0,
+            end: 0,
+            usage: Default::default(),
+            report: serde_json::json!({ "denials": [] }),
+        };
+        let told = by_shutdown(ended(Some(1), false));
+        assert_eq!((told.signal, &told.report["signal"]), (None, &1.into()));
+        assert!(told.report["error"].as_str().is_some_and(|error| error.contains("rebooted")));
+        assert_eq!(by_shutdown(ended(Some(15), true)).signal, Some(15));
+        assert_eq!(by_shutdown(ended(None, false)).report["error"], serde_json::Value::Null);
+    }
 }

@@ -17,6 +17,7 @@
 //!    launcher.sock        the launcher's
 //!    shims/<id>.sock      each shim's, for a daemon that comes later
 //!    doors/<id>.sock      the daemon's, one per registered agent: the group of the directory is who may connect
+//!    shutdown             root: there while the machine is being shut down
 //!    orders/<id>          root 0600: what an agent was started with, for a restart
 //! ```
 
@@ -108,6 +109,11 @@ impl Places {
     /// Where registered agents answer.
     pub fn doors(&self) -> PathBuf {
         self.run().join("doors")
+    }
+
+    /// There while the machine is being shut down (stockade-launcher.service).
+    pub fn shutdown(&self) -> PathBuf {
+        self.run().join("shutdown")
     }
 
     /// What agents were started with.
