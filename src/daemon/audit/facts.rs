@@ -99,7 +99,7 @@ pub fn spawn(agent: &AgentId, caller: &Caller, order: &Order, policy_hash: Optio
 }
 
 /// The service starts an agent anew, by its old order.
-pub fn relaunch(agent: &str, policy: &str) -> Option<Event> {
+pub fn relaunch(agent: &str, policy: &str, policy_hash: Option<Digest>) -> Option<Event> {
     Some(Event::Intent {
         act: Act::Restart,
         agent: agent.parse().ok()?,
@@ -107,7 +107,7 @@ pub fn relaunch(agent: &str, policy: &str) -> Option<Event> {
         who: None,
         request: None,
         policy: policy.parse().ok(),
-        policy_hash: None,
+        policy_hash,
         order: None,
     })
 }

@@ -194,7 +194,7 @@ fn policy_claim(shared: &Shared, caller: &Caller, policy: &PolicyName) -> Claim 
 }
 
 /// What is in force now under this name; an order may narrow it.
-fn policy_hash(shared: &Shared, policy: &PolicyName) -> Option<Digest> {
+pub(super) fn policy_hash(shared: &Shared, policy: &PolicyName) -> Option<Digest> {
     policy::hash(&load(shared, policy)?).parse().ok()
 }
 

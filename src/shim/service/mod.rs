@@ -288,6 +288,7 @@ mod tests {
             end: 0,
             usage: Default::default(),
             report: serde_json::json!({ "denials": [] }),
+            metered: None,
         };
         let told = by_shutdown(ended(Some(1), false));
         assert_eq!((told.signal, &told.report["signal"]), (None, &1.into()));

@@ -6,6 +6,7 @@ use super::{Agent, End, Outcome};
 use crate::api::State;
 use crate::audit::{Event, Unavailable};
 use crate::daemon::audit::facts;
+use crate::daemon::supervisor::spawn;
 use crate::daemon::usage::{self, Subject, Times};
 use crate::wire::service::places;
 
@@ -18,7 +19,9 @@ impl Agent {
 
     /// It is about to be started anew.
     pub(super) async fn intend_relaunch(&mut self) -> Result<(), Unavailable> {
-        match facts::relaunch(&self.record.id, &self.record.policy) {
+        let policy = self.record.policy.parse().ok();
+        let hash = policy.and_then(|policy| spawn::policy_hash(&self.shared, &policy));
+        match facts::relaunch(&self.record.id, &self.record.policy, hash) {
             Some(intent) => self.intend(intent).await,
             None => Ok(()),
         }
