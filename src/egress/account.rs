@@ -107,3 +107,35 @@ impl Drop for Account {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::egress::FromEgress;
+
+    #[test]
+    fn a_connection_that_lasts_is_told_of_before_its_end_and_no_byte_twice() {
+        let ledger = Rc::new(Ledger::default());
+        let account = Account::open(&ledger, Protocol::Tcp, Some("a.org".into()), 443);
+        account.allow("a.org:443".into());
+        account.sent.set(70);
+        account.moved();
+        assert_eq!(ledger.take(), [], "it has only begun");
+        let long_ago = Instant::now().checked_sub(2 * TELL).expect("the machine runs for a while");
+        account.told.set((long_ago, 0, 0));
+        account.moved();
+        account.sent.set(100);
+        account.received.set(5);
+        account.moved();
+        let told = |ledger: &Ledger| {
+            let of = |message| match message {
+                FromEgress::Connection(Record { count, sent, received, .. }) => (count, sent, received),
+                other => panic!("{other:?}"),
+            };
+            ledger.take().into_iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&ledger), [(0, 70, 0)]);
+        drop(account);
+        assert_eq!(told(&ledger), [(1, 30, 5)]);
+    }
+}

@@ -171,7 +171,8 @@ fn a_tenant_that_has_used_up_its_budget_starts_nothing_until_it_is_new_not_even_
         assert!(retry_after <= Duration::from_secs(24 * 60 * 60), "{retry_after:?}");
         // Others have theirs.
         let other = caller("other");
-        patiently(world.supervisor.spawn(&other, waiting("d"))).await.expect("started");
+        // The daemon before this one, in the same process, may still be on its way out with the audit log in its hands.
+        soon("it starts", async || world.supervisor.spawn(&other, waiting("d")).await.ok()).await;
         patiently(world.supervisor.stop(&other, "d", KILL)).await.expect("stopped");
     });
 }

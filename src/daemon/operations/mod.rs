@@ -39,7 +39,7 @@ pub struct Readiness {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
-    /// `launcher`, `certificates`, `configuration`, `draining`, `registry`.
+    /// `launcher`, `certificates`, `configuration`, `draining`, `registry`, `audit-sinks`.
     pub name: &'static str,
     /// Whether all is well.
     pub ok: bool,

@@ -7,6 +7,9 @@ use super::agent::Handle;
 use super::shared::Shared;
 use super::times::now;
 
+/// So many are removed at once: others wait for the launcher meanwhile.
+const TOGETHER: usize = 50;
+
 /// Those that are kept no longer, the oldest first.
 pub(super) fn due(shared: &Shared) -> Vec<Arc<Handle>> {
     let mut ended = BTreeMap::<String, Vec<(u64, Arc<Handle>)>>::new();
@@ -27,5 +30,6 @@ pub(super) fn due(shared: &Shared) -> Vec<Arc<Handle>> {
             ended.into_iter().enumerate().filter_map(|(n, (at, handle))| is_due(n, at).then_some(handle)),
         );
     }
+    due.truncate(TOGETHER);
     due
 }

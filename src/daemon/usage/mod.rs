@@ -143,7 +143,7 @@ impl Usage {
         };
         let (number, recorded) =
             before.map_or((0, Amounts::default()), |mark| (mark.number + 1, mark.total.clone()));
-        let split = times.split(&metered.incarnation, metered.wall_ms);
+        let split = times.split(&metered.incarnation, metered.wall_ms, &recorded.states_ms);
         let number = number.max(metered.number);
         let record = record::make(&self.shared.source, subject, metered, kind, number, &recorded, split);
         told.apply(&record);
@@ -201,5 +201,89 @@ impl Usage {
 
     fn told(&self) -> MutexGuard<'_, Ledger> {
         self.shared.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::usage::Record;
+
+    fn metered(incarnation: &str, number: u64, cpu_us: u64) -> Metered {
+        Metered {
+            incarnation: incarnation.into(),
+            number,
+            cpu_us: Some(cpu_us),
+            wall_ms: number * 10,
+            ..Metered::default()
+        }
+    }
+
+    fn subject() -> Subject<'static> {
+        Subject { agent: "a", tenant: "t", owner: "o", kind: "shell" }
+    }
+
+    fn open(directory: &Path) -> Usage {
+        Usage::open(directory, "n", 1 << 30, |_| true).expect("opened")
+    }
+
+    fn records(directory: &Path) -> Vec<Record> {
+        let path = directory.join("usage/0000000000000001.jsonl");
+        let text = std::fs::read_to_string(path).expect("read");
+        text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
+    }
+
+    async fn end(usage: &Usage, metered: &Metered) {
+        usage.ended(&subject(), metered, &Mutex::default()).await;
+    }
+
+    #[tokio::test]
+    async fn an_end_is_recorded_once_by_however_many_daemons_and_a_better_account_of_it_is_a_correction() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let usage = open(directory.path());
+        usage.interval(&subject(), &metered("i", 1, 5), &mut Times::default());
+        usage.interval(&subject(), &metered("i", 1, 5), &mut Times::default());
+        let last = metered("i", 2, 7);
+        end(&usage, &last).await;
+        end(&usage, &last).await;
+        drop(usage);
+        let usage = open(directory.path());
+        end(&usage, &last).await;
+        let better = Metered { complete: true, ..metered("i", 3, 9) };
+        end(&usage, &better).await;
+        end(&usage, &better).await;
+        // It is started anew.
+        end(&usage, &metered("j", 1, 1)).await;
+        let records = records(directory.path());
+        let told: Vec<_> = records
+            .iter()
+            .map(|record| (record.kind, record.id.as_str(), record.data.delta.cpu_us))
+            .collect();
+        let expected = [
+            (Kind::Interval, "i.1", 5),
+            (Kind::Final, "i.2", 2),
+            (Kind::Correction, "i.3", 2),
+            (Kind::Final, "j.1", 1),
+        ];
+        assert_eq!(told, expected);
+        let day = &records[0].time[..10];
+        assert_eq!((usage.used("t", day).cpu_us, usage.in_all().1), (10, [1, 2, 1]));
+        assert!(usage.is_written("a"));
+    }
+
+    #[tokio::test]
+    async fn a_record_that_broke_off_is_cut_off_and_told_again() {
+        use std::io::Write;
+        let directory = tempfile::tempdir().expect("a directory");
+        let usage = open(directory.path());
+        end(&usage, &metered("i", 1, 5)).await;
+        drop(usage);
+        let path = directory.path().join("usage/0000000000000001.jsonl");
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("opened");
+        file.write_all(br#"{"specversion":"1.0","id":"j.1","#).expect("written");
+        let usage = open(directory.path());
+        end(&usage, &metered("j", 1, 3)).await;
+        let told: Vec<_> = records(directory.path()).iter().map(|record| record.sequence.clone()).collect();
+        assert_eq!(told, ["0000000000000001", "0000000000000002"]);
     }
 }

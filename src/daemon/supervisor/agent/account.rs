@@ -82,8 +82,11 @@ impl Agent {
                 .as_deref()
                 .cloned()
                 .or_else(|| started.map(|started| usage::of_an_earlier_shim(id, started, ended))),
-            // What its shim had seen last, if that was written down.
-            End::Unseen(_) => usage::measured(&self.shared.places, id).filter(|_| started.is_some()),
+            // What its shim has said all the same, or had seen last.
+            End::Unseen(_) => {
+                let said = self.exit().and_then(|ended| ended.metered).map(|metered| *metered);
+                said.or_else(|| usage::measured(&self.shared.places, id)).filter(|_| started.is_some())
+            }
         };
         if let Some(metered) = metered {
             self.shared.usage.ended(&Subject::of(&self.record), &metered, &self.handle.times).await;

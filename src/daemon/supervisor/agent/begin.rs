@@ -182,7 +182,7 @@ impl Agent {
     }
 
     /// What the shim wrote down at the end.
-    fn exit(&self) -> Option<Ended> {
+    pub(super) fn exit(&self) -> Option<Ended> {
         let text = std::fs::read(self.shared.places.agent(&self.record.id).join(places::EXIT)).ok()?;
         serde_json::from_slice(&text)
             .inspect_err(|error| warn!(agent = self.record.id, %error, "exit.json cannot be read"))
