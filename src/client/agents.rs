@@ -8,7 +8,7 @@ use super::error::{ClientError, code};
 use super::http::{Client, PATIENCE, agent_path, query};
 use super::output::{Output, colours, plain};
 use super::table::{self, Table};
-use crate::api::agent::{Agent, AgentPage, Exec, ExecResult, File, Limits, Login, Size, Spawn, Stats, Stop};
+use crate::api::agent::{Agent, AgentPage, Exec, ExecResult, File, Limits, Size, Spawn, Stats, Stop};
 use crate::api::node::{Node, QuotaLine};
 use crate::cli::service::agent as words;
 
@@ -55,6 +55,7 @@ fn request(words: words::Spawn) -> Result<Spawn, ClientError> {
         workspace: workspace.transpose()?,
         workspace_id: words.workspace_id,
         home: words.home,
+        home_wait: words.home_wait,
         env: words.environment.into_iter().collect(),
         files: words.files.into_iter().map(file).collect::<Result<_, _>>()?,
         labels: words.labels.into_iter().collect(),
@@ -368,23 +369,6 @@ fn usage(stats: &[Stats]) -> String {
         ]);
     }
     table.draw(|_, _| None)
-}
-
-/// Shows the login that it waits for.
-pub async fn login(client: &Client, output: Output, words: words::Login) -> Result<u8, ClientError> {
-    let login: Login = client.get(&agent_path(&words.id, "/login")?).await?;
-    output.result(&login, || {
-        let rows = [
-            ("provider", Some(&login.provider)),
-            ("method", Some(&login.method)),
-            ("url", login.url.as_ref()),
-            ("code", login.user_code.as_ref()),
-            ("expires", login.expires_at.as_ref()),
-        ];
-        let rows = rows.into_iter().filter_map(|(name, value)| Some(format!("{name}: {}\n", plain(value?))));
-        rows.collect()
-    })?;
-    Ok(code::OK)
 }
 
 /// A new value for a credential. It comes from standard input: a command line can be read by everybody on this host.

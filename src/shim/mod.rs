@@ -111,6 +111,7 @@ pub struct Ground<'a> {
 pub fn run(ground: &Ground<'_>, keeper: &Keeper, front: &mut impl Front) -> Result<Outcome, ShimError> {
     front.prepare(ground.plan)?;
     inherited::make_room_for_core_limit()?;
+    keeper.part();
     let range = UidRange::acquire().map_err(ShimError::Ids)?;
     let result = keeper
         .watch(&range)

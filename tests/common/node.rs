@@ -177,7 +177,7 @@ impl Node {
     pub fn connect(&self) -> Socket {
         let socket = self.try_connect(DAEMON).expect("connected");
         let answer: FromLauncher = socket.ask(&ToLauncher::Hello { versions: Versions::OWN }, &[]);
-        assert!(matches!(answer, FromLauncher::Welcome { version: 1, .. }), "{answer:?}");
+        assert!(matches!(answer, FromLauncher::Welcome { version: service::NEWEST, .. }), "{answer:?}");
         socket
     }
 
@@ -326,6 +326,7 @@ pub fn order(id: &str, script: &str) -> Order {
         arguments: Vec::new(),
         workspace: Workspace::None,
         home: Home::Ephemeral,
+        home_wait_ms: 0,
         environment: BTreeMap::new(),
         files: Vec::new(),
         memory: None,

@@ -43,6 +43,7 @@ fn native() -> Routes {
         .on(Endpoint::Attestation, agents::attestation)
         .on(Endpoint::Stats, agents::stats)
         .on(Endpoint::Login, agents::login)
+        .on(Endpoint::LogIn, agents::log_in)
         .on(Endpoint::Send, input::send)
         .on(Endpoint::Input, input::input)
         .on(Endpoint::Resize, input::resize)

@@ -182,6 +182,7 @@ fn reason(reason: Reason) -> &'static str {
         Reason::Exceeds => "exceeds",
         Reason::Host => "host",
         Reason::Exists => "exists",
+        Reason::Busy => "busy",
         Reason::Unknown => "unknown",
         Reason::Failed => "failed",
         Reason::Other => "other",

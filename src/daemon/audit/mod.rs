@@ -243,6 +243,11 @@ impl Deed {
         }
     }
 
+    /// It was not done, for this reason.
+    pub fn refused(self, reason: &'static str) {
+        self.tell(Outcome::Refused, Some(Word::new(reason)));
+    }
+
     /// It was done.
     pub fn done(self) {
         self.tell(Outcome::Done, None);

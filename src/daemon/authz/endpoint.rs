@@ -111,6 +111,7 @@ endpoints! {
     Attestation: "GET" "/v1/agents/{id}/attestation" See;
     Stats: "GET" "/v1/agents/{id}/stats" See;
     Login: "GET" "/v1/agents/{id}/login" See;
+    LogIn: "POST" "/v1/agents/{id}/login" Operate;
     Secret: "PUT" "/v1/agents/{id}/secrets/{name}" Operate;
     // Viewing takes a viewer; typing there takes an operator, which the handler checks.
     Terminal: "GET" "/v1/agents/{id}/terminal" See;

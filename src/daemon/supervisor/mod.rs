@@ -10,6 +10,7 @@ mod agent;
 mod collect;
 mod config;
 mod launcher;
+mod login;
 mod observer;
 mod prune;
 mod quota;
@@ -31,6 +32,7 @@ use tokio::sync::oneshot;
 
 use crate::api::agent::{Agent, Exec, ExecResult, Sent, Size, Spawn, Stats};
 use crate::api::events::Happened;
+use crate::api::login::{LoginAnswer, LoginOutcome, LoginResult};
 use crate::api::node::Node;
 use crate::audit::Unavailable;
 use crate::audit::event::Event;
@@ -261,6 +263,20 @@ impl Supervisor {
     /// later than the caller's patience: then this is a time-out, and the answer comes as an event.
     pub async fn send(&self, caller: &Caller, id: &str, message: crate::api::agent::Send) -> Result<Sent> {
         send::send(self.handle(caller, id)?, message).await
+    }
+
+    /// Completes the login that it waits for, by a code that is typed or a callback that is delivered. What becomes of it
+    /// is waited for; neither is logged or recorded.
+    pub async fn log_in(&self, caller: &Caller, id: &str, answer: LoginAnswer) -> Result<LoginResult> {
+        let handle = self.handle(caller, id)?;
+        let attempt = login::Attempt::check(&handle, answer)?;
+        let deed = self.shared.audit.deed(caller, &Self::id(id)?, Act::Login).await?;
+        let result = attempt.carry_out().await;
+        match &result {
+            Ok(LoginResult { outcome: LoginOutcome::Refused, .. }) => deed.refused("agent"),
+            result => deed.came_to(result),
+        }
+        result
     }
 
     /// Runs something else within the agent's walls.

@@ -235,6 +235,7 @@ fn prepare(shared: &Arc<Shared>, record: Record, extent: Extent) -> (Arc<Handle>
         activity: AtomicU64::new(0),
         times: Default::default(),
         typing: tokio::sync::Mutex::new(record.messages.clone()),
+        desk: Arc::default(),
     });
     let agent = Agent::new(shared.clone(), handle.clone(), record, wishes, told);
     (handle, agent)

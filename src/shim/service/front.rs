@@ -1,5 +1,7 @@
 //! The front of a service's agent: its terminal goes to the log, a daemon that comes and goes is told and obeyed.
 
+mod inside;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,11 +18,8 @@ use crate::plan::Plan;
 use crate::shim::attestation::Attestation;
 use crate::shim::front::Front;
 use crate::shim::session::Reins;
-use crate::shim::streams::{self, StreamKind};
-use crate::shim::words;
 use crate::shim::{Outcome, ShimError};
 use crate::sys::process::End;
-use crate::wire::service::claim::sealed;
 use crate::wire::service::launcher::{Reason, Refusal};
 use crate::wire::service::order::{File, Size};
 use crate::wire::service::shim::Phase;
@@ -272,6 +271,11 @@ impl ServiceFront {
                     reins.tell(ToInit::EndExec(*number))?;
                 }
             }
+            ToShim::Dial { port } => {
+                if let Err(why) = self.dial(port, &fds, reins) {
+                    self.refuse(why);
+                }
+            }
             ToShim::Secret { name, value } => {
                 let none = || Err("the agent has no way to the network".to_owned());
                 let gateway = reins.gateway.as_mut();
@@ -281,46 +285,6 @@ impl ServiceFront {
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Has init run something else. What leads out of the sandbox is not handed in, whoever gives it.
-    fn run_extra(
-        &mut self,
-        exec: u64,
-        extra: &Extra,
-        fds: &[OwnedFd],
-        reins: &Reins<'_>,
-    ) -> Result<(), String> {
-        if self.since.is_none() || self.extras.len() >= MOST_EXTRAS {
-            return Err(format!("not now: before the start, or more than {MOST_EXTRAS} at once"));
-        }
-        let plain = |text: &String| !text.contains('\0');
-        if extra.command.is_empty() || !extra.command.iter().chain(extra.environment.values()).all(plain) {
-            return Err("a command has at least one word, and none holds NUL".into());
-        }
-        if let Some(name) = extra.environment.keys().find(|name| !words::is_variable(name)) {
-            return Err(format!("{name:.80?} is no variable's name"));
-        }
-        for fd in fds {
-            match streams::check_stream(fd) {
-                Ok(StreamKind::Direct) => {}
-                Ok(StreamKind::Terminal | StreamKind::Closed) => return Err("a stream is a terminal".into()),
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-        let is_socket = |fd: &OwnedFd| rustix::net::sockopt::socket_type(fd).is_ok();
-        if !(fds.len() == 3 || fds.len() == 1 && is_socket(&fds[0])) {
-            return Err("three streams come with it, or one socket for a terminal".into());
-        }
-        let number = self.next_extra;
-        self.next_extra = number.checked_add(1).unwrap_or(0);
-        let words = serde_json::to_vec(extra).map_err(io::Error::other);
-        let words =
-            words.and_then(|words| sealed("stockade-exec", &words)).map_err(|error| error.to_string())?;
-        let all: Vec<_> = [words.as_fd()].into_iter().chain(fds.iter().map(AsFd::as_fd)).collect();
-        ToInit::Exec(number).send_with(reins.socket.as_fd(), &all).map_err(|error| error.to_string())?;
-        self.extras.insert(number, exec);
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 
 pub mod admit;
 pub mod front;
+mod home;
 pub mod kept;
 pub mod line;
 pub mod log;
@@ -20,12 +21,14 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use super::attestation::Attestation;
 use super::commission::{Commission, CommissionError};
 use super::keeper::{self, Keeper};
+use super::words::Home;
 use super::{Outcome, ShimError, words};
 use crate::host::Host;
 use crate::plan::{Plan, PlanError};
@@ -129,8 +132,13 @@ fn attend(ready: Ready, engagement: Engagement) -> io::Result<()> {
     let admitted = admit::admit(&order, &node);
     // Not held for as long as the agent runs: files can be long.
     (order.files, order.environment) = Default::default();
-    let result = match admitted {
-        Ok(admitted) => run(ready, admitted, &mut front),
+    let wait = Duration::from_millis(order.home_wait_ms.min(order::LONGEST_WAIT_MS));
+    let result = match admitted.and_then(|admitted| Ok((hold(&admitted, wait)?, admitted))) {
+        Ok((hold, admitted)) => {
+            let result = run(ready, admitted, &mut front);
+            drop(hold);
+            result
+        }
         Err(refusal) => {
             ready.dismiss();
             Err(refusal)
@@ -152,6 +160,14 @@ fn attend(ready: Ready, engagement: Engagement) -> io::Result<()> {
 fn window(order: &Order) -> crate::jail::WindowSize {
     let (ws_row, ws_col) = (order.size.rows, order.size.cols);
     crate::jail::WindowSize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+/// Nobody else uses its home meanwhile, unless that vanishes with it.
+fn hold(admitted: &Admitted, wait: Duration) -> Result<Option<home::Hold>, Refusal> {
+    match &admitted.words.home {
+        Home::Directory(path) => home::hold(path, wait).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// Builds it, and stays to its end.

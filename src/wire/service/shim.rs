@@ -53,6 +53,12 @@ pub enum ToShim {
         /// Which.
         exec: u64,
     },
+    /// Connect to a server within the agent's walls. One descriptor comes with it, a SOCK_SEQPACKET socket: over it comes
+    /// an error number (4 bytes, the machine's order), and, if that is 0, the connection. From version 2 on.
+    Dial {
+        /// On the sandbox's own loopback.
+        port: u16,
+    },
     /// A new value for a credential of the policy's (`[[network.inject]]`). Nothing is said if it is taken, else `Refused`.
     Secret {
         /// Its name.

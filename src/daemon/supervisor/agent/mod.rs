@@ -10,9 +10,11 @@ mod account;
 mod begin;
 mod clocks;
 mod deeds;
+mod logins;
 mod start;
 mod typing;
 mod view;
+mod watching;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -24,13 +26,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
+use super::login::Desk;
 use super::observer::{Observed, Observer};
-use super::screens;
 use super::socket::Socket;
 use super::state::{self, Lifecycle};
 use super::times::{iso, now};
 use super::{Shared, SupervisorError};
 use crate::api;
+use crate::api::Login;
 use crate::api::events::Happened;
 use crate::daemon::quota::Claim;
 use crate::daemon::store::Record;
@@ -75,6 +78,8 @@ pub(crate) struct Handle {
     pub(crate) times: Mutex<Times>,
     /// Held by whoever types a message, until it is submitted: the keys of the last ones, and their ids.
     pub(crate) typing: tokio::sync::Mutex<Vec<(String, String)>>,
+    /// Where its logins are completed.
+    pub(crate) desk: Arc<Desk>,
 }
 
 impl Handle {
@@ -86,6 +91,9 @@ impl Handle {
         agent.size = size;
         let activity = self.activity.load(Ordering::Relaxed);
         agent.last_activity_at = (activity > 0).then(|| iso(activity));
+        if let Some(login) = &mut agent.login {
+            login.attempts = self.desk.attempts();
+        }
         agent
     }
 
@@ -117,6 +125,8 @@ pub(crate) struct Agent {
     record: Record,
     life: Lifecycle,
     socket: Option<Socket>,
+    /// What its shim and this daemon both speak.
+    version: u16,
     wishes: Wishes,
     commands: mpsc::Receiver<Command>,
     typing: Typing,
@@ -166,6 +176,7 @@ impl Agent {
             record,
             life: Lifecycle::Asked,
             socket: None,
+            version: 0,
             wishes,
             commands,
             typing: Typing::default(),
@@ -266,7 +277,8 @@ impl Agent {
 
     async fn said(&mut self, said: FromShim) -> Flow {
         match said {
-            FromShim::Welcome { phase, end, taken, size, .. } => {
+            FromShim::Welcome { version, phase, end, taken, size, .. } => {
+                self.version = version;
                 self.typing.resume(taken);
                 self.welcome(phase, end, size).await;
             }
@@ -335,26 +347,6 @@ impl Agent {
         self.restarting.drain(..).for_each(|asker| drop(asker.send(Ok(()))));
     }
 
-    /// By the rules of its kind, if there are any; those in files may have changed since the last start.
-    fn observer(&self) -> Observer {
-        let (kind, now) = (&self.record.kind, Instant::now());
-        if matches!(kind.as_str(), "shell" | "custom") {
-            return Observer::new(kind, now);
-        }
-        match self.shared.kinds.load(kind) {
-            Ok(rules) if !rules.screens.is_empty() => {
-                // A terminal that is renewed begins where the old one ended.
-                let fresh = self.record.restarts > 0 && !self.adopted;
-                Observer::of_screens(screens::follow(rules, &self.handle.terminal, fresh), now)
-            }
-            Ok(_) => Observer::new(kind, now),
-            Err(error) => {
-                warn!(agent = self.record.id, %error, "the rules of its kind cannot be used");
-                Observer::new(kind, now)
-            }
-        }
-    }
-
     fn output(&mut self, end: u64) {
         self.handle.terminal.extend(Extent { end, ended: false });
         self.handle.touch();
@@ -401,15 +393,18 @@ impl Agent {
         let mut another_login = None;
         self.handle.shown.send_if_modified(|old| {
             another_state = old.state != shown.state;
-            another_login = shown.login.clone().filter(|login| old.login.as_ref() != Some(login));
+            let told = |login: &Login| old.login.as_ref().is_some_and(|old| login.is_told_by(old));
+            another_login = shown.login.clone().filter(|login| !told(login));
             std::mem::replace(old, shown.clone()) != shown
         });
+        self.account_for_login(&shown);
         // Before it is known whether there will be such an agent at all, nobody hears of it.
         let known = matches!(*self.handle.outcome.borrow(), Some(Outcome::Started));
         if another_state && known {
             self.publish(Happened::AgentState(Box::new(self.handle.agent())));
         }
-        if let Some(login) = another_login.filter(|_| known) {
+        if let Some(mut login) = another_login.filter(|_| known) {
+            login.attempts = self.handle.desk.attempts();
             self.publish(Happened::LoginRequired(login));
         }
     }
