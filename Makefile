@@ -1,6 +1,6 @@
 # make demo      builds Stockade and shows what a sandbox enforces and refuses, and what the service withstands
 # make test      formatting, lints and every test
-# make test-agents  the real agents, up to their first screens
+# make test-agents  the real agents: first screens, and logins through the service
 # make fuzz      the parsers against whatever a fuzzer thinks of
 # make dist      packages: .deb and .rpm
 # make test-vm   the tests on other kernels, in emulated machines
@@ -71,7 +71,7 @@ dist: ## the .deb and the .rpm, in target/dist/packages
 	@packaging/prerequisites.sh build dist
 	@packaging/dist.sh
 
-test-agents: root ## Claude Code, Codex, Gemini CLI and aider (1.4 GB, downloaded once) up to their first screens
+test-agents: root ## Claude Code, Codex, Gemini CLI and aider (1.4 GB, downloaded once): first screens, logins
 	@packaging/prerequisites.sh build agents
 	@agents="$$(packaging/agents.sh)" && STOCKADE_AGENTS="$$agents" cargo test --locked --test agents
 

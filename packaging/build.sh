@@ -2,7 +2,7 @@
 # build.sh DIR: the six programs of a package, into DIR. The same commit gives the same bytes, in whatever directory.
 #
 # The privileged ones are built apart from the rest: what only the others ask of a shared library is not in them then, and
-# they are optimised for size, for there is one shim per agent (docs/adr/0013-one-tree-two-packages.md).
+# they are optimised for size, for there is one shim per agent (docs/adr/0015-one-tree-two-packages.md).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$1

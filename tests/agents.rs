@@ -1,12 +1,26 @@
-//! The real agents, each under its shipped policy at a terminal, up to their first screen and out again.
+//! The real agents, each under its shipped policy at a terminal, up to their first screen and out again; and each logging in
+//! through the service (`agents/logins.rs`).
 //!
 //! They are too large for every run of the tests (1.4 GB), so `cargo test` does not start this suite of its own accord:
 //! `make test-agents` installs them and names the installation in STOCKADE_AGENTS.
 
 mod common;
+#[path = "common/dev.rs"]
+#[allow(dead_code, reason = "each suite uses its part")]
+mod dev;
+#[path = "agents/logins.rs"]
+mod logins;
 #[path = "common/pty.rs"]
 #[allow(dead_code, reason = "each suite uses its part")]
 mod pty;
+#[path = "agents/service.rs"]
+#[allow(dead_code, reason = "each suite uses its part")]
+mod service;
+#[path = "egress/tls.rs"]
+#[allow(dead_code, reason = "each suite uses its part")]
+mod tls;
+#[path = "agents/vendor/mod.rs"]
+mod vendor;
 
 use std::fs;
 use std::path::{Path, PathBuf};

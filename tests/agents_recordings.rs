@@ -171,3 +171,23 @@ fn an_agent_that_tries_again_and_again_is_busy_and_not_lost() {
         assert!(!after.contains(&State::Unknown) && !after.contains(&State::Ready), "{name}: {after:?}");
     }
 }
+
+#[test]
+fn a_refused_attempt_is_told_in_the_agents_own_words_at_every_size() {
+    for (start, words) in [
+        ("claude-subscription-", "OAuth error: Request failed with status code 400"),
+        ("claude-subscription-", "OAuth error: Invalid code. Please make sure the full code was copied"),
+        ("gemini-google-", "Failed to authenticate with authorization code:invalid_grant"),
+    ] {
+        let names: Vec<String> = recordings().into_iter().filter(|name| name.starts_with(start)).collect();
+        assert!(names.len() >= 3, "{names:?}");
+        for name in names {
+            let known = known(&name);
+            let told: Vec<&str> = known
+                .iter()
+                .filter_map(|observation| observation.login.as_ref()?.refused.as_deref())
+                .collect();
+            assert!(told.contains(&words), "{name}: {told:?}");
+        }
+    }
+}

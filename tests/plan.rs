@@ -114,6 +114,7 @@ fn line(mount: &Mount) -> String {
         }
         Mount::Symlink { points_to, .. } => format!("link {at} to {}", points_to.display()),
         Mount::File { .. } => format!("file {at}"),
+        Mount::Script { .. } => format!("script {at}"),
         Mount::Copy { .. } => format!("copy {at}"),
         Mount::Directory { .. } => format!("empty {at}"),
     }

@@ -71,6 +71,7 @@ impl Emulator {
         view.title.clone_from(&self.strings.title);
         view.report.clone_from(&self.strings.report);
         view.links.clone_from(&self.strings.links);
+        view.opened.clone_from(&self.strings.opened);
         view
     }
 

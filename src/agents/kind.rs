@@ -141,6 +141,9 @@ pub struct Screen {
     /// The keys that answer it where an operator wants it answered; none: nobody but a person answers it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answer: Vec<String>,
+    /// Whether it only says that a login worked: then it is answered, once a login was seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after_login: bool,
 }
 
 /// `login`: what a login screen tells.
@@ -160,6 +163,15 @@ pub struct LoginRule {
     /// The words before how long it holds (`15 minutes`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_after: Option<String>,
+    /// How a line begins that says why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+    /// The words below which it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_below: Option<String>,
+    /// The keys that begin another attempt; pressed after one that was made over the API was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retry: Vec<String>,
 }
 
 /// How a login is completed.

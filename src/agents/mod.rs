@@ -8,11 +8,13 @@
 //! Kinds are data. Nothing here reads a clock, a file of the agent's or a socket: the daemon feeds live output, a replay
 //! feeds a recording, and both get the same answers at the same times.
 
+pub mod callback;
 pub mod cast;
 pub mod emulator;
 pub mod error;
 pub mod kind;
 pub mod library;
+pub mod login;
 pub mod marker;
 pub mod replay;
 pub mod strings;
@@ -24,4 +26,5 @@ pub mod watcher;
 pub use error::KindError;
 pub use kind::{Kind, Launch, Screen};
 pub use library::Library;
-pub use watcher::{Login, Observation, Watcher};
+pub use login::Login;
+pub use watcher::{Observation, Watcher};

@@ -64,6 +64,8 @@ pub fn line(observation: &Observation) -> Value {
         "evidence": observation.evidence,
         "safeToType": observation.safe_to_type,
         "loginUrl": login.and_then(|login| login.url.as_deref()),
+        "browserUrl": login.and_then(|login| login.browser_url.as_deref()),
+        "refused": login.and_then(|login| login.refused.as_deref()),
         "userCode": login.and_then(|login| login.user_code.as_deref()),
         "provider": login.map(|login| login.provider.as_str()),
         "method": login.map(|login| login.method.as_str()),

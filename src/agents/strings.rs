@@ -9,6 +9,10 @@
 const LONGEST: usize = 8192;
 /// Links that are remembered.
 const LINKS: usize = 32;
+/// Addresses for a browser that are remembered.
+const OPENED: usize = 8;
+/// Longest address for a browser.
+const LONGEST_OPENED: usize = 4096;
 /// Characters of a title or a report.
 const LABEL: usize = 512;
 /// Characters that one read may have repeated with REP, beside those that it has itself: it asks for 65535 in 8 bytes.
@@ -25,6 +29,8 @@ pub struct Strings {
     pub report: String,
     /// Addresses of the latest links (OSC 8), the latest last, each once.
     pub links: Vec<String>,
+    /// Addresses that were to be opened in a browser (OSC 7502, see `plan::browser`), the latest last, each once.
+    pub opened: Vec<String>,
     /// How often the bell rang.
     pub bells: u64,
     at: At,
@@ -129,6 +135,7 @@ impl Strings {
         match number {
             "0" | "2" => self.title = label(text),
             "7501" => self.report = label(text),
+            "7502" => self.open(text),
             "8" => self.link(text),
             // Anything else, the clipboard (52) among it, concerns no screen.
             _ => {}
@@ -141,12 +148,27 @@ impl Strings {
         if address.is_empty() || address.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return;
         }
-        self.links.retain(|known| known != address);
-        if self.links.len() == LINKS {
-            self.links.remove(0);
-        }
-        self.links.push(address.to_owned());
+        remember(&mut self.links, address, LINKS);
     }
+
+    /// `open=ADDRESS`. Any program inside can say so: what is no plain address is left out, and what is one is only the
+    /// agent's word.
+    fn open(&mut self, text: &str) {
+        let Some(address) = text.strip_prefix("open=") else { return };
+        let plain = address.bytes().all(|byte| byte.is_ascii_graphic());
+        let web = address.starts_with("https://") || address.starts_with("http://");
+        if plain && web && address.len() <= LONGEST_OPENED {
+            remember(&mut self.opened, address, OPENED);
+        }
+    }
+}
+
+fn remember(list: &mut Vec<String>, address: &str, most: usize) {
+    list.retain(|known| known != address);
+    if list.len() == most {
+        list.remove(0);
+    }
+    list.push(address.to_owned());
 }
 
 fn label(text: &str) -> String {
@@ -185,6 +207,19 @@ mod tests {
             });
             assert_eq!(rest, left, "split at {at}");
         }
+    }
+
+    #[test]
+    fn an_address_for_a_browser_is_heard_and_nothing_that_is_none() {
+        let long = format!("https://a/{}", "x".repeat(LONGEST_OPENED));
+        let mut all = String::from("\x1b]7502;open=https://a/?b=c;d\x1b\\");
+        for hostile in [long.as_str(), "file:///etc", "https://a b", "https://\u{e4}/", "javascript:x", ""] {
+            all.push_str(&format!("\x1b]7502;open={hostile}\x07\x1b]7502;{hostile}\x07"));
+        }
+        assert_eq!(heard(&[all.as_bytes()]).0.opened, ["https://a/?b=c;d"]);
+        let flood: String = (0..100).map(|n| format!("\x1b]7502;open=https://a/{n}\x07")).collect();
+        let opened = heard(&[flood.as_bytes()]).0.opened;
+        assert_eq!((opened.len(), opened[OPENED - 1].as_str()), (OPENED, "https://a/99"));
     }
 
     #[test]

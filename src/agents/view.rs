@@ -21,6 +21,8 @@ pub struct View {
     pub paste: bool,
     /// Addresses of the latest links, the latest last.
     pub links: Vec<String>,
+    /// Addresses that were to be opened in a browser, the latest last.
+    pub opened: Vec<String>,
     trimmed: Vec<String>,
     /// All text without blanks, and where each row's begins.
     squeezed: String,

@@ -10,8 +10,8 @@
 use std::time::Duration;
 
 use super::emulator::Emulator;
-use super::kind::{Kind, Method, Screen};
-use super::url;
+use super::kind::{Kind, Screen};
+use super::login::{self, Login};
 use super::view::View;
 use crate::api::agent::{Size, State};
 
@@ -43,21 +43,6 @@ pub struct Observation {
     pub safe_to_type: bool,
     /// The login that it waits for.
     pub login: Option<Login>,
-}
-
-/// A login, as the screen shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
-    /// At whom.
-    pub provider: String,
-    /// How it is completed.
-    pub method: Method,
-    /// Where to go.
-    pub url: Option<String>,
-    /// What to type there.
-    pub user_code: Option<String>,
-    /// Until when, in the time of the output.
-    pub expires: Option<Duration>,
 }
 
 /// Watches one terminal.
@@ -209,27 +194,12 @@ impl Watcher {
             && !screen.none.iter().any(|marker| marker.is_in(view))
     }
 
-    /// What a login screen tells. What it told before holds as long as it only shows less: agents draw over it.
+    /// What a login screen tells.
     fn login(&self, index: usize, view: &View, at: Duration) -> Option<Login> {
-        let screen = &self.kind.screens[index];
-        let rule = screen.login.as_ref()?;
+        let rule = self.kind.screens[index].login.as_ref()?;
         let same = self.candidate.screen == Some(index);
         let before = self.candidate.login.as_ref().filter(|_| same);
-        let url = if rule.url.is_empty() { None } else { url::find(view, &rule.url) };
-        let code = rule.code_after.as_ref().and_then(|words| url::code(view, words));
-        let expires = rule.expires_after.as_ref().and_then(|words| {
-            let seconds = url::lifetime(view.region(None, None).after(words)?)?;
-            Some(at + Duration::from_secs(seconds))
-        });
-        let user_code = code.or_else(|| before?.user_code.clone());
-        let whole = before.and_then(|before| before.url.as_ref());
-        // After a resize the rows of an address may no longer reach the edge: its beginning is no news.
-        let less = |url: &String| whole.is_some_and(|whole| whole.starts_with(url.as_str()));
-        let url = url.filter(|url| !less(url)).or_else(|| whole.cloned());
-        // The same code does not live longer because its screen is drawn again.
-        let known = before.filter(|before| before.user_code == user_code && before.url == url);
-        let expires = known.and_then(|before| before.expires).or(expires);
-        Some(Login { provider: rule.provider.clone(), method: rule.method, url, user_code, expires })
+        Some(login::read(rule, view, before, at))
     }
 
     /// When the candidate is believed, if that is news.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::login::Login;
+
 /// `POST /v1/agents`: one agent to be started. A second one with the same `id` and the same content finds the first.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
@@ -36,6 +38,10 @@ pub struct Spawn {
     /// Name of a home that is kept, made if it is missing. None: an empty one, gone at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<String>,
+    /// Seconds (at most 20) to wait for a home that another agent has. None: it is refused at once (409), for two that
+    /// renew one login spoil it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home_wait: Option<u64>,
     /// Variables. Never shown again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -236,26 +242,6 @@ pub struct AgentPage {
     /// Ask for what follows with `?cursor=`; none: that was all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-}
-
-/// A login that an agent waits for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct Login {
-    /// At whom.
-    pub provider: String,
-    /// `device-code`, `paste-code`, `callback`, `api-key`, `unknown`.
-    pub method: String,
-    /// Where to go.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// What to type there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user_code: Option<String>,
-    /// Until when.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<String>,
 }
 
 /// `POST /v1/agents/{id}/stop`

@@ -36,6 +36,10 @@ pub enum Happened {
     LoginRequired(Login),
     /// A message was answered.
     TurnComplete(Turn),
+    /// A budget is nearly used up.
+    BudgetWarning(Budget),
+    /// A budget is used up: what it is for is stopped.
+    BudgetExceeded(Budget),
     /// An agent is gone from the list.
     AgentRemoved,
     /// Events before this one are no longer kept.
@@ -56,6 +60,21 @@ pub struct Turn {
     pub message: String,
     /// Plain text, its last 8000 characters.
     pub output: String,
+}
+
+/// A part of a budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// `agent` or `tenant`
+    pub of: String,
+    /// `cpu-seconds`, `memory-byte-seconds`, `egress-bytes`, `wall-seconds`.
+    pub what: String,
+    /// So much is used.
+    pub used: u64,
+    /// Of so much.
+    pub limit: u64,
 }
 
 /// What is missing.

@@ -5,10 +5,13 @@
 
 pub mod agent;
 pub mod events;
+pub mod login;
 pub mod node;
 pub mod problem;
 pub mod screen;
 pub mod terminal;
+pub mod usage;
 
-pub use agent::{Agent, AgentPage, Login, Spawn, State};
+pub use agent::{Agent, AgentPage, Spawn, State};
+pub use login::Login;
 pub use problem::Problem;

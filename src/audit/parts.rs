@@ -55,6 +55,8 @@ pub enum Act {
     Exec,
     /// Give its gateway a new value for a credential.
     Secret,
+    /// Complete its login: type a code, or deliver a callback.
+    Login,
 }
 
 /// What it came to.

@@ -283,6 +283,7 @@ const WALLS: [Wall; 8] = [
             ("environment.set", "set"),
             ("environment.paths", "set where the path is shown"),
             ("terminal.allocate", "gets a terminal"),
+            ("terminal.report-urls", "addresses for a browser are said on it"),
         ],
     },
     Wall {

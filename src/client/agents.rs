@@ -8,7 +8,8 @@ use super::error::{ClientError, code};
 use super::http::{Client, PATIENCE, agent_path, query};
 use super::output::{Output, colours, plain};
 use super::table::{self, Table};
-use crate::api::agent::{Agent, AgentPage, Exec, ExecResult, File, Limits, Login, Size, Spawn, Stats, Stop};
+use crate::api::agent::{Agent, AgentPage, Exec, ExecResult, File, Limits, Size, Spawn, Stats, Stop};
+use crate::api::node::{Node, QuotaLine};
 use crate::cli::service::agent as words;
 
 /// A sandbox is built in milliseconds; a node under load gets longer.
@@ -54,6 +55,7 @@ fn request(words: words::Spawn) -> Result<Spawn, ClientError> {
         workspace: workspace.transpose()?,
         workspace_id: words.workspace_id,
         home: words.home,
+        home_wait: words.home_wait,
         env: words.environment.into_iter().collect(),
         files: words.files.into_iter().map(file).collect::<Result<_, _>>()?,
         labels: words.labels.into_iter().collect(),
@@ -315,8 +317,26 @@ pub async fn stats(client: &Client, output: Output, words: words::Stats) -> Resu
             Err(error) => return Err(error),
         }
     }
-    output.result(&serde_json::json!({ "stats": found }), || usage(&found))?;
+    let node: Node = client.get("/v1/node").await?;
+    let all = serde_json::json!({ "stats": found, "quotas": node.quotas });
+    output.result(&all, || usage(&found) + &quotas(&node.quotas))?;
     Ok(code::OK)
+}
+
+fn quotas(lines: &[QuotaLine]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["QUOTA OF", "WHAT", "USED", "LIMIT", "UNTIL"]);
+    for line in lines {
+        let until = line.resets_at.as_deref().map_or_else(|| "-".to_owned(), plain);
+        let amount = |count: u64| match line.what.as_str() {
+            "memory" | "egress-bytes" | "egress-bytes-per-day" => table::bytes(count),
+            _ => count.to_string(),
+        };
+        table.row(vec![plain(&line.whose), plain(&line.what), amount(line.used), amount(line.limit), until]);
+    }
+    format!("\n{}", table.draw(|_, _| None))
 }
 
 fn usage(stats: &[Stats]) -> String {
@@ -349,23 +369,6 @@ fn usage(stats: &[Stats]) -> String {
         ]);
     }
     table.draw(|_, _| None)
-}
-
-/// Shows the login that it waits for.
-pub async fn login(client: &Client, output: Output, words: words::Login) -> Result<u8, ClientError> {
-    let login: Login = client.get(&agent_path(&words.id, "/login")?).await?;
-    output.result(&login, || {
-        let rows = [
-            ("provider", Some(&login.provider)),
-            ("method", Some(&login.method)),
-            ("url", login.url.as_ref()),
-            ("code", login.user_code.as_ref()),
-            ("expires", login.expires_at.as_ref()),
-        ];
-        let rows = rows.into_iter().filter_map(|(name, value)| Some(format!("{name}: {}\n", plain(value?))));
-        rows.collect()
-    })?;
-    Ok(code::OK)
 }
 
 /// A new value for a credential. It comes from standard input: a command line can be read by everybody on this host.

@@ -15,6 +15,7 @@ mod dev;
 pub mod error;
 pub mod http;
 mod kinds;
+mod login;
 mod logs;
 mod manual;
 mod node;
@@ -88,7 +89,7 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Rm(words) => agents::rm(client, output, words).await,
         Command::Exec(words) => agents::exec(client, output, words).await,
         Command::Stats(words) => agents::stats(client, output, words).await,
-        Command::Login(words) => agents::login(client, output, words).await,
+        Command::Login(words) => login::login(client, output, words).await,
         Command::Secret(words) => agents::secret(client, output, words).await,
         Command::Send(words) => texts::send(client, output, words).await,
         Command::Logs(words) => logs::logs(client, output, words).await,

@@ -1,6 +1,7 @@
 //! The process: started, told to systemd, told to end.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::arguments::{Arguments, Asked, Format, Usage};
-use super::audit::Audit;
+use super::audit::{Audit, elsewhere, policies};
 use super::authz::Routes;
 use super::confine::{self, ConfineError};
 use super::operations::{self, Metrics};
@@ -131,8 +132,10 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     let mut signals = Signals::catch()?;
     let audit = Audit::start(&places)?;
     let live = Live::recording(places.clone(), arguments.config, Box::new(audit.clone()))?;
-    let daemon = start(places, &live, audit.clone()).await?;
+    let daemon = start(places.clone(), &live, audit.clone()).await?;
     let config = live.config();
+    audit.keep(config.audit_keep, config.audit_keep_for);
+    audit.feed(config.sinks.clone(), &places, &config.node.name);
     let address = config.listen;
     let socket =
         listener::inherited_or_bound(address).map_err(|source| DaemonError::Listen { address, source })?;
@@ -145,6 +148,10 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     let router = routes().finish(Arc::clone(live.authz()), daemon.clone());
     let server = Server::new(Arc::clone(&live), router, Arc::clone(&daemon.metrics));
     tokio::spawn(audit.clone().follow_refusals());
+    tokio::spawn(policies::follow(audit.clone(), policy_directories(&places)));
+    if let Some(access) = config.registry.etcd() {
+        tokio::spawn(elsewhere::keep(audit.clone(), access, config.node.name.clone(), elsewhere::OFTEN));
+    }
     tokio::spawn({
         let live = Arc::clone(&live);
         async move { live.follow().await }
@@ -165,9 +172,7 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
 
 async fn start(places: Places, live: &Arc<Live>, audit: Audit) -> Result<Daemon, DaemonError> {
     let config = live.config();
-    let policies =
-        ["etc/stockade/policies", "usr/lib/stockade/policies"].map(|below| places.root().join(below));
-    let policies = Library::of(policies, 0);
+    let policies = Library::of(policy_directories(&places), 0);
     let records = places.records();
     let supervisor = Supervisor::audited(places.clone(), config.supervisor(), audit).await?;
     let names = policies.names().into_keys().collect();
@@ -184,9 +189,13 @@ async fn start(places: Places, live: &Arc<Live>, audit: Audit) -> Result<Daemon,
     })
 }
 
+fn policy_directories(places: &Places) -> Vec<PathBuf> {
+    ["etc/stockade/policies", "usr/lib/stockade/policies"].map(|below| places.root().join(below)).into()
+}
+
 /// Every endpoint, with its handler.
 pub fn routes() -> Routes {
-    api::routes().and(parallax::routes()).and(operations::routes())
+    api::routes().and(parallax::routes()).and(operations::routes()).and(registry::confidence::routes())
 }
 
 /// What the process is told from outside.

@@ -192,6 +192,7 @@ impl From<Refusal> for Fault {
             Reason::UnknownPolicy => (StatusCode::UNPROCESSABLE_ENTITY, "unknown-policy"),
             Reason::Exceeds => (StatusCode::UNPROCESSABLE_ENTITY, "policy-exceeded"),
             Reason::Exists => (StatusCode::CONFLICT, "id-taken"),
+            Reason::Busy => (StatusCode::CONFLICT, "home-in-use"),
             Reason::Unknown => (StatusCode::NOT_FOUND, "agent-not-found"),
             Reason::Host => (StatusCode::SERVICE_UNAVAILABLE, "host-lacks-protection"),
             Reason::Version => (StatusCode::SERVICE_UNAVAILABLE, "launcher-version"),

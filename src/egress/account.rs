@@ -3,11 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ledger::Ledger;
 use super::rules::Refusal;
 use crate::wire::egress::{Protocol, Record, Verdict};
+
+/// What a connection that lasts has carried is told this often, so that it counts before its end.
+const TELL: Duration = Duration::from_secs(5);
 
 /// One connection's account. Entered on drop.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub struct Account {
     /// Bytes from the outside to the agent.
     pub received: Cell<u64>,
     record: RefCell<Option<Record>>,
+    /// When the ledger was told of it, and what it was told: bytes sent and received.
+    told: Cell<(Instant, u64, u64)>,
 }
 
 impl Account {
@@ -28,12 +33,14 @@ impl Account {
         let address = None;
         let (sent, received, duration) = (0, 0, 0);
         let record = Record { protocol, name, address, port, sent, received, duration, count: 1, verdict };
+        let start = Instant::now();
         Self {
             ledger: Rc::clone(ledger),
-            start: Instant::now(),
+            start,
             sent: Cell::new(0),
             received: Cell::new(0),
             record: RefCell::new(Some(record)),
+            told: Cell::new((start, 0, 0)),
         }
     }
 
@@ -62,6 +69,25 @@ impl Account {
         self.change(|record| record.verdict = Verdict::Refused { reason, detail, remedy });
     }
 
+    /// Bytes have moved. Now and then the ledger hears of them before the end; such a record counts no connection.
+    pub fn moved(&self) {
+        let (at, ..) = self.told.get();
+        if at.elapsed() < TELL {
+            return;
+        }
+        let so_far = self.record.borrow().as_ref().map(|record| self.untold(record));
+        if let Some(record) = so_far.filter(|record| matches!(record.verdict, Verdict::Allowed { .. })) {
+            self.told.set((Instant::now(), self.sent.get(), self.received.get()));
+            self.ledger.enter(Record { count: 0, ..record });
+        }
+    }
+
+    /// What the ledger was not told yet.
+    fn untold(&self, record: &Record) -> Record {
+        let (_, sent, received) = self.told.get();
+        Record { sent: self.sent.get() - sent, received: self.received.get() - received, ..record.clone() }
+    }
+
     /// It leaves no trace.
     pub fn forget(&self) {
         self.record.take();
@@ -74,11 +100,42 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        if let Some(mut record) = self.record.take() {
-            record.sent = self.sent.get();
-            record.received = self.received.get();
+        if let Some(record) = self.record.take() {
+            let mut record = self.untold(&record);
             record.duration = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.ledger.enter(record);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::egress::FromEgress;
+
+    #[test]
+    fn a_connection_that_lasts_is_told_of_before_its_end_and_no_byte_twice() {
+        let ledger = Rc::new(Ledger::default());
+        let account = Account::open(&ledger, Protocol::Tcp, Some("a.org".into()), 443);
+        account.allow("a.org:443".into());
+        account.sent.set(70);
+        account.moved();
+        assert_eq!(ledger.take(), [], "it has only begun");
+        let long_ago = Instant::now().checked_sub(2 * TELL).expect("the machine runs for a while");
+        account.told.set((long_ago, 0, 0));
+        account.moved();
+        account.sent.set(100);
+        account.received.set(5);
+        account.moved();
+        let told = |ledger: &Ledger| {
+            let of = |message| match message {
+                FromEgress::Connection(Record { count, sent, received, .. }) => (count, sent, received),
+                other => panic!("{other:?}"),
+            };
+            ledger.take().into_iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&ledger), [(0, 70, 0)]);
+        drop(account);
+        assert_eq!(told(&ledger), [(1, 30, 5)]);
     }
 }

@@ -1,5 +1,5 @@
-//! Connections to servers inside, for published ports: only a socket of this network namespace leads to them, so pid 1
-//! makes and connects one whenever the gateway asks.
+//! Connections to servers inside, for published ports and for the callback of a login: only a socket of this network
+//! namespace leads to them, so pid 1 makes and connects one whenever the gateway or the shim asks.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -24,14 +24,24 @@ pub fn answer(gateway: &OwnedFd) -> bool {
         Err(_) => return false,
     }
     let (number, port) = request.split_at(DIAL_NUMBER);
-    let (errno, socket) = match dial(u16::from_be_bytes([port[0], port[1]])) {
-        Ok(socket) => (0, Some(socket)),
-        Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), None),
-    };
+    let (errno, socket) = told(dial(u16::from_be_bytes([port[0], port[1]])));
     // The socket does not wait either; an answer that finds no room is one that nobody reads.
     let answer = [number, &errno.to_le_bytes()].concat();
     let _ = wire::send(gateway.as_fd(), &answer, socket.as_ref().map(AsFd::as_fd).as_slice());
     true
+}
+
+/// The same for the shim, which says where the answer goes. Whoever holds the other end may have gone.
+pub fn hand_out(port: u16, asker: &OwnedFd) {
+    let (errno, socket) = told(dial(port));
+    let _ = wire::send_now(asker.as_fd(), &errno.to_ne_bytes(), socket.as_ref().map(AsFd::as_fd).as_slice());
+}
+
+fn told(dialed: io::Result<OwnedFd>) -> (i32, Option<OwnedFd>) {
+    match dialed {
+        Ok(socket) => (0, Some(socket)),
+        Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), None),
+    }
 }
 
 /// On `lo` a connection is made or refused before connect(2) returns, unless the server's queue is full.
@@ -78,6 +88,20 @@ mod tests {
         drop(server);
         let (errno, socket) = ask(&request(port)).expect("an answer");
         assert!(errno == libc::ECONNREFUSED && socket.is_none(), "{errno}");
+    }
+
+    #[test]
+    fn a_shim_is_handed_a_connection_or_told_why_not() {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = server.local_addr().expect("its address").port();
+        let (asker, ours) = wire::pair().expect("a socket pair");
+        hand_out(port, &asker);
+        let (errno, sockets) = wire::receive(&ours, 1).expect("received").expect("an answer");
+        assert!(errno == 0i32.to_ne_bytes() && sockets.len() == 1);
+        drop(server);
+        hand_out(port, &asker);
+        let (errno, sockets) = wire::receive(&ours, 1).expect("received").expect("an answer");
+        assert!(errno == libc::ECONNREFUSED.to_ne_bytes() && sockets.is_empty());
     }
 
     #[test]

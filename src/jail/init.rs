@@ -212,6 +212,10 @@ impl Household<'_> {
                 let found = self.extras.iter().find(|(_, extra)| *extra == number);
                 found.map_or(Ok(()), |(pid, _)| signal_group(Pid::from_raw(*pid), user, libc::SIGKILL))
             }
+            ToInit::Dial(port) => {
+                fds.first().into_iter().for_each(|asker| dialer::hand_out(port, asker));
+                Ok(())
+            }
             other => Err(io::Error::other(format!("unexpected {other:?}"))),
         }
     }

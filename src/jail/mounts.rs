@@ -111,7 +111,8 @@ pub fn build(
                 in_parent(root, target, |parent, name| Ok(rustix::fs::symlinkat(points_to, parent, name)?))
                     .on(target.display())?;
             }
-            Mount::File { target, content } => write_file(root, target, content).on_path(target)?,
+            Mount::File { target, content } => write_file(root, target, content, DATA).on_path(target)?,
+            Mount::Script { target, content } => write_file(root, target, content, SCRIPT).on_path(target)?,
             Mount::Directory { target: path } => {
                 target(root, relative(path), Kind::Directory).on(path.display())?;
             }
@@ -181,8 +182,12 @@ fn place_bind(root: &Root, bind: &Bind, tree: Option<&OwnedFd>) -> Result<(), Fa
     }
 }
 
-fn write_file(root: &Root, path: &Path, content: &str) -> Result<(), Fault> {
-    let file = create(root, path)?;
+/// What everybody may do with a file.
+const DATA: u32 = 0o444;
+const SCRIPT: u32 = 0o555;
+
+fn write_file(root: &Root, path: &Path, content: &str, mode: u32) -> Result<(), Fault> {
+    let file = create(root, path, mode)?;
     let mut rest = content.as_bytes();
     while !rest.is_empty() {
         rest = &rest[rustix::io::write(&file, rest)?..];
@@ -192,14 +197,14 @@ fn write_file(root: &Root, path: &Path, content: &str) -> Result<(), Fault> {
 
 fn copy(root: &Root, path: &Path, source: Option<&OwnedFd>) -> Result<(), Fault> {
     let source = source.ok_or_else(|| io::Error::other("was not opened by the shim"))?;
-    let file = create(root, path)?;
+    let file = create(root, path, DATA)?;
     while rustix::fs::sendfile(&file, source, None, 1 << 20)? > 0 {}
     Ok(())
 }
 
-fn create(root: &Root, path: &Path) -> Result<OwnedFd, Fault> {
+fn create(root: &Root, path: &Path, mode: u32) -> Result<OwnedFd, Fault> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o444);
+    let mode = Mode::from_raw_mode(mode);
     Ok(in_parent(root, path, |parent, name| Ok(rustix::fs::openat(parent, name, flags, mode)?))?)
 }
 

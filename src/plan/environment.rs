@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::request::Request;
-use super::{Mount, User, git, view};
+use super::{Mount, User, browser, git, view};
 use crate::host::survey::Survey;
 use crate::policy::Policy;
 
@@ -37,7 +37,11 @@ pub fn resolve(
         }
     }
     let base = variables.get("PATH").cloned().unwrap_or_else(|| PATH.into());
+    let base = browser::before(policy, base);
     variables.insert("PATH".into(), search_path(caller.get("PATH"), &base, mounts));
+    if policy.terminal.report_urls {
+        variables.insert("BROWSER".into(), browser::PROGRAM.into());
+    }
     for (name, value) in [
         ("HOME", user.home.as_os_str()),
         ("USER", OsStr::new(&user.name)),

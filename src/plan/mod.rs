@@ -3,6 +3,7 @@
 //! A plan is pure data: it can be serialised, hashed, shown and compared, and nothing in it has happened yet.
 //! Paths under *target* are inside the sandbox, paths under *source* on the host.
 
+pub mod browser;
 pub mod cover;
 pub mod devices;
 mod environment;
@@ -116,6 +117,13 @@ pub enum Mount {
         /// All of it.
         content: String,
     },
+    /// A small read-only script that the agent may run.
+    Script {
+        /// Where.
+        target: PathBuf,
+        /// All of it.
+        content: String,
+    },
     /// A read-only copy of a small file of the host, as it is at the start.
     Copy {
         /// On the host.
@@ -154,6 +162,7 @@ impl Mount {
             Self::Tmpfs { target, .. }
             | Self::Symlink { target, .. }
             | Self::File { target, .. }
+            | Self::Script { target, .. }
             | Self::Copy { target, .. }
             | Self::Directory { target } => target,
         }

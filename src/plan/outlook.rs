@@ -99,7 +99,7 @@ impl Scene<'_> {
             return fixed;
         }
         match self.mount_of(&path) {
-            Some(Mount::File { .. }) => {
+            Some(Mount::File { .. } | Mount::Script { .. }) => {
                 says(path, Verdict::Generated, "it is written for each sandbox; the host's is not shown")
             }
             Some(Mount::Tmpfs { target, exec, .. }) => self.in_memory(&path, target, *exec),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::request::{GitRepository, Request};
 use super::{
-    Command, Landlock, Mount, Plan, PlanError, Rights, Rlimit, User, environment, etc, git, network, seccomp,
-    view,
+    Command, Landlock, Mount, Plan, PlanError, Rights, Rlimit, User, browser, environment, etc, git, network,
+    seccomp, view,
 };
 use crate::host::survey::Survey;
 use crate::host::{Host, Refusal, Wanted};
@@ -78,6 +78,7 @@ pub fn scenery(given: &Given<'_>, request: &Request) -> Result<(User, Vec<Mount>
     let network = network::resolve(given.policy, request)?;
     mounts.extend(etc::files(&user, HOSTNAME, network.as_ref()));
     mounts.extend(git::files(request.caller.identity.as_ref(), &mounts));
+    mounts.extend(browser::files(given.policy));
     mounts.push(Mount::File { target: CANARY.into(), content: "Landlock keeps this file closed.\n".into() });
     Ok((user, mounts))
 }
@@ -113,6 +114,7 @@ fn landlock(given: &Given<'_>, mounts: &[Mount], user: &User, gateway: bool) -> 
                 (&bind.target, bind.writable, bind.exec)
             }
             Mount::Tmpfs { target, exec, .. } => (target, true, *exec),
+            Mount::Script { target, .. } => (target, false, true),
             _ => continue,
         };
         let rights = match (writable, exec) {

@@ -127,6 +127,7 @@ pub struct Environment {
 #[allow(missing_docs)]
 pub struct Terminal {
     pub allocate: Option<bool>,
+    pub report_urls: Option<bool>,
 }
 
 /// `[tolerate]`

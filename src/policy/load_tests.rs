@@ -320,7 +320,7 @@ fn the_reference_names_every_key() {
     for (section, table) in toml::Table::try_from(&policy).unwrap() {
         keys.extend(table.as_table().into_iter().flatten().map(|(key, _)| format!("{section}.{key}")));
     }
-    assert_eq!(keys.len(), 34, "{keys:?}");
+    assert_eq!(keys.len(), 35, "{keys:?}");
     for key in keys {
         assert!(page.contains(&format!("| `{key}` |")), "{key} is missing");
     }

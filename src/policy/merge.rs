@@ -65,6 +65,7 @@ impl Policy {
         let paths = document.environment.paths.into_iter().map(|(VariableName(name), path)| (name, path));
         self.environment.paths.extend(paths);
         replace(&mut self.terminal.allocate, document.terminal.allocate);
+        replace(&mut self.terminal.report_urls, document.terminal.report_urls);
         self.tolerate.shortfalls.extend(document.tolerate.shortfalls);
         Ok(self)
     }

@@ -215,6 +215,8 @@ pub struct Environment {
 pub struct Terminal {
     /// Whether the agent may have one at all.
     pub allocate: bool,
+    /// Whether a browser's stand-in says on it which addresses the agent wants opened.
+    pub report_urls: bool,
 }
 
 /// `[tolerate]`

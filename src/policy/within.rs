@@ -79,7 +79,7 @@ impl Policy {
             syscalls,
             capabilities,
             environment,
-            terminal: Terminal { allocate },
+            terminal: Terminal { allocate, report_urls },
             tolerate,
         } = self;
         let mut found = Findings(Vec::new());
@@ -90,6 +90,7 @@ impl Policy {
         found.subset("capabilities.keep", &capabilities.keep, &ceiling.capabilities.keep);
         found.environment(environment, &ceiling.environment);
         found.at_most("terminal.allocate", allocate, &ceiling.terminal.allocate);
+        found.at_most("terminal.report-urls", report_urls, &ceiling.terminal.report_urls);
         found.subset("tolerate.shortfalls", &tolerate.shortfalls, &ceiling.tolerate.shortfalls);
         if found.0.is_empty() { Ok(()) } else { Err(Excess(found.0)) }
     }

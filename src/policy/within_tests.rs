@@ -51,6 +51,7 @@ fn every_right_that_is_added_is_named() {
         ("capabilities.keep", "[capabilities]\nkeep = ['net-bind-service']"),
         ("environment.pass", "[environment]\npass = ['TOKEN']"),
         ("terminal.allocate", "[terminal]\nallocate = true"),
+        ("terminal.report-urls", "[terminal]\nreport-urls = true"),
         ("tolerate.shortfalls", "[tolerate]\nshortfalls = ['landlock']"),
     ] {
         assert_eq!(beyond("", wanted), BTreeSet::from([key]), "{wanted}");

@@ -93,10 +93,14 @@ impl Keeper {
         }
     }
 
+    /// Waits until whoever kills this process's whole group leaves it: before there is anything to clean up.
+    pub fn part(&self) {
+        self.process.part();
+    }
+
     /// Tells it of the range of uids, by which everything else of the sandbox is named. It shares the lock, so that
     /// nobody takes the range before all of it is gone.
     pub fn watch(&self, range: &UidRange) -> io::Result<()> {
-        self.process.part();
         let message = [&[RANGE], range.index().to_le_bytes().as_slice()].concat();
         wire::send(self.socket.as_fd(), &message, &[range.descriptor()])
     }

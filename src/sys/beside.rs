@@ -7,12 +7,18 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
-use rustix::process::{Pid, Signal, pidfd_send_signal, setpgid};
+use nix::unistd::{Pid, getsid, setpgid};
+use rustix::process::{Signal, pidfd_send_signal};
 use syscalls::{Errno, Sysno, syscall};
 
 use super::check;
+
+/// How long a process may take to run for the first time, on a machine that is busy; and between two looks at it.
+const MOMENT: Duration = Duration::from_secs(1);
+const GLANCE: Duration = Duration::from_micros(50);
 
 /// Only its top is ever touched.
 const STACK: usize = 64 << 10;
@@ -83,10 +89,20 @@ impl Beside {
         self.pid
     }
 
-    /// Makes sure that it is no longer in this process's group: whoever kills that one leaves it. It has usually made
-    /// itself a session meanwhile, which nobody can do who leads a group; so this comes as late as it may.
+    /// Makes sure that it is in a session of its own, and out of this process's group: whoever kills that one leaves it. It
+    /// has usually made itself one by now. One that gets no CPU for so long is put into a group of its own at least; then it
+    /// cannot make a session any more, which nobody can do who leads a group (setsid(2)).
     pub fn part(&self) {
-        let _ = setpgid(Pid::from_raw(self.pid.cast_signed()), None);
+        let pid = Pid::from_raw(self.pid.cast_signed());
+        let deadline = Instant::now() + MOMENT;
+        // 0 for a session whose leader is in another PID namespace.
+        while getsid(Some(pid)).is_ok_and(|session| session != pid) {
+            if Instant::now() >= deadline {
+                let _ = setpgid(pid, pid);
+                return;
+            }
+            std::thread::sleep(GLANCE);
+        }
     }
 
     /// Ends it, and reaps it.
@@ -117,6 +133,8 @@ extern "C" fn run(order: *mut libc::c_void) -> libc::c_int {
     let order = unsafe { &*order.cast::<Order>() };
     // SAFETY: no memory is involved. It fails only for who leads a group already, and then it is out of the caller's.
     let _ = unsafe { syscall!(Sysno::setsid) };
+    // SAFETY: the kernel reads a string that is never freed; its name is each process's own.
+    let _ = unsafe { syscall!(Sysno::prctl, libc::PR_SET_NAME, order.pointers[0]) };
     // What it inherited stays open only as long as its owner lives.
     let ready = close(&order.rest).and_then(|()| enter_new_network());
     let ready = ready.and_then(|()| keep_only(order.capabilities));

@@ -10,6 +10,7 @@
 //!   │ ◀─ Started ────────────────────── │  where the shim wants to know: the command was executed
 //!   │ ── Exec(n) + fds ────────────────▶ │  run something else: words (a file in memory), then its streams
 //!   │ ── EndExec(n) ───────────────────▶ │  kill that, and its group
+//!   │ ── Dial(port) + fd ──────────────▶ │  connect to a server inside; the connection goes out over that socket
 //!   │ ◀─ ExecEnded(n, status) ───────── │
 //!   │ ── Signal(n) / Resume ───────────▶ │
 //!   │ ◀─ Stopped(n) ─────────────────── │  the agent was stopped (Ctrl-Z)
@@ -56,6 +57,9 @@ pub enum ToInit {
     Exec(i32),
     /// Kill what runs by this number, with its process group. If it has ended, this means nothing.
     EndExec(i32),
+    /// Connect to this port of the sandbox's own loopback. A socket comes with this message: over it goes the error number,
+    /// and, if that is 0, the connection.
+    Dial(u16),
 }
 
 /// Most descriptors that come with [`ToInit::Exec`].
@@ -106,6 +110,7 @@ impl ToInit {
             Self::Descriptors(rest) => (5, rest),
             Self::Exec(number) => (6, number),
             Self::EndExec(number) => (7, number),
+            Self::Dial(port) => (8, port.into()),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [tag, a, b, c, d]
@@ -122,6 +127,7 @@ impl ToInit {
             (5, rest @ 0..) => Self::Descriptors(rest),
             (6, number @ 0..) => Self::Exec(number),
             (7, number @ 0..) => Self::EndExec(number),
+            (8, port @ 1..) => Self::Dial(u16::try_from(port).ok()?),
             _ => return None,
         })
     }
@@ -356,6 +362,7 @@ mod tests {
             ToInit::Descriptors(7),
             ToInit::Exec(3),
             ToInit::EndExec(3),
+            ToInit::Dial(65535),
         ] {
             assert_eq!(ToInit::decode(&message.encode()), Some(message));
         }

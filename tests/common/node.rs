@@ -155,11 +155,16 @@ impl Node {
         self.launcher = Some(command.spawn().expect("it starts"));
     }
 
-    /// Ends the launcher as a crash would.
-    pub fn kill_launcher(&mut self) {
+    /// Ends the launcher as a crash (SIGKILL) or a service manager (SIGTERM) would.
+    pub fn end_launcher(&mut self, signal: i32) {
         let mut launcher = self.launcher.take().expect("it runs");
-        launcher.kill().expect("killed");
+        super::stockade::kill(launcher.id(), signal);
         launcher.wait().expect("reaped");
+    }
+
+    /// As a crash would.
+    pub fn kill_launcher(&mut self) {
+        self.end_launcher(libc::SIGKILL);
     }
 
     /// A connection to the launcher, as this user.
@@ -172,7 +177,7 @@ impl Node {
     pub fn connect(&self) -> Socket {
         let socket = self.try_connect(DAEMON).expect("connected");
         let answer: FromLauncher = socket.ask(&ToLauncher::Hello { versions: Versions::OWN }, &[]);
-        assert!(matches!(answer, FromLauncher::Welcome { version: 1, .. }), "{answer:?}");
+        assert!(matches!(answer, FromLauncher::Welcome { version: service::NEWEST, .. }), "{answer:?}");
         socket
     }
 
@@ -321,6 +326,7 @@ pub fn order(id: &str, script: &str) -> Order {
         arguments: Vec::new(),
         workspace: Workspace::None,
         home: Home::Ephemeral,
+        home_wait_ms: 0,
         environment: BTreeMap::new(),
         files: Vec::new(),
         memory: None,

@@ -32,6 +32,9 @@ pub struct Spawn {
     /// Home that the node keeps under this name, made if it is missing [default: an empty one, gone at the end]
     #[arg(long, value_name = "NAME")]
     pub home: Option<String>,
+    /// Wait so many seconds (at most 20) for a home that another agent has [default: it is refused at once]
+    #[arg(long, value_name = "SECONDS", requires = "home")]
+    pub home_wait: Option<u64>,
     /// Variable for the agent; K alone takes this process's own, so that a secret is in no command line
     #[arg(long = "env", value_name = "K=V|K", value_parser = words::variable)]
     pub environment: Vec<(String, String)>,
@@ -172,11 +175,21 @@ pub struct Stats {
     pub id: Option<String>,
 }
 
-/// Show the login that an agent waits for
+/// Show the login that an agent waits for, or complete it
 #[derive(Debug, Clone, clap::Args)]
 pub struct Login {
     /// Its id
     pub id: String,
+    /// The code that the address gave, or an API key: typed where the agent asks for it; - reads it from standard input
+    #[arg(long, value_name = "CODE|-", conflicts_with = "callback_url", allow_hyphen_values = true)]
+    pub code: Option<String>,
+    /// What the browser was sent to and could not reach, http://localhost:…: delivered to that port inside; - reads it
+    /// from standard input
+    #[arg(long, value_name = "URL|-")]
+    pub callback_url: Option<String>,
+    /// How long to wait for what comes of it [default: 20s]
+    #[arg(long, value_name = "TIME", value_parser = words::duration)]
+    pub timeout: Option<Duration>,
 }
 
 /// Give an agent's gateway a new value for a credential of its policy; reads it from standard input

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::body::{Body, Id, Perhaps};
 use super::page::{self, page};
 use super::query::Query;
-use crate::api::agent::{Agent, AgentPage, Login, Spawn, Stats, Stop};
+use crate::api::agent::{Agent, AgentPage, Spawn, Stats, Stop};
+use crate::api::login::{Login, LoginAnswer, LoginResult};
 use crate::daemon::Daemon;
 use crate::daemon::authz::Caller;
 use crate::daemon::problem::Fault;
@@ -181,4 +182,23 @@ pub async fn login(State(daemon): State<Daemon>, caller: Caller, id: Id) -> Resu
     let agent = daemon.supervisor.get(&caller, id.as_str())?;
     let none = || Fault::not_found("no-login", format_args!("agent {} waits for no login", agent.id));
     agent.login.clone().map(Json).ok_or_else(none)
+}
+
+/// Completes the login that an agent waits for: types a code where it asks for one, or delivers what the browser was sent
+/// to, and could not reach, to the port inside that waits for it. Answers with what came of it. Neither is logged.
+#[utoipa::path(
+    post, path = "/v1/agents/{id}/login", tag = "agents",
+    params(("id" = String, Path, description = "The agent")),
+    request_body = LoginAnswer,
+    responses((status = 200, description = "Handed over; the outcome says what came of it", body = LoginResult),
+        (status = 409, description = "It waits for no login, or for none that is completed so", body = crate::api::Problem),
+        (status = 422, description = "Not what this login waits for", body = crate::api::Problem))
+)]
+pub async fn log_in(
+    State(daemon): State<Daemon>,
+    caller: Caller,
+    id: Id,
+    Body(answer): Body<LoginAnswer>,
+) -> Result<Json<LoginResult>, Fault> {
+    Ok(Json(daemon.supervisor.log_in(&caller, id.as_str(), answer).await?))
 }

@@ -16,8 +16,8 @@ use super::bus::Envelope;
 use super::handle::{AgentHandle, AgentMessage, Completion};
 use super::store::Record;
 use super::{Parallax, output, text, words};
-use crate::api::agent::{Agent, Login, State};
 use crate::api::events::{Event, Happened, Turn};
+use crate::api::{Agent, Login, State};
 
 /// A login that a thread waits for is told no sooner after the last thread of its execution was asked for: Parallax ends
 /// if it hears of one while it still asks for others.
@@ -116,6 +116,7 @@ impl Bridge {
                     self.parallax.threads.remove(id);
                 }
             }
+            Happened::BudgetWarning(_) | Happened::BudgetExceeded(_) => {}
             Happened::Gap(_) | Happened::Draining | Happened::Other => {}
         }
     }
@@ -193,7 +194,12 @@ impl Bridge {
 
     fn login(&mut self, tenant: &str, id: &str, login: Option<Login>) {
         let told = self.agents.entry(id.to_owned()).or_default();
-        if told.login.as_ref().is_some_and(|known| login.is_none() || *known == login) {
+        let is_told = |known: &Option<Login>| match (known, &login) {
+            (_, None) => true,
+            (Some(known), Some(login)) => login.is_told_by(known),
+            (None, Some(_)) => false,
+        };
+        if told.login.as_ref().is_some_and(is_told) {
             return;
         }
         told.login = Some(login.clone());
@@ -316,12 +322,20 @@ impl Bridge {
 fn login_words(login: Option<&Login>, agent: &Agent) -> Value {
     let url = login.and_then(|login| login.url.as_deref());
     let code = login.and_then(|login| login.user_code.as_deref());
-    let instructions = match (url, code) {
+    let named = login.map(|login| login.method.as_str());
+    let what = match (url, code) {
         (Some(url), Some(code)) => format!("{} needs a login: open {url} and enter {code}", agent.name),
         (Some(url), None) => format!("{} needs a login: open {url}", agent.name),
         (None, _) => format!("{} needs a login: {}", agent.name, agent.evidence),
     };
-    let method = match login.map(|login| login.method.as_str()) {
+    // The control plane has no way to hand it over; whoever reads this has.
+    let then = match named {
+        Some("paste-code") if url.is_some() => format!(", then: stockade login {} --code -", agent.id),
+        Some("callback") if url.is_some() => format!(", then: stockade login {} --callback-url -", agent.id),
+        _ => String::new(),
+    };
+    let instructions = format!("{what}{then}");
+    let method = match named {
         Some("device-code") => "device_code",
         Some("api-key") => "api_key",
         Some("paste-code" | "callback") => "oauth_browser",
@@ -333,6 +347,7 @@ fn login_words(login: Option<&Login>, agent: &Agent) -> Value {
         "deviceCode": code,
         "method": method,
         "expiresAt": login.and_then(|login| login.expires_at.as_deref()),
+        "callback": login.and_then(|login| login.callback.as_deref()),
         "instructions": instructions,
     })
 }

@@ -7,9 +7,12 @@
 //! ```
 
 mod agent;
+mod collect;
 mod config;
 mod launcher;
+mod login;
 mod observer;
+mod prune;
 mod quota;
 mod request;
 mod run;
@@ -18,6 +21,7 @@ mod send;
 mod shared;
 mod socket;
 mod spawn;
+mod spend;
 mod state;
 mod times;
 
@@ -28,15 +32,17 @@ use tokio::sync::oneshot;
 
 use crate::api::agent::{Agent, Exec, ExecResult, Sent, Size, Spawn, Stats};
 use crate::api::events::Happened;
+use crate::api::login::{LoginAnswer, LoginOutcome, LoginResult};
 use crate::api::node::Node;
 use crate::audit::Unavailable;
 use crate::audit::event::Event;
 use crate::audit::parts::Act;
 use crate::audit::text::Release;
 use crate::daemon::audit::Audit;
-use crate::daemon::authz::Caller;
+use crate::daemon::authz::{Caller, Role};
 use crate::daemon::events::Events;
 use crate::daemon::terminal::Terminal;
+use crate::daemon::usage::Usage;
 use crate::id::AgentId;
 use crate::wire::service::{Places, Refusal, places};
 use agent::{Command, Handle};
@@ -146,6 +152,8 @@ pub struct Stop {
 
 pub(crate) type Result<T> = std::result::Result<T, SupervisorError>;
 
+pub(crate) use times::iso;
+
 /// Now, as the API writes times.
 pub(crate) fn iso_now() -> String {
     times::iso(times::now())
@@ -169,6 +177,7 @@ impl Supervisor {
             boot: Release::of(&shared.boot),
         });
         spawn::adopt_all(&shared).await?;
+        tokio::spawn(collect::follow(Arc::downgrade(&shared)));
         Ok(Self { shared })
     }
 
@@ -221,7 +230,8 @@ impl Supervisor {
             let agents = self.shared.agents();
             let ended = !handle.is_active();
             if ended {
-                quota::check(&agents, &self.shared.config, &handle.tenant, handle.memory)?;
+                let asker = quota::Asker { tenant: &handle.tenant, identity: &handle.owner };
+                quota::check(&self.shared, &agents, &asker, handle.claim)?;
             }
             ended.then(|| handle.reserve())
         };
@@ -253,6 +263,20 @@ impl Supervisor {
     /// later than the caller's patience: then this is a time-out, and the answer comes as an event.
     pub async fn send(&self, caller: &Caller, id: &str, message: crate::api::agent::Send) -> Result<Sent> {
         send::send(self.handle(caller, id)?, message).await
+    }
+
+    /// Completes the login that it waits for, by a code that is typed or a callback that is delivered. What becomes of it
+    /// is waited for; neither is logged or recorded.
+    pub async fn log_in(&self, caller: &Caller, id: &str, answer: LoginAnswer) -> Result<LoginResult> {
+        let handle = self.handle(caller, id)?;
+        let attempt = login::Attempt::check(&handle, answer)?;
+        let deed = self.shared.audit.deed(caller, &Self::id(id)?, Act::Login).await?;
+        let result = attempt.carry_out().await;
+        match &result {
+            Ok(LoginResult { outcome: LoginOutcome::Refused, .. }) => deed.refused("agent"),
+            result => deed.came_to(result),
+        }
+        result
     }
 
     /// Runs something else within the agent's walls.
@@ -304,6 +328,11 @@ impl Supervisor {
         &self.shared.audit
     }
 
+    /// What was used, as it is recorded.
+    pub fn usage(&self) -> &Usage {
+        &self.shared.usage
+    }
+
     /// What happens.
     pub fn events(&self) -> &Events {
         &self.shared.events
@@ -326,7 +355,17 @@ impl Supervisor {
             agents,
             draining: self.shared.is_draining(),
             launcher: self.shared.launcher.is_connected(),
+            quotas: Vec::new(),
         }
+    }
+
+    /// The node as this caller sees it: with how the quotas stand that concern it.
+    pub fn node_for(&self, caller: &Caller) -> Node {
+        let tenants = match caller.role {
+            Role::Admin => self.shared.config.quotas.keys().cloned().collect(),
+            _ => vec![caller.tenant.to_string()],
+        };
+        Node { quotas: quota::lines(&self.shared, &tenants, &caller.identity), ..self.node() }
     }
 
     /// From now on no new agents; with `stop` those that run are stopped, and this answers once they have ended.

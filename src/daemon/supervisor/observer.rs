@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::screens::Seen;
+use crate::api::Login;
 use crate::api::State;
-use crate::api::agent::Login;
 
 /// A start is over once the output has been quiet for so long,
 const SETTLED: Duration = Duration::from_millis(300);

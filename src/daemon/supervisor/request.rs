@@ -176,6 +176,7 @@ pub(crate) fn order(id: &AgentId, tenant: &str, request: Spawn, log_bytes: u64) 
         Some(name) => Home::Named { name: place("home", name)? },
         None => Home::Ephemeral,
     };
+    let home_wait_ms = home_wait(request.home_wait)?;
     let limits = request.limits.unwrap_or_default();
     let size = request.size.unwrap_or(SIZE);
     let files = request.files.into_iter();
@@ -187,6 +188,7 @@ pub(crate) fn order(id: &AgentId, tenant: &str, request: Spawn, log_bytes: u64) 
         arguments: request.arguments,
         workspace,
         home,
+        home_wait_ms,
         environment: request.env,
         files: files.map(|file| order::File { path: file.path, content: file.content }).collect(),
         memory: limits.memory,
@@ -198,6 +200,14 @@ pub(crate) fn order(id: &AgentId, tenant: &str, request: Spawn, log_bytes: u64) 
         term: "xterm-256color".into(),
         log_bytes,
     })
+}
+
+fn home_wait(seconds: Option<u64>) -> Result<u64> {
+    let milliseconds = seconds.unwrap_or(0).saturating_mul(1000);
+    if milliseconds <= order::LONGEST_WAIT_MS {
+        return Ok(milliseconds);
+    }
+    Err(meaningless("homeWait", format!("at most {} seconds", order::LONGEST_WAIT_MS / 1000)))
 }
 
 fn place(field: &'static str, name: String) -> Result<String> {

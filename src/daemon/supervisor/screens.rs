@@ -1,11 +1,16 @@
 //! Follows what one agent's terminal shows by the rules of its kind: a reader of its log like any viewer, at its own pace.
+//! It types nothing but what goes on after a login, by the rules.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::login::{Acknowledger, Desk};
+use crate::agents::callback::Callback;
 use crate::agents::{Kind, Observation, Watcher};
-use crate::api::agent::{Login, Size};
+use crate::api::Login;
+use crate::api::agent::Size;
 use crate::daemon::supervisor::times::{iso, now};
 use crate::daemon::terminal::{Piece, Reader, Terminal};
 
@@ -28,12 +33,19 @@ pub(crate) struct Seen {
 }
 
 /// Starts to follow it; ends when nobody wants to know any more, or the agent has ended.
-pub(crate) fn follow(kind: Kind, terminal: &Terminal, fresh: bool) -> watch::Receiver<Option<Seen>> {
+pub(crate) fn follow(
+    kind: Kind,
+    terminal: &Terminal,
+    desk: Arc<Desk>,
+    fresh: bool,
+) -> watch::Receiver<Option<Seen>> {
     let (oldest, end) = terminal.range();
     let from = if fresh { end } else { oldest.max(end.saturating_sub(HISTORY)) };
     let (told, seen) = watch::channel(None);
     let follower = Follower {
         watcher: Watcher::new(kind.clone(), terminal.size()),
+        acknowledger: Acknowledger::new(terminal.clone()),
+        desk,
         kind,
         reader: terminal.reader(from),
         shape: terminal.viewers().changes(),
@@ -47,6 +59,8 @@ pub(crate) fn follow(kind: Kind, terminal: &Terminal, fresh: bool) -> watch::Rec
 
 struct Follower {
     kind: Kind,
+    acknowledger: Acknowledger,
+    desk: Arc<Desk>,
     watcher: Watcher,
     reader: Reader,
     shape: watch::Receiver<crate::daemon::terminal::Shape>,
@@ -58,7 +72,8 @@ struct Follower {
 impl Follower {
     async fn run(mut self) {
         loop {
-            let due = self.watcher.deadline().map(|at| self.began + at);
+            let seen = self.watcher.deadline().map(|at| self.began + at);
+            let due = [seen, self.acknowledger.due()].into_iter().flatten().min();
             let clock = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -81,12 +96,22 @@ impl Follower {
                     // What an agent is that has ended, others know.
                     Ok(Piece::End) | Err(_) => return,
                 },
+                () = self.desk.again.notified() => self.try_again(),
                 () = clock => {
                     self.watcher.tick(self.began.elapsed());
                 }
             }
             self.tell();
+            let screen = screen(&self.kind, &self.watcher);
+            self.acknowledger.look(screen, Instant::now());
         }
+    }
+
+    /// An attempt to log in was refused: the keys of its page begin the next one.
+    fn try_again(&mut self) {
+        let screen = screen(&self.kind, &self.watcher);
+        let keys = screen.and_then(|screen| screen.login.as_ref()).map(|login| login.retry.as_slice());
+        self.acknowledger.press(keys.unwrap_or_default());
     }
 
     /// Whoever puts out more than can be looked at is looked at now and then.
@@ -119,14 +144,30 @@ impl Follower {
             let from_now = at.saturating_sub(self.began.elapsed());
             iso(now().saturating_add(millis(from_now)))
         });
+        let callback = [&login.browser_url, &login.url].into_iter().flatten();
         Login {
             provider: login.provider.clone(),
             method: login.method.as_str().into(),
             url: login.url.clone(),
+            url_source: login.source.map(|source| source.as_str().into()),
+            browser_url: login.browser_url.clone(),
+            callback: callback
+                .filter_map(|url| Callback::announced(url))
+                .next()
+                .map(|callback| callback.to_string()),
             user_code: login.user_code.clone(),
             expires_at: expires,
+            refused: login.refused.clone(),
+            // These are the agent's, and filled in there.
+            ..Login::default()
         }
     }
+}
+
+/// The rule that was believed last.
+fn screen<'a>(kind: &'a Kind, watcher: &Watcher) -> Option<&'a crate::agents::Screen> {
+    let name = watcher.observation().screen.as_ref()?;
+    kind.screens.iter().find(|screen| screen.name == *name)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -1,5 +1,7 @@
 //! The front of a service's agent: its terminal goes to the log, a daemon that comes and goes is told and obeyed.
 
+mod inside;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,20 +11,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::kept;
 use super::line::{self, Came, Line};
+use super::meter::Meter;
 use super::terminal::Terminal;
 use crate::jail::{Stream, WindowSize};
 use crate::plan::Plan;
-use crate::shim::ShimError;
 use crate::shim::attestation::Attestation;
 use crate::shim::front::Front;
 use crate::shim::session::Reins;
-use crate::shim::streams::{self, StreamKind};
-use crate::shim::words;
+use crate::shim::{Outcome, ShimError};
 use crate::sys::process::End;
-use crate::wire::service::claim::sealed;
 use crate::wire::service::launcher::{Reason, Refusal};
 use crate::wire::service::order::{File, Size};
 use crate::wire::service::shim::Phase;
+use crate::wire::service::usage::Metered;
 use crate::wire::service::{Ended, Frame, FromShim, INPUT_WINDOW, Places, ToShim, Versions, places};
 use crate::wire::{Extra, ToInit};
 
@@ -71,6 +72,7 @@ pub struct ServiceFront {
     next_extra: i32,
     /// The end of the log that the daemon was told of, and when.
     told: (u64, Instant),
+    meter: Meter,
 }
 
 /// Which poll entries are its own.
@@ -89,7 +91,13 @@ pub struct Events {
 
 impl ServiceFront {
     /// Before anything is built.
-    pub fn new(identity: Identity, line: OwnedFd, listener: OwnedFd, terminal: Terminal) -> Self {
+    pub fn new(
+        identity: Identity,
+        line: OwnedFd,
+        listener: OwnedFd,
+        terminal: Terminal,
+        meter: Meter,
+    ) -> Self {
         let told = (terminal.end(), Instant::now());
         Self {
             identity,
@@ -103,7 +111,20 @@ impl ServiceFront {
             extras: BTreeMap::new(),
             next_extra: 0,
             told,
+            meter,
         }
+    }
+
+    /// What is known of its usage, if it runs or did.
+    pub fn metered_so_far(&self) -> Option<Box<Metered>> {
+        self.since.map(|_| Box::new(self.meter.give_up()))
+    }
+
+    /// All that it used.
+    pub fn metered_in_all(&mut self, outcome: &Outcome) -> Option<Box<Metered>> {
+        let classes = outcome.traffic.as_ref().map(|traffic| &traffic.classes);
+        let complete = outcome.traffic.as_ref().is_none_or(|traffic| traffic.incomplete.is_none());
+        Some(Box::new(self.meter.close(&outcome.usage, classes, complete)))
     }
 
     /// What is to lie in the agent's directory.
@@ -235,6 +256,7 @@ impl ServiceFront {
             ToShim::Signal { number } => self.refuse(format!("{number} is no signal: 1 to 64")),
             ToShim::Stop { grace_ms } => self.stop(Duration::from_millis(grace_ms), reins)?,
             ToShim::Usage => {
+                self.meter.write(reins);
                 let usage = super::usage::now(reins);
                 self.say(&FromShim::Usage(usage));
             }
@@ -249,6 +271,11 @@ impl ServiceFront {
                     reins.tell(ToInit::EndExec(*number))?;
                 }
             }
+            ToShim::Dial { port } => {
+                if let Err(why) = self.dial(port, &fds, reins) {
+                    self.refuse(why);
+                }
+            }
             ToShim::Secret { name, value } => {
                 let none = || Err("the agent has no way to the network".to_owned());
                 let gateway = reins.gateway.as_mut();
@@ -258,46 +285,6 @@ impl ServiceFront {
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Has init run something else. What leads out of the sandbox is not handed in, whoever gives it.
-    fn run_extra(
-        &mut self,
-        exec: u64,
-        extra: &Extra,
-        fds: &[OwnedFd],
-        reins: &Reins<'_>,
-    ) -> Result<(), String> {
-        if self.since.is_none() || self.extras.len() >= MOST_EXTRAS {
-            return Err(format!("not now: before the start, or more than {MOST_EXTRAS} at once"));
-        }
-        let plain = |text: &String| !text.contains('\0');
-        if extra.command.is_empty() || !extra.command.iter().chain(extra.environment.values()).all(plain) {
-            return Err("a command has at least one word, and none holds NUL".into());
-        }
-        if let Some(name) = extra.environment.keys().find(|name| !words::is_variable(name)) {
-            return Err(format!("{name:.80?} is no variable's name"));
-        }
-        for fd in fds {
-            match streams::check_stream(fd) {
-                Ok(StreamKind::Direct) => {}
-                Ok(StreamKind::Terminal | StreamKind::Closed) => return Err("a stream is a terminal".into()),
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-        let is_socket = |fd: &OwnedFd| rustix::net::sockopt::socket_type(fd).is_ok();
-        if !(fds.len() == 3 || fds.len() == 1 && is_socket(&fds[0])) {
-            return Err("three streams come with it, or one socket for a terminal".into());
-        }
-        let number = self.next_extra;
-        self.next_extra = number.checked_add(1).unwrap_or(0);
-        let words = serde_json::to_vec(extra).map_err(io::Error::other);
-        let words =
-            words.and_then(|words| sealed("stockade-exec", &words)).map_err(|error| error.to_string())?;
-        let all: Vec<_> = [words.as_fd()].into_iter().chain(fds.iter().map(AsFd::as_fd)).collect();
-        ToInit::Exec(number).send_with(reins.socket.as_fd(), &all).map_err(|error| error.to_string())?;
-        self.extras.insert(number, exec);
         Ok(())
     }
 
@@ -361,7 +348,12 @@ impl Front for ServiceFront {
         let shim = process(std::process::id())?;
         let whereabouts = kept::Whereabouts { boot, shim, keeper: process(keeper)?, range };
         let path = kept::whereabouts(&self.identity.places, &self.identity.id);
-        kept::put(&path, &whereabouts, 0o600, false)
+        kept::put(&path, &whereabouts, 0o600, false)?;
+        self.meter.announce()
+    }
+
+    fn counts(&self) -> bool {
+        true
     }
 
     fn streams(&self) -> [Stream; 3] {
@@ -431,7 +423,8 @@ impl Front for ServiceFront {
     fn recheck_after(&self) -> Option<Duration> {
         let (told, at) = self.told;
         let output = (self.terminal.end() != told).then(|| at + PACE);
-        let soonest = [output, self.terminal.recheck()].into_iter().flatten().min()?;
+        let meter = Some(self.meter.due());
+        let soonest = [output, self.terminal.recheck(), meter].into_iter().flatten().min()?;
         Some(soonest.saturating_duration_since(Instant::now()))
     }
 
@@ -449,6 +442,7 @@ impl Front for ServiceFront {
         self.terminal.attend(events.master)?;
         self.tell_taken(before);
         self.tell_output(false);
+        self.meter.attend(reins);
         Ok(())
     }
 

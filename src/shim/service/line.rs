@@ -14,7 +14,7 @@ use crate::wire::service::{self, Frame, LONGEST_FRAME, ToShim};
 /// Answers that a daemon has not taken yet; one that lets more pile up is no daemon.
 const MOST_WAITING: usize = 256;
 
-/// Descriptors that may come with a message (`Exec`).
+/// Descriptors that may come with a message (`Exec`, `Dial`).
 const MOST_DESCRIPTORS: usize = 3;
 
 /// One connection.

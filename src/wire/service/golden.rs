@@ -1,4 +1,5 @@
-//! The messages of every released version, as files: each must be understood for ever, and version 1's be said as they were.
+//! The messages of every released version, as files: each must be understood for ever, and said as it was.
+//! A directory holds what its version was the first to say.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,14 +12,17 @@ use serde_json::{Value, json};
 use super::launcher::Reason;
 use super::order::{File, Home, Size, Workspace};
 use super::shim::{Phase, Usage};
-use super::{Ended, FromLauncher, FromShim, Order, Refusal, ToLauncher, ToShim, Versions};
+use super::usage::{Carried, Metered};
+use super::{Ended, FromLauncher, FromShim, NEWEST, Order, Refusal, ToLauncher, ToShim, Versions};
 
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wire/service/golden/1")
+fn directory(version: u16) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/wire/service/golden/{version}"))
 }
 
+/// As the version said it that said it first.
 fn golden(name: &str) -> Value {
-    let path = directory().join(format!("{name}.json"));
+    let mut paths = (1..=NEWEST).map(|version| directory(version).join(format!("{name}.json")));
+    let path = paths.find(|path| path.exists()).unwrap_or_else(|| panic!("no version has {name}.json"));
     let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_slice(&text).expect("JSON")
 }
@@ -52,6 +56,27 @@ fn ended() -> Ended {
         end: 10,
         usage: usage(),
         report: json!({ "denials": [] }),
+        metered: None,
+    }
+}
+
+fn metered() -> Metered {
+    let carried = Carried { sent: 12, received: 13 };
+    Metered {
+        incarnation: "i".into(),
+        number: 1,
+        since: 2,
+        at: 3,
+        wall_ms: 4,
+        is_final: true,
+        complete: true,
+        cpu_us: Some(5),
+        memory_byte_seconds: Some(6),
+        memory_byte_seconds_at_most: Some(7),
+        memory_peak: Some(8),
+        io_read: Some(9),
+        io_written: Some(10),
+        egress: [("public".to_owned(), carried)].into(),
     }
 }
 
@@ -64,6 +89,7 @@ fn order() -> Order {
         arguments: vec!["-l".into()],
         workspace: Workspace::Directory { path: "/srv/work/w".into() },
         home: Home::Named { name: "h".into() },
+        home_wait_ms: 0,
         environment: variables(),
         files: vec![File { path: "f".into(), content: "c".into() }],
         memory: Some(1),
@@ -129,6 +155,7 @@ fn to_shim() -> Vec<(&'static str, ToShim)> {
         ToShim::Usage,
         ToShim::Exec { exec: 1, command: vec!["ls".into(), "-l".into()], environment: variables() },
         ToShim::EndExec { exec: 1 },
+        ToShim::Dial { port: 1455 },
         ToShim::Secret { name: "n".into(), value: "v".into() },
     ];
     let name = |message: &ToShim| match message {
@@ -139,6 +166,7 @@ fn to_shim() -> Vec<(&'static str, ToShim)> {
         ToShim::Usage => "to-shim.usage",
         ToShim::Exec { .. } => "to-shim.exec",
         ToShim::EndExec { .. } => "to-shim.end-exec",
+        ToShim::Dial { .. } => "to-shim.dial",
         ToShim::Secret { .. } => "to-shim.secret",
     };
     all.into_iter().map(|message| (name(&message), message)).collect()
@@ -193,13 +221,16 @@ fn check<M: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &s
 }
 
 #[test]
-fn every_message_of_version_1_is_said_and_understood_as_it_was() {
+fn every_message_is_said_and_understood_as_it_was() {
     to_launcher().iter().for_each(|(name, message)| check(name, message));
     from_launcher().iter().for_each(|(name, message)| check(name, message));
     to_shim().iter().for_each(|(name, message)| check(name, message));
     from_shim().iter().for_each(|(name, message)| check(name, message));
     check("order.all", &order());
+    check("order.waits", &Order { home_wait_ms: 5000, ..order() });
     check("ended", &ended());
+    check("ended.metered", &Ended { metered: Some(Box::new(metered())), ..ended() });
+    check("metered", &metered());
 }
 
 #[test]
@@ -228,17 +259,21 @@ fn what_a_later_version_says_is_not_mistaken() {
     assert_eq!(phase, Phase::Other);
     let reason: Reason = serde_json::from_value(json!("weather")).expect("a reason");
     assert_eq!(reason, Reason::Other);
+    let busy: Reason = serde_json::from_value(json!("busy")).expect("a reason of version 2");
+    assert_eq!(busy, Reason::Busy);
     serde_json::from_value::<ToShim>(json!({ "type": "dance" })).expect_err("no message of this version");
 }
 
 #[test]
 fn no_file_is_left_unread() {
-    let mut names: Vec<&str> = vec!["order.all", "order.least", "ended"];
+    let mut names: Vec<&str> =
+        vec!["order.all", "order.waits", "order.least", "ended", "ended.metered", "metered"];
     names.extend(to_launcher().iter().map(|(name, _)| *name));
     names.extend(from_launcher().iter().map(|(name, _)| *name));
     names.extend(to_shim().iter().map(|(name, _)| *name));
     names.extend(from_shim().iter().map(|(name, _)| *name));
-    for entry in fs::read_dir(directory()).expect("listed").flatten() {
+    let all = (1..=NEWEST).flat_map(|version| fs::read_dir(directory(version)).expect("listed"));
+    for entry in all.flatten() {
         let name = entry.file_name().into_string().expect("plain");
         let stem = name.strip_suffix(".json").expect("JSON");
         assert!(names.contains(&stem), "{name} is read by no test");

@@ -97,6 +97,8 @@ pub enum Reason {
     Exceeds,
     /// This host lacks a protection, or the policy's command is not installed.
     Host,
+    /// Something that it needs to itself is another agent's: its home. From version 2 on.
+    Busy,
     /// An agent of this id is there already.
     Exists,
     /// No agent of this id is there.

@@ -22,6 +22,7 @@ pub mod log;
 pub mod order;
 pub mod places;
 pub mod shim;
+pub mod usage;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,8 +37,10 @@ pub use shim::{Ended, FromShim, ToShim};
 
 /// The oldest version that this program speaks.
 pub const OLDEST: u16 = 1;
-/// The newest.
-pub const NEWEST: u16 = 1;
+/// The newest. 2: `ToShim::Dial`, `Reason::Busy`.
+pub const NEWEST: u16 = 2;
+/// The version that a shim must speak to be asked for a connection.
+pub const DIALS: u16 = 2;
 
 /// Longest frame. Far below what a unix socket takes at once (net.core.wmem_default, 212992).
 pub const LONGEST_FRAME: usize = 64 * 1024;

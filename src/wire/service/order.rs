@@ -29,6 +29,9 @@ pub struct Order {
     /// Its home.
     #[serde(default)]
     pub home: Home,
+    /// Milliseconds for which it waits for a home that another agent has; 0: it is refused at once. From version 2 on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub home_wait_ms: u64,
     /// Variables. They may be secrets: nobody logs them, and they lie in no file that anybody but root can read.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -54,6 +57,13 @@ pub struct Order {
     pub term: String,
     /// How much of the terminal's output is kept, in bytes: the newest.
     pub log_bytes: u64,
+}
+
+/// The longest wait for a home.
+pub const LONGEST_WAIT_MS: u64 = 20_000;
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 fn xterm() -> String {

@@ -7,6 +7,7 @@
 //!      agent.json         who it is (no variable, no secret)
 //!      attestation.json   what was enforced
 //!      terminal/          the log (`log`)
+//!      usage.json         what it has used (`usage::Metered`)
 //!      exit.json          how it ended (`Ended`)
 //!    workspaces/.removed/ root 0700: what is being removed
 //!    homes/<tenant>/<name>/  workspaces/<tenant>/<name>/     directories 0711 root, leaves the service user's
@@ -129,3 +130,5 @@ pub const ATTESTATION: &str = "attestation.json";
 pub const EXIT: &str = "exit.json";
 /// In an agent's directory.
 pub const TERMINAL: &str = "terminal";
+/// In an agent's directory.
+pub const USAGE: &str = "usage.json";

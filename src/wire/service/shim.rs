@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::order::Size;
+use super::usage::Metered;
 use super::{Refusal, Versions};
 
 /// What a daemon says to a shim. The first message is `Hello`; typed bytes travel in frames of their own.
@@ -51,6 +52,12 @@ pub enum ToShim {
     EndExec {
         /// Which.
         exec: u64,
+    },
+    /// Connect to a server within the agent's walls. One descriptor comes with it, a SOCK_SEQPACKET socket: over it comes
+    /// an error number (4 bytes, the machine's order), and, if that is 0, the connection. From version 2 on.
+    Dial {
+        /// On the sandbox's own loopback.
+        port: u16,
     },
     /// A new value for a credential of the policy's (`[[network.inject]]`). Nothing is said if it is taken, else `Refused`.
     Secret {
@@ -198,4 +205,7 @@ pub struct Ended {
     /// What it was refused, and what went over the network: as in the report of `stockade run`.
     #[serde(default)]
     pub report: serde_json::Value,
+    /// What it used, for the bill; a shim of an earlier version says nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<Box<Metered>>,
 }

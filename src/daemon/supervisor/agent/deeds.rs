@@ -44,6 +44,15 @@ pub(crate) enum Command {
         /// What the shim says to it.
         told: oneshot::Sender<std::result::Result<Usage, Refusal>>,
     },
+    /// Connect to a port inside, for whoever holds the socket's other end.
+    Dial {
+        /// Of its loopback.
+        port: u16,
+        /// Handed to the shim.
+        socket: OwnedFd,
+        /// Whether the shim was asked.
+        heard: oneshot::Sender<bool>,
+    },
     /// A message was submitted: a turn begins.
     Turn(Turn),
 }
@@ -114,6 +123,10 @@ impl Agent {
                 // The shim says nothing to a secret that it takes: the answer to the next question tells that it did.
                 self.usages.push_back(told);
                 self.say(&ToShim::Usage).await;
+            }
+            Command::Dial { port, socket, heard } => {
+                let asked = self.dial(port, socket).await;
+                let _ = heard.send(asked);
             }
             Command::Turn(turn) => self.begin_turn(turn),
         }

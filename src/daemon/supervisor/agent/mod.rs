@@ -10,36 +10,42 @@ mod account;
 mod begin;
 mod clocks;
 mod deeds;
+mod logins;
+mod start;
 mod typing;
 mod view;
+mod watching;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
+use super::login::Desk;
 use super::observer::{Observed, Observer};
-use super::screens;
 use super::socket::Socket;
 use super::state::{self, Lifecycle};
 use super::times::{iso, now};
 use super::{Shared, SupervisorError};
 use crate::api;
+use crate::api::Login;
 use crate::api::events::Happened;
-use crate::audit::Unavailable;
+use crate::daemon::quota::Claim;
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal, Typed, Wishes};
+use crate::daemon::usage::Times;
 use crate::wire::service::order::Size;
 use crate::wire::service::shim::{Phase, Usage};
 use crate::wire::service::{FromShim, Refusal, ToShim};
 pub(crate) use begin::Begin;
 use clocks::Clocks;
 pub(crate) use deeds::{Command, ExecOrder, KEYS, Turn};
+pub(crate) use start::{Outcome, Reserved};
 use typing::Typing;
 pub(crate) use view::End;
 use view::Facts;
@@ -52,8 +58,10 @@ pub(crate) struct Handle {
     pub(crate) tenant: String,
     /// Of the request that it came from.
     pub(crate) digest: String,
-    /// The most memory it may use.
-    pub(crate) memory: u64,
+    /// Who asked for it.
+    pub(crate) owner: String,
+    /// What it counts for.
+    pub(crate) claim: Claim,
     /// Its terminal.
     pub(crate) terminal: Terminal,
     /// What the API shows.
@@ -66,32 +74,12 @@ pub(crate) struct Handle {
     pub(crate) reserved: AtomicBool,
     /// When it last put something out or got something, in milliseconds since 1970; 0: never.
     pub(crate) activity: AtomicU64,
+    /// How long it was in which state.
+    pub(crate) times: Mutex<Times>,
     /// Held by whoever types a message, until it is submitted: the keys of the last ones, and their ids.
     pub(crate) typing: tokio::sync::Mutex<Vec<(String, String)>>,
-}
-
-/// See [`Handle::reserve`].
-pub(crate) struct Reserved<'a>(&'a Handle);
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.0.reserved.store(false, Ordering::Relaxed);
-    }
-}
-
-/// What a start came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It runs, or did.
-    Started,
-    /// Somebody refused.
-    Refused(Refusal),
-    /// An earlier daemon ended before it had asked for it: there never was anything.
-    CutShort,
-    /// The launcher could not be asked.
-    Unanswered(io::ErrorKind, String),
-    /// It could not be recorded, and was not tried.
-    Unrecorded(Unavailable),
+    /// Where its logins are completed.
+    pub(crate) desk: Arc<Desk>,
 }
 
 impl Handle {
@@ -103,6 +91,9 @@ impl Handle {
         agent.size = size;
         let activity = self.activity.load(Ordering::Relaxed);
         agent.last_activity_at = (activity > 0).then(|| iso(activity));
+        if let Some(login) = &mut agent.login {
+            login.attempts = self.desk.attempts();
+        }
         agent
     }
 
@@ -134,6 +125,8 @@ pub(crate) struct Agent {
     record: Record,
     life: Lifecycle,
     socket: Option<Socket>,
+    /// What its shim and this daemon both speak.
+    version: u16,
     wishes: Wishes,
     commands: mpsc::Receiver<Command>,
     typing: Typing,
@@ -183,6 +176,7 @@ impl Agent {
             record,
             life: Lifecycle::Asked,
             socket: None,
+            version: 0,
             wishes,
             commands,
             typing: Typing::default(),
@@ -283,7 +277,8 @@ impl Agent {
 
     async fn said(&mut self, said: FromShim) -> Flow {
         match said {
-            FromShim::Welcome { phase, end, taken, size, .. } => {
+            FromShim::Welcome { version, phase, end, taken, size, .. } => {
+                self.version = version;
                 self.typing.resume(taken);
                 self.welcome(phase, end, size).await;
             }
@@ -352,26 +347,6 @@ impl Agent {
         self.restarting.drain(..).for_each(|asker| drop(asker.send(Ok(()))));
     }
 
-    /// By the rules of its kind, if there are any; those in files may have changed since the last start.
-    fn observer(&self) -> Observer {
-        let (kind, now) = (&self.record.kind, Instant::now());
-        if matches!(kind.as_str(), "shell" | "custom") {
-            return Observer::new(kind, now);
-        }
-        match self.shared.kinds.load(kind) {
-            Ok(rules) if !rules.screens.is_empty() => {
-                // A terminal that is renewed begins where the old one ended.
-                let fresh = self.record.restarts > 0 && !self.adopted;
-                Observer::of_screens(screens::follow(rules, &self.handle.terminal, fresh), now)
-            }
-            Ok(_) => Observer::new(kind, now),
-            Err(error) => {
-                warn!(agent = self.record.id, %error, "the rules of its kind cannot be used");
-                Observer::new(kind, now)
-            }
-        }
-    }
-
     fn output(&mut self, end: u64) {
         self.handle.terminal.extend(Extent { end, ended: false });
         self.handle.touch();
@@ -413,19 +388,23 @@ impl Agent {
             size,
         };
         let shown = view::agent(&facts, Some(&self.handle.shown.borrow()), now());
+        self.account_for_state(shown.state);
         let mut another_state = false;
         let mut another_login = None;
         self.handle.shown.send_if_modified(|old| {
             another_state = old.state != shown.state;
-            another_login = shown.login.clone().filter(|login| old.login.as_ref() != Some(login));
+            let told = |login: &Login| old.login.as_ref().is_some_and(|old| login.is_told_by(old));
+            another_login = shown.login.clone().filter(|login| !told(login));
             std::mem::replace(old, shown.clone()) != shown
         });
+        self.account_for_login(&shown);
         // Before it is known whether there will be such an agent at all, nobody hears of it.
         let known = matches!(*self.handle.outcome.borrow(), Some(Outcome::Started));
         if another_state && known {
             self.publish(Happened::AgentState(Box::new(self.handle.agent())));
         }
-        if let Some(login) = another_login.filter(|_| known) {
+        if let Some(mut login) = another_login.filter(|_| known) {
+            login.attempts = self.handle.desk.attempts();
             self.publish(Happened::LoginRequired(login));
         }
     }

@@ -3,6 +3,7 @@
 use super::super::observer::Observed;
 use super::super::state::Lifecycle;
 use super::super::times::iso;
+use crate::api::Login;
 use crate::api::agent::{Agent, Size, State};
 use crate::daemon::store::{Record, Verdict};
 use crate::wire::service::Ended;
@@ -116,7 +117,7 @@ pub(crate) fn agent(facts: &Facts<'_>, before: Option<&Agent>, now: u64) -> Agen
         owner: record.owner.clone(),
         policy: record.policy.clone(),
         state,
-        since,
+        since: since.clone(),
         safe_to_type,
         created_at: iso(record.created),
         started_at: record.started.map(iso),
@@ -134,6 +135,11 @@ pub(crate) fn agent(facts: &Facts<'_>, before: Option<&Agent>, now: u64) -> Agen
         capabilities: record.capabilities.clone(),
         size: facts.size,
         offset: 0,
-        login: facts.observed.filter(|_| state == State::LoginRequired).and_then(|seen| seen.login.clone()),
+        login: facts.observed.filter(|_| state == State::LoginRequired).and_then(|seen| login(seen, &since)),
     }
+}
+
+/// With what only the agent's own life tells.
+fn login(seen: &Observed, since: &str) -> Option<Login> {
+    Some(Login { since: since.into(), ..seen.login.clone()? })
 }
