@@ -7,6 +7,9 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/claims.sh"
 # shellcheck disable=SC2034 # claims.sh shortens commands by it
 hog=none
+# Packages are unpacked, and the processor is emulated.
+# shellcheck disable=SC2034 # claims.sh waits so long
+patience=300
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 if [ "${1-}" = before ]; then

@@ -10,7 +10,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
@@ -84,7 +84,7 @@ const CLIENT: &str = "# Written by `stockade pki init`: for whoever can read the
                       ~/.config/stockade/client.toml.\nserver = \"https://localhost:7443\"\ncert = \
                       \"pki/admin.crt\"\nkey = \"pki/admin.key\"\nca = \"pki/ca.crt\"\n";
 
-fn said(pki: &Path, hosts: &[String], admin: &PathBuf, grant: &Path) -> String {
+fn said(pki: &Path, hosts: &[String], admin: &Path, grant: &Path) -> String {
     format!(
         "authority and certificates in {}, for {}\nadministrator: {}, granted in {}\nnext: systemctl enable --now \
          stockaded, then stockade spawn --type shell --id one\n",

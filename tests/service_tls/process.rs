@@ -204,7 +204,8 @@ async fn it_does_not_start_as_root_nor_with_a_mistake_in_its_configuration() {
     fs::write(&config, format!("lisen = 1\n{good}")).expect("written");
     let mut daemon = node.start(|_| ());
     let (status, _) = daemon.ended().await;
-    assert_eq!(status.code(), Some(1));
+    // EX_CONFIG: systemd does not try it again (packaging/systemd/stockaded.service).
+    assert_eq!(status.code(), Some(78));
     assert!(
         daemon.log().contains("stockaded.toml:1:1: unknown key")
             && daemon.log().contains("did you mean \"listen\"?"),
@@ -216,8 +217,28 @@ async fn it_does_not_start_as_root_nor_with_a_mistake_in_its_configuration() {
     fs::set_permissions(node.places.config().join("pki/server.key"), fs::Permissions::from_mode(0o644))
         .expect("a mode");
     let mut daemon = node.start(|_| ());
-    assert_eq!(daemon.ended().await.0.code(), Some(1));
+    assert_eq!(daemon.ended().await.0.code(), Some(78));
     assert!(daemon.log().contains("server.key can be read or written by everybody"), "{}", daemon.log());
+
+    fs::remove_file(node.places.config().join("pki/server.crt")).expect("removed");
+    let mut daemon = node.start(|_| ());
+    assert_eq!(daemon.ended().await.0.code(), Some(78));
+    assert!(daemon.log().contains("server.crt: run `stockade pki init` (as root)"), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn whether_it_would_start_can_be_asked_as_root_without_starting_it() {
+    let node = Node::make();
+    let check = || node.command().arg("--check").output().expect("it runs");
+    let good = check();
+    assert_eq!(good.status.code(), Some(0), "{good:?}");
+    assert!(String::from_utf8_lossy(&good.stdout).starts_with("ok: would listen on "), "{good:?}");
+    let config = node.places.config().join("stockaded.toml");
+    let text = fs::read_to_string(&config).expect("a file");
+    fs::write(&config, format!("{text}\n[tls]\ncert = 1\n")).expect("written");
+    let bad = check();
+    assert_eq!(bad.status.code(), Some(78), "{bad:?}");
+    assert!(String::from_utf8_lossy(&bad.stderr).contains("stockaded.toml:"), "{bad:?}");
 }
 
 #[tokio::test]
