@@ -303,6 +303,7 @@ mod tests {
             at: 0,
             end: 0,
             usage: Default::default(),
+            metered: None,
             report: serde_json::json!({ "denials": [] }),
             metered: None,
         };
