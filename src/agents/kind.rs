@@ -25,6 +25,9 @@ pub struct Kind {
     /// How a message is typed.
     #[serde(default)]
     pub typing: Typing,
+    /// How the text of a turn is told from what stands around it.
+    #[serde(default)]
+    pub turn: Turn,
     /// How it is asked to go.
     #[serde(default)]
     pub exit: Exit,
@@ -78,6 +81,42 @@ pub struct Typing {
     pub submit_delay_most: u64,
     /// Milliseconds between the first sight of readiness and the first key: what is typed before gets lost.
     pub settle: u64,
+    /// Where what is typed stands until it is submitted; none: all of the screen.
+    pub composer: Composer,
+    /// What stands there for a long paste (`[Pasted text #1`).
+    pub folded: Vec<String>,
+}
+
+/// `composer`: a part of the screen, by the lines around it. Each is the last of its sort.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Composer {
+    /// Its first line is like this; for one that has no frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// It begins behind a line like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// It ends before a line like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}
+
+/// `[turn]`: what of a terminal's lines is the agent's answer. Lines are compared without the blanks at their ends; `*`
+/// stands for anything.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Turn {
+    /// The interface below the text begins with lines like these, one right behind the other: the last such place.
+    pub below: Vec<String>,
+    /// What the user said begins with one of these.
+    pub said: Vec<String>,
+    /// A piece of the answer begins with this at the very left; empty: all lines are.
+    pub text: String,
+    /// A piece with a line like this is a tool's.
+    pub tool: Vec<String>,
+    /// Lines that are nobody's text.
+    pub without: Vec<String>,
 }
 
 impl Default for Typing {
@@ -90,6 +129,8 @@ impl Default for Typing {
             submit_delay_per_thousand: 25,
             submit_delay_most: 400,
             settle: 200,
+            composer: Composer::default(),
+            folded: Vec::new(),
         }
     }
 }
@@ -138,9 +179,25 @@ pub struct Screen {
     /// The login that it asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginRule>,
-    /// The keys that answer it where an operator wants it answered; none: nobody but a person answers it.
+    /// The keys that answer it; none: nobody but a person answers it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answer: Vec<String>,
+    /// When they are pressed.
+    #[serde(default)]
+    pub answered: Answered,
+}
+
+/// When a question is answered in the user's stead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answered {
+    /// Only if whoever started the agent named it.
+    #[default]
+    Named,
+    /// Unless whoever started the agent forbade it: it decides nothing (colours, notes).
+    Always,
+    /// The same, but only where the agent was given a workspace, and the screen names just that one.
+    Workspace,
 }
 
 /// `login`: what a login screen tells.

@@ -16,12 +16,13 @@ pub mod library;
 pub mod marker;
 pub mod replay;
 pub mod strings;
+pub mod turn;
 pub mod typing;
 pub mod url;
 pub mod view;
 pub mod watcher;
 
 pub use error::KindError;
-pub use kind::{Kind, Launch, Screen};
+pub use kind::{Answered, Kind, Launch, Screen};
 pub use library::Library;
-pub use watcher::{Login, Observation, Watcher};
+pub use watcher::{Login, Look, Observation, Watcher};
