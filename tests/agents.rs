@@ -4,9 +4,17 @@
 //! `make test-agents` installs them and names the installation in STOCKADE_AGENTS.
 
 mod common;
+#[path = "common/dev.rs"]
+#[allow(dead_code, reason = "each suite uses its part")]
+mod dev;
+#[path = "agents/driven.rs"]
+mod driven;
 #[path = "common/pty.rs"]
 #[allow(dead_code, reason = "each suite uses its part")]
 mod pty;
+
+#[path = "agents/vendor/mod.rs"]
+mod vendor;
 
 use std::fs;
 use std::path::{Path, PathBuf};

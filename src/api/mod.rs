@@ -4,6 +4,7 @@
 //! account; what a service does not know in a request it refuses, by name.
 
 pub mod agent;
+pub mod delivery;
 pub mod events;
 pub mod node;
 pub mod problem;
@@ -11,4 +12,5 @@ pub mod screen;
 pub mod terminal;
 
 pub use agent::{Agent, AgentPage, Login, Spawn, State};
+pub use delivery::{Delivery, Stage};
 pub use problem::Problem;

@@ -44,6 +44,7 @@ fn native() -> Routes {
         .on(Endpoint::Stats, agents::stats)
         .on(Endpoint::Login, agents::login)
         .on(Endpoint::Send, input::send)
+        .on(Endpoint::Deliveries, input::deliveries)
         .on(Endpoint::Input, input::input)
         .on(Endpoint::Resize, input::resize)
         .on(Endpoint::Exec, input::exec)

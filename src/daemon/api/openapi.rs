@@ -25,7 +25,7 @@ use crate::daemon::problem::MEDIA_TYPE;
         livez, readyz, metrics, description,
         agents::spawn, agents::list, agents::get, agents::remove, agents::stop, agents::restart, agents::wait,
         agents::attestation, agents::stats, agents::login,
-        input::send, input::input, input::resize, input::exec, input::secret,
+        input::send, input::deliveries, input::input, input::resize, input::exec, input::secret,
         logs::logs, logs::screen, logs::recording,
         terminal::attach,
         events::follow,

@@ -1,10 +1,11 @@
 //! Follows what one agent's terminal shows by the rules of its kind: a reader of its log like any viewer, at its own pace.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::agents::{Kind, Observation, Watcher};
+use crate::agents::{Kind, Look, Observation, Watcher};
 use crate::api::agent::{Login, Size};
 use crate::daemon::supervisor::times::{iso, now};
 use crate::daemon::terminal::{Piece, Reader, Terminal};
@@ -14,6 +15,9 @@ const PIECE: usize = 64 * 1024;
 
 /// How much of what was put out before is looked at: a screen is drawn anew in far less.
 const HISTORY: u64 = 1024 * 1024;
+
+/// How many may ask for a look at once.
+const ASKS: usize = 16;
 
 /// Further behind than this, what lies between is left out.
 const LAG: u64 = 8 * HISTORY;
@@ -27,11 +31,39 @@ pub(crate) struct Seen {
     pub(crate) login: Option<Login>,
 }
 
+/// A look at a screen for whoever types: never at one that is older than the question.
+#[derive(Debug, Clone)]
+pub(crate) struct Eye {
+    /// The kind's rules.
+    pub(crate) kind: Arc<Kind>,
+    asks: mpsc::Sender<oneshot::Sender<Sight>>,
+}
+
+/// What was seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Sight {
+    /// By the rules.
+    pub(crate) look: Look,
+    /// How long the published state has lasted.
+    pub(crate) lasted: Duration,
+}
+
+impl Eye {
+    /// What the screen shows once all output that there is now is on it; none: nobody follows it any more.
+    pub(crate) async fn look(&self) -> Option<Sight> {
+        let (ask, told) = oneshot::channel();
+        self.asks.send(ask).await.ok()?;
+        told.await.ok()
+    }
+}
+
 /// Starts to follow it; ends when nobody wants to know any more, or the agent has ended.
-pub(crate) fn follow(kind: Kind, terminal: &Terminal, fresh: bool) -> watch::Receiver<Option<Seen>> {
+pub(crate) fn follow(kind: Kind, terminal: &Terminal, fresh: bool) -> (watch::Receiver<Option<Seen>>, Eye) {
     let (oldest, end) = terminal.range();
     let from = if fresh { end } else { oldest.max(end.saturating_sub(HISTORY)) };
     let (told, seen) = watch::channel(None);
+    let (asks, asked) = mpsc::channel(ASKS);
+    let eye = Eye { kind: Arc::new(kind.clone()), asks };
     let follower = Follower {
         watcher: Watcher::new(kind.clone(), terminal.size()),
         kind,
@@ -40,9 +72,11 @@ pub(crate) fn follow(kind: Kind, terminal: &Terminal, fresh: bool) -> watch::Rec
         ends: terminal.ends(),
         began: Instant::now(),
         told,
+        asked,
+        waiting: Vec::new(),
     };
     tokio::spawn(follower.run());
-    seen
+    (seen, eye)
 }
 
 struct Follower {
@@ -53,6 +87,9 @@ struct Follower {
     ends: watch::Receiver<crate::daemon::terminal::Extent>,
     began: Instant,
     told: watch::Sender<Option<Seen>>,
+    asked: mpsc::Receiver<oneshot::Sender<Sight>>,
+    /// Who waits for a look, and how far the output must be on the screen for that.
+    waiting: Vec<(u64, oneshot::Sender<Sight>)>,
 }
 
 impl Follower {
@@ -81,11 +118,26 @@ impl Follower {
                     // What an agent is that has ended, others know.
                     Ok(Piece::End) | Err(_) => return,
                 },
+                Some(ask) = self.asked.recv() => self.waiting.push((self.ends.borrow().end, ask)),
                 () = clock => {
                     self.watcher.tick(self.began.elapsed());
                 }
             }
             self.tell();
+            self.answer();
+        }
+    }
+
+    /// Lets those look whose output is on the screen.
+    fn answer(&mut self) {
+        let offset = self.reader.offset();
+        let (due, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(at, _)| *at <= offset);
+        self.waiting = waiting;
+        for (_, ask) in due {
+            let look = self.watcher.look();
+            let lasted = self.began.elapsed().saturating_sub(look.published.since);
+            // Whoever asked may be gone.
+            let _ = ask.send(Sight { look, lasted });
         }
     }
 

@@ -1,7 +1,7 @@
 //! How agents come into being: asked for, or found again.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::agent::{Agent, Begin, Handle, Outcome};
 use super::shared::Shared;
 use super::times::now;
+use super::delivery::{self, book::Book};
 use super::{Result, Spawned, SupervisorError, quota, request};
 use crate::api::agent::{Size, Spawn};
 use crate::daemon::audit::facts;
@@ -145,7 +146,7 @@ fn record(
         boot: shared.boot.clone(),
         verdict: None,
         told: None,
-        messages: Vec::new(),
+        answers: request.answers.clone(),
     }
 }
 
@@ -189,7 +190,8 @@ fn prepare(shared: &Arc<Shared>, record: Record, extent: Extent) -> (Arc<Handle>
         commands,
         reserved: AtomicBool::new(false),
         activity: AtomicU64::new(0),
-        typing: tokio::sync::Mutex::new(record.messages.clone()),
+        book: Book::open(shared.store.messages(&record.id)),
+        eye: Mutex::new(None),
     });
     let agent = Agent::new(shared.clone(), handle.clone(), record, wishes, told);
     (handle, agent)
@@ -214,8 +216,9 @@ pub(super) async fn adopt_all(shared: &Arc<Shared>) -> Result<()> {
         let (handle, task) = prepare(shared, record, Extent::default());
         let (_, end) = handle.terminal.kept().unwrap_or_default();
         handle.terminal.extend(Extent { end, ended: false });
-        shared.agents().insert(id.clone(), handle);
+        shared.agents().insert(id.clone(), handle.clone());
         tokio::spawn(task.run(Begin::Adopt));
+        delivery::attend(shared, &handle);
         count += 1;
     }
     if tokio::time::timeout(ADOPTION, shared.all_adopted(count)).await.is_err() {
@@ -261,6 +264,6 @@ fn known(shared: &Shared, id: &str) -> Option<Record> {
         boot: word("boot").unwrap_or_else(|| shared.boot.clone()),
         verdict: None,
         told: None,
-        messages: Vec::new(),
+        answers: None,
     })
 }

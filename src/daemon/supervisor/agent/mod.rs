@@ -16,15 +16,17 @@ mod view;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
+use super::delivery::answers::{self, Leave};
+use super::delivery::book::Book;
 use super::observer::{Observed, Observer};
-use super::screens;
+use super::screens::{self, Eye};
 use super::socket::Socket;
 use super::state::{self, Lifecycle};
 use super::times::{iso, now};
@@ -39,7 +41,7 @@ use crate::wire::service::shim::{Phase, Usage};
 use crate::wire::service::{FromShim, Refusal, ToShim};
 pub(crate) use begin::Begin;
 use clocks::Clocks;
-pub(crate) use deeds::{Command, ExecOrder, KEYS, Turn};
+pub(crate) use deeds::{Command, ExecOrder, Turn};
 use typing::Typing;
 pub(crate) use view::End;
 use view::Facts;
@@ -66,8 +68,10 @@ pub(crate) struct Handle {
     pub(crate) reserved: AtomicBool,
     /// When it last put something out or got something, in milliseconds since 1970; 0: never.
     pub(crate) activity: AtomicU64,
-    /// Held by whoever types a message, until it is submitted: the keys of the last ones, and their ids.
-    pub(crate) typing: tokio::sync::Mutex<Vec<(String, String)>>,
+    /// What became of its latest messages.
+    pub(crate) book: Book,
+    /// Who follows its screen, if anybody can.
+    pub(crate) eye: Mutex<Option<Eye>>,
 }
 
 /// See [`Handle::reserve`].
@@ -120,6 +124,11 @@ impl Handle {
     /// Whether its first start has come to something: before that nobody sees it.
     pub(crate) fn is_known(&self) -> bool {
         matches!(*self.outcome.borrow(), Some(Outcome::Started))
+    }
+
+    /// Who follows its screen; none: nobody has described it.
+    pub(crate) fn eye(&self) -> Option<Eye> {
+        self.eye.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn touch(&self) {
@@ -346,6 +355,7 @@ impl Agent {
         }
         if self.observer.is_none() {
             self.observer = Some(self.observer());
+            self.resume_turn();
         }
         self.show();
         self.decide(Outcome::Started);
@@ -355,6 +365,8 @@ impl Agent {
     /// By the rules of its kind, if there are any; those in files may have changed since the last start.
     fn observer(&self) -> Observer {
         let (kind, now) = (&self.record.kind, Instant::now());
+        let watched = |eye| *self.handle.eye.lock().unwrap_or_else(PoisonError::into_inner) = eye;
+        watched(None);
         if matches!(kind.as_str(), "shell" | "custom") {
             return Observer::new(kind, now);
         }
@@ -362,7 +374,11 @@ impl Agent {
             Ok(rules) if !rules.screens.is_empty() => {
                 // A terminal that is renewed begins where the old one ended.
                 let fresh = self.record.restarts > 0 && !self.adopted;
-                Observer::of_screens(screens::follow(rules, &self.handle.terminal, fresh), now)
+                let (seen, eye) = screens::follow(rules, &self.handle.terminal, fresh);
+                let (shared, handle) = (self.shared.clone(), self.handle.clone());
+                tokio::spawn(answers::attend(shared, handle, self.leave(), eye.clone(), seen.clone()));
+                watched(Some(eye));
+                Observer::of_screens(seen, now)
             }
             Ok(_) => Observer::new(kind, now),
             Err(error) => {
@@ -370,6 +386,11 @@ impl Agent {
                 Observer::new(kind, now)
             }
         }
+    }
+
+    /// Which of its questions may be answered.
+    fn leave(&self) -> Leave {
+        Leave { answers: self.record.answers.clone(), workspace: self.record.workspace.clone() }
     }
 
     fn output(&mut self, end: u64) {

@@ -1,0 +1,4 @@
+//! Stand-ins for the vendors' hosts.
+
+pub mod model;
+pub mod model_answers;
