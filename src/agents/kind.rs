@@ -51,7 +51,8 @@ pub struct Launch {
     pub files: Vec<Seed>,
 }
 
-/// One file of a fresh home. In its text `{workspace}` stands for the workspace's path, as JSON and TOML quote it.
+/// One file of a fresh home. In its text `{workspace}` stands for the workspace's path, and `{env:NAME}` for a variable of
+/// the request's, each as JSON and TOML quote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Seed {
@@ -61,6 +62,12 @@ pub struct Seed {
     pub content: String,
     /// The question that it answers in the user's stead.
     pub answers: String,
+    /// It is written only if whoever starts the agent names this answer; none: unless that is forbidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<String>,
+    /// Variables that the request must have for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
 }
 
 /// `[typing]`
@@ -257,10 +264,13 @@ impl Kind {
 }
 
 impl Seed {
-    /// Its text for this workspace.
-    pub fn text(&self, workspace: &str) -> String {
-        let quoted = serde_json::Value::from(workspace).to_string();
-        self.content.replace("{workspace}", &quoted)
+    /// Its text with these variables; none: one is missing. Where the workspace is, only who builds the sandbox knows.
+    pub fn text(&self, variables: &BTreeMap<String, String>) -> Option<String> {
+        self.needs.iter().try_fold(self.content.clone(), |text, name| {
+            let value = variables.get(name).filter(|value| !value.is_empty())?;
+            let quoted = serde_json::Value::from(value.as_str()).to_string();
+            Some(text.replace(&format!("{{env:{name}}}"), &quoted))
+        })
     }
 }
 

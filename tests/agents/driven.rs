@@ -120,7 +120,7 @@ fn states(dev: &Dev) -> Vec<String> {
 }
 
 fn words_of(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('`', "")
+    text.replace('`', "").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The whole way of one kind.
@@ -135,9 +135,9 @@ fn drives(case: &Case) {
     let second = driven.asks("line one\n  line two\n\nline four", "second");
     assert_eq!(words_of(&second), words_of(&model_answers::text("line one\n  line two\n\nline four")), "{second}");
     // 100 kB, in lines.
-    let long: String = (0..1600).map(|n| format!("line {n:04} of a message that is longer than any screen is\n")).collect();
+    let long: String = (0..1900).map(|n| format!("line {n:04} of a message that is longer than any screen is\n")).collect();
     let long = format!("{long}the end is here");
-    assert!(long.len() > 80_000, "{}", long.len());
+    assert!(long.len() > 100_000, "{}", long.len());
     let third = driven.asks(&long, "third");
     assert_eq!(words_of(&third), words_of(&model_answers::text(&long)), "{third}");
     let states = states(&driven.dev);
@@ -156,5 +156,44 @@ fn claude_is_driven_through_the_service() {
         variables: &[],
         words: &["--env", "ANTHROPIC_API_KEY=sk-ant-stand-in-0123456789-0123456789", "--answer", "key-found"],
         authority: &["NODE_EXTRA_CA_CERTS"],
+    });
+}
+
+#[test]
+fn codex_is_driven_through_the_service() {
+    drives(&Case {
+        kind: "codex",
+        address: "127.77.1.2",
+        hosts: &["api.openai.com", "chatgpt.com", "auth.openai.com"],
+        variables: &[],
+        words: &["--env", "OPENAI_API_KEY=sk-stand-in-0123456789", "--answer", "key-found"],
+        authority: &["CODEX_CA_CERTIFICATE"],
+    });
+}
+
+#[test]
+fn gemini_is_driven_through_the_service() {
+    drives(&Case {
+        kind: "gemini",
+        address: "127.77.1.3",
+        hosts: &["generativelanguage.googleapis.com"],
+        variables: &[],
+        words: &["--env", "GEMINI_API_KEY=stand-in-0123456789", "--answer", "key-found"],
+        authority: &["NODE_EXTRA_CA_CERTS"],
+    });
+}
+
+#[test]
+fn aider_is_driven_through_the_service() {
+    drives(&Case {
+        kind: "aider",
+        address: "127.77.1.4",
+        hosts: &["api.openai.com"],
+        variables: &[],
+        words: &[
+            "--env", "OPENAI_API_KEY=sk-stand-in-0123456789", "--argument", "--no-git", "--argument", "--model",
+            "--argument", "gpt-4o",
+        ],
+        authority: &["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"],
     });
 }

@@ -158,8 +158,14 @@ pub(crate) fn size(size: Size) -> Result<()> {
     }
 }
 
-/// The order of a request that was checked. The request's variables and files move into it.
-pub(crate) fn order(id: &AgentId, tenant: &str, request: Spawn, log_bytes: u64) -> Result<Order> {
+/// The order of a request that was checked; `seeds` are for its home. The request's variables and files move into it.
+pub(crate) fn order(
+    id: &AgentId,
+    tenant: &str,
+    request: Spawn,
+    log_bytes: u64,
+    seeds: Vec<order::File>,
+) -> Result<Order> {
     let policy = policy(&request)?.to_string();
     let workspace = match (request.workspace, request.workspace_id) {
         (Some(_), Some(_)) => {
@@ -188,7 +194,10 @@ pub(crate) fn order(id: &AgentId, tenant: &str, request: Spawn, log_bytes: u64) 
         workspace,
         home,
         environment: request.env,
-        files: files.map(|file| order::File { path: file.path, content: file.content }).collect(),
+        files: files
+            .map(|file| order::File { path: file.path, content: file.content, home: false })
+            .chain(seeds)
+            .collect(),
         memory: limits.memory,
         // At least one thousandth: 0 would mean something else to a kernel.
         millicpus: limits.cpus.map(|cpus| (cpus * 1000.0).ceil() as u64),

@@ -11,8 +11,9 @@ use tracing::{info, warn};
 use super::agent::{Agent, Begin, Handle, Outcome};
 use super::shared::Shared;
 use super::times::now;
-use super::delivery::{self, book::Book};
+use super::delivery::{self, answers::Leave, book::Book};
 use super::{Result, Spawned, SupervisorError, quota, request};
+use crate::agents::Launch;
 use crate::api::agent::{Size, Spawn};
 use crate::daemon::audit::facts;
 use crate::daemon::authz::Caller;
@@ -20,7 +21,7 @@ use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal};
 use crate::id::{AgentId, PolicyName};
 use crate::policy::{Library, Reference};
-use crate::wire::service::order::{self, Workspace};
+use crate::wire::service::order::{self, Order, Workspace};
 use crate::wire::service::places;
 
 /// How many commands may wait for one agent's task.
@@ -49,7 +50,7 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
         return Err(SupervisorError::Draining);
     }
     let record = record(shared, &id, caller, &policy, digest.clone(), &request);
-    let order = request::order(&id, tenant, request, shared.config.log_bytes)?;
+    let order = prepared(shared, &id, tenant, request)?;
     let memory = order.memory;
     let workspace = workspace(shared, tenant, &order.workspace);
     let intent = facts::spawn(&id, caller, &order);
@@ -81,6 +82,30 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
     tokio::spawn(task.run(Begin::Launch(order, Box::new(intent))));
     outcome(&handle).await?;
     Ok(Spawned { agent: handle.agent(), created: true })
+}
+
+/// The order, with what its kind needs to ask as little as it may: variables that the request does not set, and files for
+/// a home that does not have them.
+fn prepared(shared: &Shared, id: &AgentId, tenant: &str, mut request: Spawn) -> Result<Order> {
+    let launch = match shared.kinds.load(&request.kind) {
+        Ok(kind) => kind.launch,
+        Err(error) => {
+            // What it then asks, somebody answers.
+            warn!(agent = %id, kind = request.kind, %error, "what is known of its kind cannot be used");
+            Launch::default()
+        }
+    };
+    let leave = Leave { answers: request.answers.clone(), workspace: None };
+    let wanted = launch.files.iter().filter(|seed| match &seed.named {
+        Some(name) => request.answers.iter().flatten().any(|named| named == name),
+        None => leave.allows_safe(),
+    });
+    let files = wanted.filter_map(|seed| Some((seed.path.clone(), seed.text(&request.env)?)));
+    let seeds = files.map(|(path, content)| order::File { path, content, home: true }).collect();
+    for (name, value) in launch.env {
+        request.env.entry(name).or_insert(value);
+    }
+    request::order(id, tenant, request, shared.config.log_bytes, seeds)
 }
 
 fn there(shared: &Shared, id: &AgentId) -> Option<Arc<Handle>> {

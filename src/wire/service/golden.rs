@@ -65,7 +65,7 @@ fn order() -> Order {
         workspace: Workspace::Directory { path: "/srv/work/w".into() },
         home: Home::Named { name: "h".into() },
         environment: variables(),
-        files: vec![File { path: "f".into(), content: "c".into() }],
+        files: vec![File { path: "f".into(), content: "c".into(), ..File::default() }],
         memory: Some(1),
         millicpus: Some(2),
         processes: Some(3),

@@ -122,6 +122,12 @@ impl Book {
         Given::New
     }
 
+    /// Whether there is one of its key.
+    pub(crate) fn knows(&self, entry: &Entry) -> bool {
+        let key = entry.delivery.key.as_ref();
+        key.is_some() && self.lock().all.iter().any(|known| known.delivery.key.as_ref() == key)
+    }
+
     /// The next one that waits; whoever is told of none no longer attends to them.
     pub(crate) fn next(&self) -> Option<Entry> {
         let mut entries = self.lock();

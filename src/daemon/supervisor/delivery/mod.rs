@@ -23,7 +23,7 @@ use super::{Result, SupervisorError};
 use crate::agents::typing::clean;
 use crate::api::agent::{Send, Sent};
 use crate::api::events::Happened;
-use crate::api::{Delivery, Stage};
+use crate::api::{Delivery, Stage, State};
 use book::{Entry, Given, WAITING};
 
 /// How long an answer is waited for where nobody says otherwise.
@@ -42,6 +42,12 @@ const LONGEST_KEY: usize = 256;
 pub(super) async fn send(shared: &Arc<Shared>, handle: Arc<Handle>, message: Send) -> Result<Sent> {
     let entry = entry(shared, &message)?;
     let mut id = entry.delivery.id.clone();
+    let state = handle.shown.borrow().state;
+    // What became of an earlier message can still be asked for.
+    if matches!(state, State::Stopping | State::Exited | State::Failed) && !handle.book.knows(&entry) {
+        let what = "it takes no messages any more";
+        return Err(SupervisorError::State { id: handle.id.clone(), state: state.as_str(), what });
+    }
     match handle.book.give(entry) {
         Given::New => attend(shared, &handle),
         Given::Known(known) => id = known,
