@@ -53,16 +53,29 @@ fn echo(turn: &Turn, lines: &[String], said: &str) -> usize {
         (own.starts_with(&begin) || begin.starts_with(&own) && !own.is_empty() || own.starts_with('[')).then_some(own)
     };
     let Some((at, own)) = lines.iter().enumerate().rev().find_map(|(at, line)| Some((at, shown(line)?))) else {
-        return 0;
+        return end_of_echo(turn, lines, &said);
     };
     let mut left = said.strip_prefix(own.as_str()).unwrap_or_default();
     let mut next = at + 1;
     // The rest of it, on lines of its own.
     while let Some(line) = lines.get(next).filter(|_| !left.is_empty()) {
-        let Some(later) = left.strip_prefix(squeezed(line).as_str()) else { break };
+        let own = |line: &str| left.strip_prefix(squeezed(line).as_str());
+        let signs = turn.said.iter().map(|sign| sign.trim_end());
+        let bare = signs.filter_map(|sign| line.trim_start().strip_prefix(sign)).find_map(own);
+        let Some(later) = bare.or_else(|| own(line)) else { break };
         (left, next) = (later, next + 1);
     }
     next
+}
+
+/// Of a message that is longer than the screen only its last lines are shown, if any.
+fn end_of_echo(turn: &Turn, lines: &[String], said: &str) -> usize {
+    let is_end = |line: &String| {
+        let signs = turn.said.iter().map(|sign| sign.trim_end());
+        let own = signs.filter_map(|sign| line.trim_start().strip_prefix(sign)).next();
+        own.map(squeezed).is_some_and(|own| !own.is_empty() && said.ends_with(&own))
+    };
+    lines.iter().position(is_end).map_or(0, |at| at + 1)
 }
 
 fn is_left_out(turn: &Turn, line: &str) -> bool {
@@ -164,5 +177,9 @@ mod tests {
             "{RULE}\n> be slow please\n\nEverything is as it should be.\n\n\nTokens: 2.4k sent, 7 received. Cost: $0.0061\n{RULE}\n>"
         );
         assert_eq!(told("aider", "be slow please", &aider), "Everything is as it should be.");
+        let aider = format!("{RULE}\n> one\n>   two\n>\n> three\n\nHeard.\n\nTokens: 1 sent\n{RULE}\n>");
+        assert_eq!(told("aider", "one\n  two\n\nthree", &aider), "Heard.");
+        let aider = format!("> line 8\n> line 9\n> the end\n\nHeard.\n\nTokens: 1 sent\n{RULE}\n>");
+        assert_eq!(told("aider", &format!("{}line 8\nline 9\nthe end", "more\n".repeat(99)), &aider), "Heard.");
     }
 }

@@ -2,6 +2,7 @@
 //! to a message, its answer as the turn's text, a second one, one of 100 kB, and the end.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -52,11 +53,12 @@ impl Driven {
         let set: String = variables.chain(authorities).collect();
         let policy = format!(
             "extends = '{}'\ndescription = 'with a stand-in for its vendor'\n\
-             [filesystem]\nread-only = ['{}', '{}']\n\
+             [filesystem]\nread-only = ['{}', '{}'{}]\n\
              [environment.set]\nPATH = '{}:/usr/local/bin:/usr/bin:/bin'\n{set}\n[network.resolve]\n{resolve}",
             case.kind,
             installation.display(),
             files.path().display(),
+            interpreter(&installation).map(|path| format!(", '{}'", path.display())).unwrap_or_default(),
             path.display(),
         );
         fs::write(policies.join("driven.toml"), policy).expect("written");
@@ -111,6 +113,13 @@ impl Driven {
         let end = format!(" counted {characters}");
         self.model.heard().iter().filter(|line| line.ends_with(&end)).count()
     }
+}
+
+/// Where the Python lies that aider was installed with, if that is not the system's.
+fn interpreter(installation: &Path) -> Option<PathBuf> {
+    let python = fs::canonicalize(installation.join("aider/bin/python3")).expect("make test-agents made it");
+    let prefix = python.parent()?.parent()?.to_owned();
+    (!prefix.starts_with("/usr")).then_some(prefix)
 }
 
 fn states(dev: &Dev) -> Vec<String> {

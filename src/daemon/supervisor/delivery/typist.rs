@@ -305,13 +305,13 @@ impl Typist<'_> {
 /// The place where a message stands until it is submitted.
 struct Composer<'a> {
     typing: &'a kind::Typing,
-    /// The end of the text, without blanks.
+    /// The end of the text's last line, without blanks: there may be a sign before each line.
     tail: String,
 }
 
 impl<'a> Composer<'a> {
     fn new(typing: &'a kind::Typing, text: &str) -> Self {
-        let all = squeezed(text);
+        let all = squeezed(text.trim_end().lines().next_back().unwrap_or_default());
         let skipped = all.chars().count().saturating_sub(TAIL);
         Self { typing, tail: all.chars().skip(skipped).collect() }
     }
