@@ -128,6 +128,11 @@ impl Book {
         key.is_some() && self.lock().all.iter().any(|known| known.delivery.key.as_ref() == key)
     }
 
+    /// Whether there is one of which something may still become.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.lock().all.iter().any(|entry| !entry.delivery.stage.is_final())
+    }
+
     /// The next one that waits; whoever is told of none no longer attends to them.
     pub(crate) fn next(&self) -> Option<Entry> {
         let mut entries = self.lock();

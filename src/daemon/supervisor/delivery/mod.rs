@@ -48,6 +48,10 @@ pub(super) async fn send(shared: &Arc<Shared>, handle: Arc<Handle>, message: Sen
         let what = "it takes no messages any more";
         return Err(SupervisorError::State { id: handle.id.clone(), state: state.as_str(), what });
     }
+    if entry.hurried && handle.eye().is_some() && handle.book.is_under_way() && !handle.book.knows(&entry) {
+        let what = "it has not answered another message yet: ask for this one to be queued";
+        return Err(SupervisorError::State { id: handle.id.clone(), state: state.as_str(), what });
+    }
     match handle.book.give(entry) {
         Given::New => attend(shared, &handle),
         Given::Known(known) => id = known,
