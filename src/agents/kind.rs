@@ -124,6 +124,22 @@ pub struct Turn {
     pub tool: Vec<String>,
     /// Lines that are nobody's text.
     pub without: Vec<String>,
+    /// Where the agent writes down what was said, word for word: better than a screen, where it can be found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<TurnLog>,
+}
+
+/// `[turn.log]`: a JSON document on each line, some of which hold a message `{role, content}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TurnLog {
+    /// Prints the end of it, within the agent's walls and as its user.
+    pub command: Vec<String>,
+    /// Where in a line the message is (RFC 6901).
+    pub message: String,
+    /// Lines in which this is true are not of the conversation (RFC 6901).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unless: Option<String>,
 }
 
 impl Default for Typing {

@@ -17,6 +17,7 @@ pub mod marker;
 pub mod replay;
 pub mod strings;
 pub mod turn;
+pub mod turn_log;
 pub mod typing;
 pub mod url;
 pub mod view;

@@ -143,6 +143,11 @@ fn drives(case: &Case) {
     assert!(driven.counted(13) >= 1);
     let second = driven.asks("line one\n  line two\n\nline four", "second");
     assert_eq!(words_of(&second), words_of(&model_answers::text("line one\n  line two\n\nline four")), "{second}");
+    // Longer than any screen is.
+    let many = driven.asks("many lines", "many");
+    let lines = many.lines().filter_map(|line| Some(line.split_once("line ")?.1.to_owned()));
+    let expected: Vec<String> = (1..=120).map(|n| format!("{n} of the answer")).collect();
+    assert_eq!(lines.collect::<Vec<_>>(), expected, "{many}");
     // 100 kB, in lines.
     let long: String = (0..1900).map(|n| format!("line {n:04} of a message that is longer than any screen is\n")).collect();
     let long = format!("{long}the end is here");
@@ -150,7 +155,7 @@ fn drives(case: &Case) {
     let third = driven.asks(&long, "third");
     assert_eq!(words_of(&third), words_of(&model_answers::text(&long)), "{third}");
     let states = states(&driven.dev);
-    assert_eq!(states.iter().filter(|state| *state == "busy").count(), 3, "{states:?}");
+    assert_eq!(states.iter().filter(|state| *state == "busy").count(), 4, "{states:?}");
     driven.dev.ok(&["stop", "a"]);
     let agent: Value = serde_json::from_str(&driven.dev.ok(&["--json", "get", "a"])).expect("JSON");
     assert_eq!(agent["state"], "exited", "{agent}");

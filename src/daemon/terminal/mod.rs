@@ -32,7 +32,7 @@ use crate::api::agent::Size;
 use feed::Feed;
 use log::{Log, Position};
 pub use reader::Reader;
-pub(crate) use text::Spoken;
+pub(crate) use text::{Spoken, newest};
 pub(crate) use viewers::Shape;
 use viewers::Viewers;
 pub use viewers::{Changes, Viewer};

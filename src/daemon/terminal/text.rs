@@ -108,8 +108,8 @@ pub(super) fn answer(log: &Log, spoken: &Spoken, end: u64, rules: Option<&Turn>)
     Ok(newest(&answer.join("\n")))
 }
 
-/// The last characters of it.
-fn newest(text: &str) -> String {
+/// The last characters of an answer.
+pub(crate) fn newest(text: &str) -> String {
     let surplus = text.chars().count().saturating_sub(LONGEST_ANSWER);
     text.chars().skip(surplus).collect::<String>().trim_matches('\n').to_owned()
 }

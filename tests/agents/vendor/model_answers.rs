@@ -27,8 +27,12 @@ pub fn counted(body: &Value) -> Option<String> {
     })
 }
 
-/// The text of the answer to this message.
+/// The text of the answer to this message; one that asks for many lines gets them.
 pub fn text(message: &str) -> String {
+    if message.contains("many lines") {
+        let lines: Vec<String> = (1..=120).map(|n| format!("- line {n} of the answer")).collect();
+        return lines.join("\n");
+    }
     let end: String = message.chars().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
     format!("I counted {} characters.\n\nThe last ones are `{end}`.", message.chars().count())
 }

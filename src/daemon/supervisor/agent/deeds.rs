@@ -10,6 +10,7 @@ use tracing::warn;
 use super::{Agent, Flow};
 use crate::api::events::{self, Happened};
 use crate::daemon::supervisor::Result;
+use crate::daemon::supervisor::delivery::answer;
 use crate::api::Stage;
 use crate::daemon::terminal::{Drawing, Spoken};
 use crate::wire::service::shim::Usage;
@@ -188,13 +189,7 @@ impl Agent {
         let tenant = self.record.tenant.clone();
         let rules = self.handle.eye().map(|eye| eye.kind.turn.clone());
         tokio::spawn(async move {
-            let output = match handle.terminal.answer(turn.spoken, to, rules).await {
-                Ok(output) => output,
-                Err(error) => {
-                    warn!(agent = handle.id, %error, "the text of a turn cannot be read");
-                    String::new()
-                }
-            };
+            let output = answer::of(&handle, turn.spoken, to, rules).await;
             let kept = handle.book.change(&turn.message, |entry| entry.delivery.response = Some(output.clone()));
             let first = kept.is_some_and(|delivery| !delivery.stage.is_final());
             handle.book.end(&turn.message, Stage::Answered, None);

@@ -12,6 +12,7 @@ mod clocks;
 mod deeds;
 mod typing;
 mod view;
+mod watched;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -23,10 +24,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
-use super::delivery::answers::{self, Leave};
 use super::delivery::book::Book;
 use super::observer::{Observed, Observer};
-use super::screens::{self, Eye};
+use super::screens::Eye;
 use super::socket::Socket;
 use super::state::{self, Lifecycle};
 use super::times::{iso, now};
@@ -360,37 +360,6 @@ impl Agent {
         self.show();
         self.decide(Outcome::Started);
         self.restarting.drain(..).for_each(|asker| drop(asker.send(Ok(()))));
-    }
-
-    /// By the rules of its kind, if there are any; those in files may have changed since the last start.
-    fn observer(&self) -> Observer {
-        let (kind, now) = (&self.record.kind, Instant::now());
-        let watched = |eye| *self.handle.eye.lock().unwrap_or_else(PoisonError::into_inner) = eye;
-        watched(None);
-        if matches!(kind.as_str(), "shell" | "custom") {
-            return Observer::new(kind, now);
-        }
-        match self.shared.kinds.load(kind) {
-            Ok(rules) if !rules.screens.is_empty() => {
-                // A terminal that is renewed begins where the old one ended.
-                let fresh = self.record.restarts > 0 && !self.adopted;
-                let (seen, eye) = screens::follow(rules, &self.handle.terminal, fresh);
-                let (shared, handle) = (self.shared.clone(), self.handle.clone());
-                tokio::spawn(answers::attend(shared, handle, self.leave(), eye.clone(), seen.clone()));
-                watched(Some(eye));
-                Observer::of_screens(seen, now)
-            }
-            Ok(_) => Observer::new(kind, now),
-            Err(error) => {
-                warn!(agent = self.record.id, %error, "the rules of its kind cannot be used");
-                Observer::new(kind, now)
-            }
-        }
-    }
-
-    /// Which of its questions may be answered.
-    fn leave(&self) -> Leave {
-        Leave { answers: self.record.answers.clone(), workspace: self.record.workspace.clone() }
     }
 
     fn output(&mut self, end: u64) {

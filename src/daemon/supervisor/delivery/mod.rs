@@ -9,6 +9,7 @@
 //! One of them at a time for each agent, in their order. A message is typed by its own task: half of one is never left
 //! because whoever sent it has gone.
 
+pub(super) mod answer;
 pub(super) mod answers;
 pub(super) mod book;
 mod typist;

@@ -231,8 +231,7 @@ impl Typist<'_> {
         let submit = key(&eye.kind.typing.submit);
         let press = async || self.input(String::from_utf8_lossy(&submit).into_owned()).await;
         // Something may have come up in the meantime that the key would answer.
-        let look = eye.look().await.ok_or_else(|| self.lost())?;
-        if !look.look.safe_to_type {
+        if self.until(eye, MOMENT, |sight| sight.look.safe_to_type).await?.is_none() {
             let why = "something came up in its terminal before it could be submitted: it may stand in its composer";
             return Err(Setback::Uncertain(why.into()));
         }
