@@ -21,7 +21,8 @@ const SAID: usize = 16;
 pub fn text(turn: &Turn, lines: &[String], said: &str) -> String {
     let lines = &lines[..interface(turn, lines)];
     let lines = &lines[echo(turn, lines, said)..];
-    let kept: Vec<&str> = lines.iter().map(|line| line.trim_end()).filter(|line| !is_left_out(turn, line)).collect();
+    let kept: Vec<&str> =
+        lines.iter().map(|line| line.trim_end()).filter(|line| !is_left_out(turn, line)).collect();
     let pieces = if turn.text.is_empty() { Vec::new() } else { pieces(turn, &kept) };
     if pieces.is_empty() {
         // No sign of an answer: an error, perhaps, which is worth more than nothing.
@@ -37,9 +38,8 @@ fn interface(turn: &Turn, lines: &[String]) -> usize {
     if turn.below.is_empty() || lines.len() < turn.below.len() {
         return lines.len();
     }
-    let is_there = |at: &usize| {
-        turn.below.iter().zip(&lines[*at..]).all(|(glob, line)| matches(glob, line.trim()))
-    };
+    let is_there =
+        |at: &usize| turn.below.iter().zip(&lines[*at..]).all(|(glob, line)| matches(glob, line.trim()));
     (0..=lines.len() - turn.below.len()).rev().find(is_there).unwrap_or(lines.len())
 }
 
@@ -50,9 +50,11 @@ fn echo(turn: &Turn, lines: &[String], said: &str) -> usize {
     let shown = |line: &String| {
         let own = turn.said.iter().find_map(|sign| line.trim_start().strip_prefix(sign.as_str()))?;
         let own = squeezed(own);
-        (own.starts_with(&begin) || begin.starts_with(&own) && !own.is_empty() || own.starts_with('[')).then_some(own)
+        (own.starts_with(&begin) || begin.starts_with(&own) && !own.is_empty() || own.starts_with('['))
+            .then_some(own)
     };
-    let Some((at, own)) = lines.iter().enumerate().rev().find_map(|(at, line)| Some((at, shown(line)?))) else {
+    let Some((at, own)) = lines.iter().enumerate().rev().find_map(|(at, line)| Some((at, shown(line)?)))
+    else {
         return end_of_echo(turn, lines, &said);
     };
     let mut left = said.strip_prefix(own.as_str()).unwrap_or_default();
@@ -146,15 +148,18 @@ mod tests {
              ● Bash(date)\n  ⎿  Thu Nov 26\n     2026\n\n● It is late:\n\n  - really\n    late\n\n✻ Worked for 0s\n\n\
              {RULE}\n❯ \n{RULE}\n  ? for shortcuts"
         );
-        assert_eq!(told("claude", "use the tool", &lines), "I look at the date.\n\nIt is late:\n\n- really\n  late");
+        assert_eq!(
+            told("claude", "use the tool", &lines),
+            "I look at the date.\n\nIt is late:\n\n- really\n  late"
+        );
     }
 
     #[test]
     fn a_long_message_is_found_by_what_is_shown_for_it_and_its_further_lines_are_no_answer() {
         let lines = format!("❯ [Pasted text #1 +99 lines]\n\n● Read.\n\n{RULE}\n❯ \n{RULE}\n");
         assert_eq!(told("claude", &"word ".repeat(500), &lines), "Read.");
-        let lines = format!("› first line\n  second line\n\n• Both.\n\n  Worked for 1s • 16:28\n\n› Ask Codex\n");
-        assert_eq!(told("codex", "first line\nsecond line", &lines), "Both.");
+        let lines = "› first line\n  second line\n\n• Both.\n\n  Worked for 1s • 16:28\n\n› Ask Codex\n";
+        assert_eq!(told("codex", "first line\nsecond line", lines), "Both.");
     }
 
     #[test]
@@ -180,6 +185,9 @@ mod tests {
         let aider = format!("{RULE}\n> one\n>   two\n>\n> three\n\nHeard.\n\nTokens: 1 sent\n{RULE}\n>");
         assert_eq!(told("aider", "one\n  two\n\nthree", &aider), "Heard.");
         let aider = format!("> line 8\n> line 9\n> the end\n\nHeard.\n\nTokens: 1 sent\n{RULE}\n>");
-        assert_eq!(told("aider", &format!("{}line 8\nline 9\nthe end", "more\n".repeat(99)), &aider), "Heard.");
+        assert_eq!(
+            told("aider", &format!("{}line 8\nline 9\nthe end", "more\n".repeat(99)), &aider),
+            "Heard."
+        );
     }
 }

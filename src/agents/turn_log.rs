@@ -71,7 +71,10 @@ mod tests {
 
     #[test]
     fn it_is_what_the_agent_said_after_this_very_message() {
-        assert_eq!(told("claude", &CLAUDE, "count\nthese").as_deref(), Some("I look.\n\nThere are\n\n- `two`"));
+        assert_eq!(
+            told("claude", &CLAUDE, "count\nthese").as_deref(),
+            Some("I look.\n\nThere are\n\n- `two`")
+        );
         assert_eq!(told("claude", &CLAUDE, "count those"), None);
         assert_eq!(told("claude", &CLAUDE[..2], "count\nthese"), None, "it is not finished");
         let codex = [
@@ -84,7 +87,8 @@ mod tests {
 
     #[test]
     fn what_is_no_log_says_nothing_and_what_is_in_one_reaches_no_terminal_as_a_command() {
-        for lines in ["", "null", "[1]", "{\"payload\":{\"role\":\"user\",\"content\":{}}}", "\u{0}\u{1b}[2J"] {
+        for lines in ["", "null", "[1]", "{\"payload\":{\"role\":\"user\",\"content\":{}}}", "\u{0}\u{1b}[2J"]
+        {
             assert_eq!(told("codex", &[lines], "x"), None, "{lines:?}");
         }
         let hostile = [

@@ -149,7 +149,15 @@ fn sequence(rest: &str) -> usize {
         }
         Some(b']') => {
             let end = bytes.iter().position(|byte| byte.is_ascii_control());
-            end.map_or(0, |at| if bytes[at] == 0x07 { at + 1 } else if bytes[at] == 0x1b { at } else { 0 })
+            end.map_or(0, |at| {
+                if bytes[at] == 0x07 {
+                    at + 1
+                } else if bytes[at] == 0x1b {
+                    at
+                } else {
+                    0
+                }
+            })
         }
         _ => 0,
     }

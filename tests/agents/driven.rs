@@ -62,7 +62,8 @@ impl Driven {
             path.display(),
         );
         fs::write(policies.join("driven.toml"), policy).expect("written");
-        let mut words = vec!["spawn", "--type", case.kind, "--id", "a", "--policy", "driven", "--workspace-id", "work"];
+        let mut words =
+            vec!["spawn", "--type", case.kind, "--id", "a", "--policy", "driven", "--workspace-id", "work"];
         words.extend(case.words);
         dev.ok(&words);
         Self { dev, model, kind: case.kind, _files: files }
@@ -94,7 +95,8 @@ impl Driven {
         let message = format!("Count these: {}{inner}{}", MARKS.0, MARKS.1);
         let file = self._files.path().join("message");
         fs::write(&file, &message).expect("written");
-        let mut command = self.dev.command(&["send", "a", "-", "--wait", "--timeout", "180s", "--idempotency-key", key]);
+        let mut command =
+            self.dev.command(&["send", "a", "-", "--wait", "--timeout", "180s", "--idempotency-key", key]);
         let output = command.stdin(fs::File::open(&file).expect("there")).output().expect("stockade starts");
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
@@ -125,7 +127,10 @@ fn interpreter(installation: &Path) -> Option<PathBuf> {
 fn states(dev: &Dev) -> Vec<String> {
     let events = dev.ok(&["--json", "events", "--since", "0"]);
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    events.filter(|event| event["type"] == "agentState").map(|event| event["data"]["state"].as_str().unwrap_or("").to_owned()).collect()
+    events
+        .filter(|event| event["type"] == "agentState")
+        .map(|event| event["data"]["state"].as_str().unwrap_or("").to_owned())
+        .collect()
 }
 
 fn words_of(text: &str) -> String {
@@ -142,14 +147,19 @@ fn drives(case: &Case) {
     assert_eq!(driven.asks("one two three", "first"), first);
     assert!(driven.counted(13) >= 1);
     let second = driven.asks("line one\n  line two\n\nline four", "second");
-    assert_eq!(words_of(&second), words_of(&model_answers::text("line one\n  line two\n\nline four")), "{second}");
+    assert_eq!(
+        words_of(&second),
+        words_of(&model_answers::text("line one\n  line two\n\nline four")),
+        "{second}"
+    );
     // Longer than any screen is.
     let many = driven.asks("many lines", "many");
     let lines = many.lines().filter_map(|line| Some(line.split_once("line ")?.1.to_owned()));
     let expected: Vec<String> = (1..=120).map(|n| format!("{n} of the answer")).collect();
     assert_eq!(lines.collect::<Vec<_>>(), expected, "{many}");
     // 100 kB, in lines.
-    let long: String = (0..1900).map(|n| format!("line {n:04} of a message that is longer than any screen is\n")).collect();
+    let long: String =
+        (0..1900).map(|n| format!("line {n:04} of a message that is longer than any screen is\n")).collect();
     let long = format!("{long}the end is here");
     assert!(long.len() > 100_000, "{}", long.len());
     let third = driven.asks(&long, "third");
@@ -205,9 +215,40 @@ fn aider_is_driven_through_the_service() {
         hosts: &["api.openai.com"],
         variables: &[],
         words: &[
-            "--env", "OPENAI_API_KEY=sk-stand-in-0123456789", "--argument", "--no-git", "--argument", "--model",
-            "--argument", "gpt-4o",
+            "--env",
+            "OPENAI_API_KEY=sk-stand-in-0123456789",
+            "--argument",
+            "--no-git",
+            "--argument",
+            "--model",
+            "--argument",
+            "gpt-4o",
         ],
         authority: &["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"],
     });
+}
+
+#[test]
+fn claude_that_is_to_ask_for_no_permission_is_ready_where_the_start_says_so() {
+    let driven = Driven::start(&Case {
+        kind: "claude",
+        address: "127.77.1.5",
+        hosts: &["api.anthropic.com", "platform.claude.com"],
+        variables: &[],
+        words: &[
+            "--env",
+            "ANTHROPIC_API_KEY=sk-ant-stand-in-0123456789-0123456789",
+            "--answer",
+            "key-found",
+            "--answer",
+            "bypass",
+            "--argument",
+            "--dangerously-skip-permissions",
+        ],
+        authority: &["NODE_EXTRA_CA_CERTS"],
+    });
+    driven.until("ready");
+    let told = driven.asks("one two", "first");
+    assert_eq!(words_of(&told), words_of(&model_answers::text("one two")), "{told}");
+    driven.dev.ok(&["stop", "a"]);
 }

@@ -30,7 +30,8 @@ fn of_each_kind_a_message_is_answered_with_the_agents_words_and_nothing_else() {
 #[test]
 fn a_message_of_100_kb_arrives_whole() {
     let mut node = Node::start();
-    let long: String = (0..1800).map(|n| format!("line {n:04} of a message that is longer than any screen is\n")).collect();
+    let long: String =
+        (0..1800).map(|n| format!("line {n:04} of a message that is longer than any screen is\n")).collect();
     let long = format!("{long}and this is its end");
     assert!(long.len() > 100_000);
     daemon(&mut node, Config::default(), async |world| {
@@ -135,7 +136,8 @@ fn what_does_not_show_in_the_composer_is_not_submitted_and_said_to_be_uncertain(
         assert!(why.contains("did not show"), "{why}");
         assert!(world.delivery("a", &message).taken_at.is_none());
         let told = loop {
-            if let Happened::NotDelivered(delivery) = &patiently(events.recv()).await.expect("told").happened {
+            if let Happened::NotDelivered(delivery) = &patiently(events.recv()).await.expect("told").happened
+            {
                 break delivery.clone();
             }
         };

@@ -122,14 +122,17 @@ fn files_that_spare_questions_are_written_into_a_home_that_has_none_and_replace_
         .await;
         world.kill("c").await;
         let mut last = spawn("d", None);
-        last.command = Some(["sh", "-c", "ls -d /tmp/elsewhere || echo nothing there; read x"].map(str::to_owned).to_vec());
+        last.command = Some(
+            ["sh", "-c", "ls -d /tmp/elsewhere || echo nothing there; read x"].map(str::to_owned).to_vec(),
+        );
         world.spawn(last).await;
         world.shows("d", "nothing there").await;
         world.kill("d").await;
         // Who wants nothing answered gets none.
         let mut none = spawn("e", Some(Vec::new()));
         none.home = None;
-        none.command = Some(["sh", "-c", "ls -A ~ | grep claude || echo empty; read x"].map(str::to_owned).to_vec());
+        none.command =
+            Some(["sh", "-c", "ls -A ~ | grep claude || echo empty; read x"].map(str::to_owned).to_vec());
         world.spawn(none).await;
         world.shows("e", "empty").await;
         world.kill("e").await;

@@ -53,7 +53,8 @@ impl World {
     /// Waits until a message has come so far.
     pub async fn comes_to(&self, id: &str, message: &str, stage: Stage) -> Delivery {
         let what = format!("{message} is {}", stage.as_str());
-        soon(&what, async || Some(self.delivery(id, message)).filter(|delivery| delivery.stage == stage)).await
+        soon(&what, async || Some(self.delivery(id, message)).filter(|delivery| delivery.stage == stage))
+            .await
     }
 
     /// Lets the script go on from the page that it shows.

@@ -49,9 +49,15 @@ async fn a_thread_is_ready_once_and_each_of_its_messages_completes_one_turn_with
     let id = "th-driven";
     client.ask("POST", "/api/threads", input(id)).await.expect(201);
     // Before it can be ready: kept, and typed then.
-    client.ask("POST", &format!("/api/threads/{id}/send"), json!({ "message": "one\nand more" })).await.expect(200);
+    client
+        .ask("POST", &format!("/api/threads/{id}/send"), json!({ "message": "one\nand more" }))
+        .await
+        .expect(200);
     let mut events = until(&mut bus, id, |event| is(event, id, "thread_turn_complete")).await;
-    client.ask("POST", &format!("/api/threads/{id}/send"), json!({ "message": "CONFIDENCE: 0.5" })).await.expect(200);
+    client
+        .ask("POST", &format!("/api/threads/{id}/send"), json!({ "message": "CONFIDENCE: 0.5" }))
+        .await
+        .expect(200);
     events.extend(until(&mut bus, id, |event| is(event, id, "thread_turn_complete")).await);
 
     let answer = client
@@ -60,7 +66,10 @@ async fn a_thread_is_ready_once_and_each_of_its_messages_completes_one_turn_with
         .expect(200)
         .json();
     let content = answer["response"]["content"].as_str().expect("a response");
-    assert!(content.starts_with("I got 5 characters in 1 lines, ending 'three'.\n\nMessages: 3."), "{content}");
+    assert!(
+        content.starts_with("I got 5 characters in 1 lines, ending 'three'.\n\nMessages: 3."),
+        "{content}"
+    );
     assert_eq!(answer["response"]["direction"], "outbound");
     events.extend(until(&mut bus, id, |event| is(event, id, "thread_turn_complete")).await);
 
@@ -72,7 +81,10 @@ async fn a_thread_is_ready_once_and_each_of_its_messages_completes_one_turn_with
     assert!(!output.contains(['❯', '✻', '─', '⎿', '●']), "{output}");
     let thread = &first["data"]["thread"];
     assert_eq!((&thread["status"], &thread["completion"]["state"]), (&json!("ready"), &json!("partial")));
-    assert!(thread["summary"].as_str().is_some_and(|summary| summary.contains("I got 12 characters")), "{thread}");
+    assert!(
+        thread["summary"].as_str().is_some_and(|summary| summary.contains("I got 12 characters")),
+        "{thread}"
+    );
     client.delete(&format!("/api/threads/{id}?force=true")).await.expect(204);
     client.delete(&format!("/api/executions/ex-{id}/resources")).await.expect(204);
 
@@ -81,8 +93,10 @@ async fn a_thread_is_ready_once_and_each_of_its_messages_completes_one_turn_with
     let id = "th-blind";
     client.ask("POST", "/api/threads", input(id)).await.expect(201);
     bus.until(|event| is(event, id, "thread_ready")).await;
-    let refused =
-        client.ask("POST", &format!("/api/threads/{id}/send"), json!({ "message": "hello" })).await.expect(409);
+    let refused = client
+        .ask("POST", &format!("/api/threads/{id}/send"), json!({ "message": "hello" }))
+        .await
+        .expect(409);
     assert_eq!(refused.json()["code"], "not-delivered");
     let failed = bus.until(|event| is(event, id, "thread_failed")).await;
     let error = failed["data"]["event"]["data"]["error"].as_str().expect("why");

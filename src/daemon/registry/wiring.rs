@@ -167,7 +167,9 @@ impl Turns for Typing {
             let message = Send { message: text, wait: true, timeout_ms, ..Send::default() };
             let sent = supervisor.send(&caller, &agent, message).await.map_err(|error| match error {
                 SupervisorError::Timeout { .. } => TurnError::Late(patience),
-                SupervisorError::State { .. } | SupervisorError::NotDelivered { .. } => TurnError::NotNow(error.to_string()),
+                SupervisorError::State { .. } | SupervisorError::NotDelivered { .. } => {
+                    TurnError::NotNow(error.to_string())
+                }
                 error => TurnError::Failed(error.to_string()),
             })?;
             sent.response

@@ -140,6 +140,12 @@ fn labels(request: &Spawn) -> Result<()> {
         let detail = format!("at most {MOST_LABELS}, each of {LONGEST_LABEL} plain characters");
         return Err(meaningless("capabilities", detail));
     }
+    if let Some(answers) = &request.answers
+        && (answers.len() > MOST_LABELS || answers.iter().any(|text| long(text)))
+    {
+        let detail = format!("at most {MOST_LABELS}, each of {LONGEST_LABEL} plain characters");
+        return Err(meaningless("answers", detail));
+    }
     match &request.name {
         Some(name) if long(name) => {
             Err(malformed("name", format!("at most {LONGEST_LABEL} characters, no control characters")))

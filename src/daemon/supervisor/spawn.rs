@@ -1,17 +1,17 @@
 //! How agents come into being: asked for, or found again.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::agent::{Agent, Begin, Handle, Outcome};
+use super::delivery::{self, answers::Leave, book::Book};
 use super::shared::Shared;
 use super::times::now;
-use super::delivery::{self, answers::Leave, book::Book};
 use super::{Result, Spawned, SupervisorError, quota, request};
 use crate::agents::Launch;
 use crate::api::agent::{Size, Spawn};

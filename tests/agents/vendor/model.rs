@@ -102,7 +102,8 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, told: &Mutex<Vec<String>>
     let Ok(connection) = ServerConnection::new(config) else { return };
     let mut stream = StreamOwned::new(connection, stream);
     let Some(asked) = read(&mut stream) else { return };
-    let counted = model_answers::counted(&asked.body).map(|text| format!(" counted {}", text.chars().count()));
+    let counted =
+        model_answers::counted(&asked.body).map(|text| format!(" counted {}", text.chars().count()));
     let line = format!("{} {}{}", asked.method, asked.path, counted.unwrap_or_default());
     told.lock().expect("whole").push(line);
     // An agent that has gone needs no answer.

@@ -43,13 +43,16 @@ pub fn answer(to: &mut impl Write, asked: &Asked) -> io::Result<()> {
     if asked.headers.contains("upgrade: websocket") {
         return plain(to, 426, &json!({ "error": { "message": "no websocket here" } }));
     }
-    let text = counted(&asked.body).map_or_else(|| "Nothing was counted.".to_owned(), |message| text(&message));
+    let text =
+        counted(&asked.body).map_or_else(|| "Nothing was counted.".to_owned(), |message| text(&message));
     let streams = asked.body.get("stream").and_then(Value::as_bool).unwrap_or(false);
     match (asked.method.as_str(), path) {
         ("HEAD", _) => plain(to, 200, &Value::Null),
         (_, path) if path.ends_with("hello") => plain(to, 200, &json!({ "message": "hello" })),
         ("POST", "/v1/messages") if streams => claude(to, &asked.body, &text),
-        ("POST", "/v1/messages") => plain(to, 200, &claude_message(&asked.body, json!([{ "type": "text", "text": "Counting" }]))),
+        ("POST", "/v1/messages") => {
+            plain(to, 200, &claude_message(&asked.body, json!([{ "type": "text", "text": "Counting" }])))
+        }
         ("POST", path) if path.ends_with("/responses") => codex(to, &text),
         ("POST", path) if path.ends_with(":streamGenerateContent") => gemini(to, &text),
         ("POST", path) if path.ends_with(":generateContent") => plain(to, 200, &gemini_choice()),
@@ -97,7 +100,8 @@ fn claude_message(body: &Value, content: Value) -> Value {
 /// https://docs.anthropic.com/en/api/messages-streaming
 fn claude(to: &mut impl Write, body: &Value, text: &str) -> io::Result<()> {
     let head = json!({ "type": "message_start", "message": claude_message(body, json!([])) });
-    let begin = json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } });
+    let begin =
+        json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } });
     stream(to)?;
     event(to, Some("message_start"), &head)?;
     event(to, Some("content_block_start"), &begin)?;
@@ -117,9 +121,7 @@ fn codex(to: &mut impl Write, text: &str) -> io::Result<()> {
     stream(to)?;
     let response = json!({ "id": "resp_1", "object": "response", "status": "in_progress", "output": [] });
     event(to, Some("response.created"), &json!({ "type": "response.created", "response": response }))?;
-    let item = |text: &str| {
-        json!({ "type": "message", "id": "m_1", "role": "assistant", "content": [{ "type": "output_text", "text": text }] })
-    };
+    let item = |text: &str| json!({ "type": "message", "id": "m_1", "role": "assistant", "content": [{ "type": "output_text", "text": text }] });
     let added = json!({ "type": "response.output_item.added", "output_index": 0, "item": item("") });
     event(to, Some("response.output_item.added"), &added)?;
     for piece in pieces(text) {
@@ -139,7 +141,8 @@ fn codex(to: &mut impl Write, text: &str) -> io::Result<()> {
 fn gemini(to: &mut impl Write, text: &str) -> io::Result<()> {
     stream(to)?;
     let part = |text: &str, finish: Option<&str>| {
-        let mut candidate = json!({ "content": { "role": "model", "parts": [{ "text": text }] }, "index": 0 });
+        let mut candidate =
+            json!({ "content": { "role": "model", "parts": [{ "text": text }] }, "index": 0 });
         if let Some(finish) = finish {
             candidate["finishReason"] = json!(finish);
         }

@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::{Agent, Flow};
+use crate::api::Stage;
 use crate::api::events::{self, Happened};
 use crate::daemon::supervisor::Result;
 use crate::daemon::supervisor::delivery::answer;
-use crate::api::Stage;
 use crate::daemon::terminal::{Drawing, Spoken};
 use crate::wire::service::shim::Usage;
 use crate::wire::service::{Refusal, ToShim};
@@ -170,7 +170,12 @@ impl Agent {
         let size = self.handle.terminal.size();
         let before = Drawing { offset: entry.offset, size, ..Drawing::default() };
         let spoken = Spoken { text: entry.text, before };
-        self.begin_turn(Turn { message: entry.delivery.id, spoken, answered: oneshot::channel().0, worked: false });
+        self.begin_turn(Turn {
+            message: entry.delivery.id,
+            spoken,
+            answered: oneshot::channel().0,
+            worked: false,
+        });
     }
 
     /// Looks what it is doing though nothing came.
@@ -190,7 +195,8 @@ impl Agent {
         let rules = self.handle.eye().map(|eye| eye.kind.turn.clone());
         tokio::spawn(async move {
             let output = answer::of(&handle, turn.spoken, to, rules).await;
-            let kept = handle.book.change(&turn.message, |entry| entry.delivery.response = Some(output.clone()));
+            let kept =
+                handle.book.change(&turn.message, |entry| entry.delivery.response = Some(output.clone()));
             let first = kept.is_some_and(|delivery| !delivery.stage.is_final());
             handle.book.end(&turn.message, Stage::Answered, None);
             if !first {

@@ -99,7 +99,9 @@ impl Book {
             match known.map(|at| (at, &entries.all[at])) {
                 Some((_, known)) if known.digest != entry.digest => return Given::Another,
                 // Nothing of it was typed: it may be tried again.
-                Some((at, known)) if known.delivery.stage == Stage::Failed && known.delivery.typed_at.is_none() => {
+                Some((at, known))
+                    if known.delivery.stage == Stage::Failed && known.delivery.typed_at.is_none() =>
+                {
                     entries.all.remove(at);
                 }
                 Some((_, known)) => return Given::Known(known.delivery.id.clone()),
@@ -260,7 +262,9 @@ mod tests {
     fn after_a_restart_what_waits_still_waits_and_what_was_being_typed_is_uncertain() {
         let directory = tempfile::tempdir().expect("a directory");
         let first = book(&directory);
-        for (id, stage) in [("1", Stage::Submitted), ("2", Stage::Typing), ("3", Stage::Taken), ("4", Stage::Queued)] {
+        for (id, stage) in
+            [("1", Stage::Submitted), ("2", Stage::Typing), ("3", Stage::Taken), ("4", Stage::Queued)]
+        {
             first.give(entry(id, None, "d"));
             first.change(id, |entry| entry.delivery.stage = stage);
         }

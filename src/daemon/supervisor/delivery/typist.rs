@@ -140,7 +140,9 @@ impl Typist<'_> {
     fn over(&self, state: State) -> Setback {
         match self.entry.hurried {
             true => Setback::Refused(state, "it takes no messages any more"),
-            false => Setback::Failed(format!("agent {} is {}: nothing was typed", self.handle.id, state.as_str())),
+            false => {
+                Setback::Failed(format!("agent {} is {}: nothing was typed", self.handle.id, state.as_str()))
+            }
         }
     }
 
@@ -166,10 +168,16 @@ impl Typist<'_> {
             return None;
         }
         let (patience, what) = match state {
-            State::LoginRequired => (Duration::ZERO, "it waits for a login, and a message would be typed into that"),
-            State::Blocked => (Duration::ZERO, "it waits for a decision, and a message would be typed as one"),
+            State::LoginRequired => {
+                (Duration::ZERO, "it waits for a login, and a message would be typed into that")
+            }
+            State::Blocked => {
+                (Duration::ZERO, "it waits for a decision, and a message would be typed as one")
+            }
             State::Busy if seen => (Duration::ZERO, "it is busy: ask for the message to be queued"),
-            State::Unknown => (MOMENT, "nothing says what it is doing, and what a message would be typed into"),
+            State::Unknown => {
+                (MOMENT, "nothing says what it is doing, and what a message would be typed into")
+            }
             State::Starting | State::Busy => (START, "it is not ready yet: ask for the message to be queued"),
             _ => (MOMENT, "it is not safe to type: ask for the message to be queued"),
         };
@@ -214,7 +222,8 @@ impl Typist<'_> {
             return Err(Setback::Uncertain(why.into()));
         };
         let standing = composer.on(&standing.look.view);
-        let failed = |error: std::io::Error| Setback::Uncertain(format!("its terminal cannot be read: {error}"));
+        let failed =
+            |error: std::io::Error| Setback::Uncertain(format!("its terminal cannot be read: {error}"));
         let before = self.handle.terminal.screen().await.map_err(failed)?;
         let offset = before.offset;
         self.stage(Stage::Typed, |entry| {
@@ -265,7 +274,9 @@ impl Typist<'_> {
         match typed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Setback::Uncertain(format!("it was typed in part at most: {error}"))),
-            Err(_) => Err(Setback::Uncertain(format!("it was typed in part: the agent read nothing for {READ:?}"))),
+            Err(_) => {
+                Err(Setback::Uncertain(format!("it was typed in part: the agent read nothing for {READ:?}")))
+            }
         }
     }
 
