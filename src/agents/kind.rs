@@ -122,6 +122,8 @@ pub struct Turn {
     pub text: String,
     /// A piece with a line like this is a tool's.
     pub tool: Vec<String>,
+    /// The text ends before the last line like one of these, if there is one.
+    pub until: Vec<String>,
     /// Lines that are nobody's text.
     pub without: Vec<String>,
     /// Where the agent writes down what was said, word for word: better than a screen, where it can be found.

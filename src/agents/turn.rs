@@ -21,6 +21,8 @@ const SAID: usize = 16;
 pub fn text(turn: &Turn, lines: &[String], said: &str) -> String {
     let lines = &lines[..interface(turn, lines)];
     let lines = &lines[echo(turn, lines, said)..];
+    let is_end = |line: &String| turn.until.iter().any(|glob| matches(glob, line.trim()));
+    let lines = &lines[..lines.iter().rposition(is_end).unwrap_or(lines.len())];
     let kept: Vec<&str> =
         lines.iter().map(|line| line.trim_end()).filter(|line| !is_left_out(turn, line)).collect();
     let pieces = if turn.text.is_empty() { Vec::new() } else { pieces(turn, &kept) };
