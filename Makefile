@@ -2,6 +2,7 @@
 # make test      formatting, lints and every test
 # make test-agents  the real agents, up to their first screens
 # make fuzz      the parsers against whatever a fuzzer thinks of
+# make dist      packages: .deb and .rpm
 # make test-vm   the tests on other kernels, in emulated machines
 #
 # All install what they need with apt-get, if it is missing, and all need root: a sandbox is made of
@@ -60,12 +61,18 @@ soak: root ## the service at work for an hour, with kills, looked over for losse
 	@benches/soak 60 $(STOCKADE)
 	cargo bench --locked --no-default-features --features audit --bench audit
 
-test-vm: root ## the tests on Debian 12 with Linux 6.1 and 6.12 and a pure cgroup v2 tree, in emulated machines
-	@packaging/prerequisites.sh build
+test-vm: root ## the tests, then the packages, on Debian 12 with Linux 6.1 and 6.12 and a pure cgroup v2 tree, in emulated machines
+	@packaging/prerequisites.sh build dist
 	@sandbox-tests/vm/test-vm
+	@packaging/dist.sh
+	@sandbox-tests/vm/test-packages
+
+dist: ## the .deb and the .rpm, in target/dist/packages
+	@packaging/prerequisites.sh build dist
+	@packaging/dist.sh
 
 test-agents: root ## Claude Code, Codex, Gemini CLI and aider (1.4 GB, downloaded once) up to their first screens
 	@packaging/prerequisites.sh build agents
 	@agents="$$(packaging/agents.sh)" && STOCKADE_AGENTS="$$agents" cargo test --locked --test agents
 
-.PHONY: help root build demo test test-agents test-vm fuzz bench soak
+.PHONY: help root build dist demo test test-agents test-vm fuzz bench soak

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes sure that what a make target needs is there: prerequisites.sh [root] [build] [lint] [test] [agents] [demo] [bench]
+# Makes sure that what a make target needs is there: prerequisites.sh [root] [build] [lint] [test] [agents] [demo] [dist] [bench]
 #
 # Installs Debian packages only if a command is missing, asks nothing, and never touches the Rust toolchain
 # beyond adding the two components that the lints need.
@@ -18,10 +18,13 @@ needs() {
     test)
         printf "%s\n" "unshare util-linux" "ip iproute2" "bwrap bubblewrap" "git git" "python3 python3" "node nodejs" \
             "npm npm" "curl curl" "openssl openssl" "make make" "top procps" "less less" "vi vim-tiny" \
-            "ssh openssh-client"
+            "ssh openssh-client" "rsyslogd rsyslog"
         ;;
     agents) printf "%s\n" "git git" "python3 python3" "node nodejs" "npm npm" ;;
     demo) printf "%s\n" "unshare util-linux" "git git" "python3 python3" "pgrep procps" "curl curl" ;;
+    dist)
+        printf '%s\n' "dpkg-deb dpkg" "rpmbuild rpm" "objdump binutils" "python3 python3" "git git" "lintian lintian" "rpmlint rpmlint"
+        ;;
     bench) printf '%s\n' "hyperfine hyperfine" "bwrap bubblewrap" "git git" "python3 python3" ;;
     *) die "prerequisites.sh: unknown group '$1'" ;;
     esac
@@ -71,7 +74,11 @@ for group in "$@"; do
         links || missing+=(libc6-dev)
         generates || missing+=(protobuf-compiler libprotobuf-dev)
         ;;
-    test) [ -n "$("$(dirname "$0")"/etcd.sh path)" ] || fetch_etcd=1 ;;
+    test)
+        # The driver for TLS is a package of its own, and brings no command.
+        compgen -G "/usr/lib/*/rsyslog/lmnsd_gtls.so" >/dev/null || missing+=(rsyslog-gnutls)
+        [ -n "$("$(dirname "$0")"/etcd.sh path)" ] || fetch_etcd=1
+        ;;
     esac
     while read -r program package; do
         [ -z "$program" ] || command -v "$program" >/dev/null || missing+=("$package")
@@ -85,6 +92,13 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "== installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq </dev/null || die "apt-get update failed; needed: ${missing[*]}"
+    # What brings a service (rsyslog) does not start it here: invoke-rc.d(8) asks this first.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f "$policy"' EXIT
+    fi
     apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null || die "cannot install ${missing[*]}"
 fi
 

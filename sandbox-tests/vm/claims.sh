@@ -28,7 +28,7 @@ when() {
     [ $wanted = 1 ] || return 0
     code=0
     command_line=$*
-    output=$(timeout --kill-after=5 60 "$@" 2>&1 </dev/null) || code=$?
+    output=$(timeout --kill-after=5 "${patience:-60}" "$@" 2>&1 </dev/null) || code=$?
 }
 
 ends() { [ $wanted = 0 ] || [ "$code" = "$1" ] || fails "ended with $code, not $1"; }

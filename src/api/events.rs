@@ -41,6 +41,10 @@ pub enum Happened {
     NotDelivered(Delivery),
     /// A question of the agent's was answered in the user's stead.
     QuestionAnswered(Question),
+    /// A budget is nearly used up.
+    BudgetWarning(Budget),
+    /// A budget is used up: what it is for is stopped.
+    BudgetExceeded(Budget),
     /// An agent is gone from the list.
     AgentRemoved,
     /// Events before this one are no longer kept.
@@ -74,6 +78,21 @@ pub struct Question {
     pub evidence: String,
     /// The keys that were pressed.
     pub keys: Vec<String>,
+}
+
+/// A part of a budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// `agent` or `tenant`
+    pub of: String,
+    /// `cpu-seconds`, `memory-byte-seconds`, `egress-bytes`, `wall-seconds`.
+    pub what: String,
+    /// So much is used.
+    pub used: u64,
+    /// Of so much.
+    pub limit: u64,
 }
 
 /// What is missing.

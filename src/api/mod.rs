@@ -10,6 +10,7 @@ pub mod node;
 pub mod problem;
 pub mod screen;
 pub mod terminal;
+pub mod usage;
 
 pub use agent::{Agent, AgentPage, Login, Spawn, State};
 pub use delivery::{Delivery, Stage};

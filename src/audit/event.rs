@@ -45,6 +45,13 @@ pub enum Event {
     Recovered {
         torn_bytes: u64,
     },
+    /// Records up to this one are kept no longer, and are removed after this was written and signed.
+    Pruned {
+        through: u64,
+        hash: Digest,
+        segments: u64,
+        bytes: u64,
+    },
     /// An intent without an outcome: the service ended in between.
     Abandoned {
         intent: u64,
@@ -69,6 +76,9 @@ pub enum Event {
     Reloaded {
         part: Part,
         outcome: Outcome,
+        /// Of what is in force now, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hash: Option<Digest>,
     },
     /// A connection that did not get as far as a request, and others like it from the same address.
     ConnectionRefused {
@@ -173,6 +183,16 @@ pub enum Event {
         agent: AgentId,
         outcome: Outcome,
     },
+    /// A budget warns, or is used up: then what it is for is stopped.
+    Budget {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<AgentId>,
+        tenant: Tenant,
+        what: Word,
+        used: u64,
+        limit: u64,
+        level: Word,
+    },
     /// Where it went over the network, and where it was not let; `more` kinds are not listed.
     Egress {
         agent: AgentId,
@@ -197,6 +217,7 @@ impl Event {
         "checkpoint",
         "keyRotated",
         "recovered",
+        "pruned",
         "abandoned",
         "resumed",
         "serviceStarted",
@@ -214,6 +235,7 @@ impl Event {
         "detached",
         "loginBegun",
         "loginCompleted",
+        "budget",
         "egress",
         "denials",
     ];
@@ -225,6 +247,7 @@ impl Event {
             Self::Checkpoint { .. } => "checkpoint",
             Self::KeyRotated { .. } => "keyRotated",
             Self::Recovered { .. } => "recovered",
+            Self::Pruned { .. } => "pruned",
             Self::Abandoned { .. } => "abandoned",
             Self::Resumed { .. } => "resumed",
             Self::ServiceStarted { .. } => "serviceStarted",
@@ -242,6 +265,7 @@ impl Event {
             Self::Detached { .. } => "detached",
             Self::LoginBegun { .. } => "loginBegun",
             Self::LoginCompleted { .. } => "loginCompleted",
+            Self::Budget { .. } => "budget",
             Self::Egress { .. } => "egress",
             Self::Denials { .. } => "denials",
         }

@@ -143,7 +143,12 @@ pub(super) fn usage(group: &Group, usage: &mut Usage) {
                 usage.processes_peak = number("pids.peak");
                 usage.forks_refused = events("pids.events").get("max").copied();
             }
-            Controller::Io | Controller::Freezer => {}
+            Controller::Io => {
+                let text = group.read("blkio.throttle.io_service_bytes").ok();
+                let bytes = text.map(|text| usage::io_service_bytes(&text));
+                (usage.io_read_bytes, usage.io_written_bytes) = bytes.unzip();
+            }
+            Controller::Freezer => {}
         }
     }
 }

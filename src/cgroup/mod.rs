@@ -156,7 +156,9 @@ impl Cgroup {
             };
             controls.retain(|control| group.tree.controllers.contains(&control.controller));
             if group.tree.version == Version::Unified && !controls.is_empty() {
-                let wanted: Vec<Controller> = controls.iter().map(|control| control.controller).collect();
+                let mut wanted: Vec<Controller> = controls.iter().map(|control| control.controller).collect();
+                // So that its I/O is counted, limited or not.
+                wanted.extend(group.tree.controllers.contains(&Controller::Io).then_some(Controller::Io));
                 unified::enable(&group.tree, &wanted)?;
                 if !controls.iter().all(|control| control.optional || group.has(control.file)) {
                     unified::settle(&group.tree, &wanted)?;
@@ -236,6 +238,17 @@ impl Cgroup {
             }
         }
         usage
+    }
+
+    /// Bytes of memory now, and at the most: two reads, for whoever looks often.
+    pub fn memory(&self) -> (Option<u64>, Option<u64>) {
+        let counting = self.groups.iter().find(|group| group.tree.controllers.contains(&Controller::Memory));
+        let Some(group) = counting else { return (None, None) };
+        let files = match group.tree.version {
+            Version::Unified => ["memory.current", "memory.peak"],
+            Version::Legacy => ["memory.usage_in_bytes", "memory.max_usage_in_bytes"],
+        };
+        files.map(|file| group.read(file).ok()?.trim().parse().ok()).into()
     }
 
     /// How many processes and threads there are now.

@@ -158,6 +158,11 @@ pub(super) fn usage(group: &Group, usage: &mut Usage) {
     if group.tree.controllers.contains(&Controller::Cpu) {
         usage.cpu_throttled_micros = cpu.get("throttled_usec").copied();
     }
+    // Handed down for the counting alone, where nothing is limited; a group of an older version may lack it.
+    if let Ok(text) = group.read("io.stat") {
+        let (read, written) = usage::io_stat(&text);
+        (usage.io_read_bytes, usage.io_written_bytes) = (Some(read), Some(written));
+    }
     if group.tree.controllers.contains(&Controller::Pids) {
         usage.processes_peak = number("pids.peak");
         usage.forks_refused = events("pids.events").get("max").copied();

@@ -26,6 +26,10 @@ pub struct Usage {
     pub oom_kills: Option<u64>,
     /// How often the whole group was (v2, Linux 5.17).
     pub oom_group_kills: Option<u64>,
+    /// Bytes read from disks, all of them together. v1 counts them only where `limits.io` is set.
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to disks. v1 counts only what does not go through the page cache.
+    pub io_written_bytes: Option<u64>,
 }
 
 impl Usage {
@@ -41,6 +45,27 @@ pub(super) fn flat(text: &str) -> BTreeMap<String, u64> {
         .filter_map(|line| line.split_once(' '))
         .filter_map(|(key, value)| Some((key.to_owned(), value.trim().parse().ok()?)))
         .collect()
+}
+
+/// Bytes read and written, from v2's `io.stat`: `8:0 rbytes=1 wbytes=2 rios=…`, one line a disk.
+pub(super) fn io_stat(text: &str) -> (u64, u64) {
+    let sum = |key: &str| {
+        let words = text.split_ascii_whitespace().filter_map(|word| word.strip_prefix(key));
+        words.filter_map(|number| number.parse::<u64>().ok()).fold(0, u64::saturating_add)
+    };
+    (sum("rbytes="), sum("wbytes="))
+}
+
+/// The same from v1's `blkio.throttle.io_service_bytes`: `8:0 Read 1`, one line a disk and kind.
+pub(super) fn io_service_bytes(text: &str) -> (u64, u64) {
+    let sum = |kind: &str| {
+        let of = |line: &str| {
+            let mut words = line.split_ascii_whitespace().skip(1);
+            (words.next() == Some(kind)).then(|| words.next()?.parse::<u64>().ok())?
+        };
+        text.lines().filter_map(of).fold(0, u64::saturating_add)
+    };
+    (sum("Read"), sum("Write"))
 }
 
 /// For poll(2), which takes no more than 2^31 seconds on every kernel.
@@ -60,6 +85,17 @@ mod tests {
         assert_eq!(events.get("oom_kill"), Some(&1));
         assert_eq!(events.get("bad"), None);
         assert_eq!(events.len(), 5);
+    }
+
+    #[test]
+    fn bytes_of_all_disks_are_added_up() {
+        let v2 =
+            "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n254:0 rbytes=5 wbytes=7 rios=1 wios=1\n";
+        assert_eq!(io_stat(v2), (15, 27));
+        let v1 =
+            "8:0 Read 10\n8:0 Write 20\n8:0 Sync 30\n8:0 Total 30\n254:0 Read 5\n254:0 Write 7\nTotal 42\n";
+        assert_eq!(io_service_bytes(v1), (15, 27));
+        assert_eq!((io_stat(""), io_service_bytes("Total 0\n")), ((0, 0), (0, 0)));
     }
 
     #[test]

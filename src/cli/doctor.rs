@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::host::Host;
 use crate::host::examine::{Status, examine, with_causes};
-use crate::host::report::{FeatureReport, Report};
+use crate::host::report::{FeatureReport, PolicyReport, Report};
 use crate::policy::{Library, Reference};
 use crate::shim::egress;
 
@@ -18,15 +18,15 @@ pub struct Doctor {
     pub json: bool,
 }
 
-/// Looks at this host. The exit code is 0 when `base` can be enforced in full: it can start and no protection is
+/// Looks at this host; `quiet` leaves out what is in order. The exit code is 0 when `base` can be enforced in full: it can start and no protection is
 /// `missing` (one that `base` tolerates the lack of is `degraded`). Else it is 1.
-pub fn run(json: bool) -> u8 {
+pub fn run(json: bool, quiet: bool) -> u8 {
     let report = look();
     let text = if json {
         let document = serde_json::to_string_pretty(&report).expect("a report is plain data");
         format!("{document}\n")
     } else {
-        Table { report: &report, colours: wants_colours() }.to_string()
+        Table { report: &report, colours: wants_colours(), quiet }.to_string()
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => u8::from(!report.is_base_enforced()),
@@ -70,16 +70,20 @@ fn wants_colours() -> bool {
 struct Table<'r> {
     report: &'r Report,
     colours: bool,
+    /// Only what is not in order.
+    quiet: bool,
 }
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Linux {}\n", self.report.kernel)?;
-        for feature in &self.report.features {
+        let worth = |feature: &&FeatureReport| !self.quiet || feature.status != Status::Ok;
+        for feature in self.report.features.iter().filter(worth) {
             self.feature(f, feature)?;
         }
         f.write_str("\nPolicies\n")?;
-        for policy in &self.report.policies {
+        let worth = |policy: &&PolicyReport| !self.quiet || !policy.can_start;
+        for policy in self.report.policies.iter().filter(worth) {
             let status = match (policy.can_start, policy.shortfalls.is_empty()) {
                 (true, true) => Status::Ok,
                 (true, false) => Status::Degraded,

@@ -1,5 +1,7 @@
 //! `stockade …`: arguments in, exit codes out.
 
+pub mod config;
+mod demo;
 mod destination;
 pub mod doctor;
 pub mod explain;
@@ -40,6 +42,11 @@ enum Command {
     Run(Box<run::Arguments>),
     /// What this host can enforce, and how to mend what it cannot
     Doctor(doctor::Doctor),
+    /// The service's configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// See what Stockade enforces and withstands: each claim followed by its evidence; root, a minute
+    Demo,
     /// The policies: what there are, what they say, why they allow what they allow
     #[command(subcommand)]
     Policy(policy::Command),
@@ -68,7 +75,9 @@ pub fn main() -> ExitCode {
     let voice = arguments.voice();
     let code = match arguments.command {
         Command::Run(run) => run::run(*run, voice),
-        Command::Doctor(doctor) => doctor::run(doctor.json || voice.json),
+        Command::Doctor(doctor) => doctor::run(doctor.json || voice.json, voice.quiet),
+        Command::Config(command) => config::run(command),
+        Command::Demo => demo::run(),
         Command::Policy(policy) => policy::run(&policy, voice.json),
         Command::Service(_) => {
             eprintln!("stockade: {}", service::hand_over::hand_over());
@@ -88,7 +97,7 @@ pub fn service_arguments() -> Result<(Voice, Connection, service::Command), Exit
     let voice = arguments.voice();
     match arguments.command {
         Command::Service(command) => Ok((voice, arguments.connection, command)),
-        Command::Run(_) | Command::Doctor(_) | Command::Policy(_) => {
+        Command::Run(_) | Command::Doctor(_) | Command::Policy(_) | Command::Config(_) | Command::Demo => {
             eprintln!("stockade: this program only talks to services: call stockade itself for that");
             Err(ExitCode::from(2))
         }

@@ -9,6 +9,7 @@ use super::http::{Client, PATIENCE, agent_path, query};
 use super::output::{Output, colours, plain};
 use super::table::{self, Table};
 use crate::api::agent::{Agent, AgentPage, Exec, ExecResult, File, Limits, Login, Size, Spawn, Stats, Stop};
+use crate::api::node::{Node, QuotaLine};
 use crate::cli::service::agent as words;
 
 /// A sandbox is built in milliseconds; a node under load gets longer.
@@ -320,8 +321,26 @@ pub async fn stats(client: &Client, output: Output, words: words::Stats) -> Resu
             Err(error) => return Err(error),
         }
     }
-    output.result(&serde_json::json!({ "stats": found }), || usage(&found))?;
+    let node: Node = client.get("/v1/node").await?;
+    let all = serde_json::json!({ "stats": found, "quotas": node.quotas });
+    output.result(&all, || usage(&found) + &quotas(&node.quotas))?;
     Ok(code::OK)
+}
+
+fn quotas(lines: &[QuotaLine]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["QUOTA OF", "WHAT", "USED", "LIMIT", "UNTIL"]);
+    for line in lines {
+        let until = line.resets_at.as_deref().map_or_else(|| "-".to_owned(), plain);
+        let amount = |count: u64| match line.what.as_str() {
+            "memory" | "egress-bytes" | "egress-bytes-per-day" => table::bytes(count),
+            _ => count.to_string(),
+        };
+        table.row(vec![plain(&line.whose), plain(&line.what), amount(line.used), amount(line.limit), until]);
+    }
+    format!("\n{}", table.draw(|_, _| None))
 }
 
 fn usage(stats: &[Stats]) -> String {

@@ -10,6 +10,7 @@ use http::Method;
 use super::error::{ClientError, code};
 use super::http::{Client, PATIENCE, query};
 use super::output::{Output, plain, print};
+use crate::api::node::Rotated;
 use crate::audit::verify::{Finding, Known, KnownKey, Report};
 use crate::audit::{PublicKey, Seal, verify as examine};
 use crate::cli::service::audit as words;
@@ -23,6 +24,14 @@ pub async fn ask(client: &Client, output: Output, words: words::Audit) -> Result
         words::Audit::Tail(words) => tail(client, words).await,
         words::Audit::Export(words) => export(client, words).await,
         words::Audit::Verify(words) => verify(output, &words),
+        words::Audit::RotateKey => {
+            let nothing = serde_json::json!({});
+            let rotated: Rotated = client.post("/v1/audit/rotate-key", &nothing, PATIENCE).await?;
+            let key = rotated.key_id.as_deref().unwrap_or("another key");
+            output
+                .result(&rotated, || format!("{} signs from record {} on\n", plain(key), rotated.record))?;
+            Ok(code::OK)
+        }
     }
 }
 
@@ -135,7 +144,10 @@ fn extent(report: &Report) -> String {
         [] => "no key is named in it, so that nothing but the chain was verified".to_owned(),
         keys => format!("checkpoints: {}, signed by {}", report.checkpoints, keys.join(", then ")),
     };
-    format!("records {first} to {last}; files: {}; {keys}", report.segments)
+    let pruned = report.pruned.map_or_else(String::new, |last| {
+        format!("; records up to {last} are kept no longer, which is signed")
+    });
+    format!("records {first} to {last}; files: {}; {keys}{pruned}", report.segments)
 }
 
 fn told(finding: &Finding) -> String {

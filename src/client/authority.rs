@@ -8,12 +8,16 @@ use super::error::{ClientError, code};
 use super::output::{Output, plain};
 use super::pki::index::Entry;
 use super::pki::{Ca, Issued, PkiError};
+use super::setup;
 use super::table::Table;
-use crate::cli::service::site::Pki;
+use crate::cli::service::site::{self, Pki};
 
 /// Does it.
 pub fn run(output: Output, command: Pki) -> Result<u8, ClientError> {
     match command {
+        Pki::Init { dir, host } if dir == Path::new(site::NODE_PKI) => {
+            setup::node(output, dir.parent().unwrap_or(&dir), &host)?;
+        }
         Pki::Init { dir, host } => {
             Ca::init(&dir, &host)?;
             let document = json!({ "dir": dir, "hosts": host });

@@ -9,6 +9,9 @@ use serde::Deserialize;
 use super::error::ClientError;
 use crate::cli::service::Connection;
 
+/// What `stockade pki init` writes on an installed node, for users without a file of their own.
+const NODE: &str = "/etc/stockade/client.toml";
+
 /// Where a service is when its URL names no port.
 const PORT: u16 = 7443;
 
@@ -60,8 +63,11 @@ pub fn target(
     let usual = usual.map(|directory| directory.join("stockade/client.toml"));
     let file = match (&given, &usual) {
         (Some(path), _) => read(path)?,
-        (None, Some(path)) => unless_missing(read(path))?,
-        (None, None) => File::default(),
+        (None, usual) => {
+            let own = usual.as_ref().map(|path| read(path));
+            let found = own.map(unless_missing).transpose()?.flatten();
+            found.map_or_else(|| unless_missing(read(Path::new(NODE))).map(Option::unwrap_or_default), Ok)?
+        }
     };
     let server = flags.server.clone().or_else(|| set("STOCKADE_SERVER")?.into_string().ok()).or(file.server);
     let usual = usual.unwrap_or_else(|| "~/.config/stockade/client.toml".into());
@@ -73,7 +79,11 @@ pub fn target(
         ))
     };
     let server = server.ok_or_else(|| {
-        missing("no service is named", "server", "`stockade dev` makes one, and a client.toml for it")
+        missing(
+            "no service is named",
+            "server",
+            "`stockade pki init` or `stockade dev` make one, and a client.toml for it",
+        )
     })?;
     let (host, port) = address(&server)?;
     Ok(Target {
@@ -111,12 +121,10 @@ fn read(path: &Path) -> Result<File, ClientError> {
     Ok(File { server: file.server, cert: place(file.cert), key: place(file.key), ca: place(file.ca) })
 }
 
-fn unless_missing(file: Result<File, ClientError>) -> Result<File, ClientError> {
+fn unless_missing(file: Result<File, ClientError>) -> Result<Option<File>, ClientError> {
     match file {
-        Err(ClientError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Ok(File::default())
-        }
-        file => file,
+        Err(ClientError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file.map(Some),
     }
 }
 

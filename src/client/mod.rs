@@ -22,6 +22,7 @@ pub mod output;
 pub mod pki;
 mod proxy;
 mod registry;
+mod setup;
 pub mod sse;
 pub mod table;
 mod texts;

@@ -167,9 +167,16 @@ fn line(event: &Event, kind: &str) -> String {
         Happened::QuestionAnswered(question) => format!("was answered: {}", question.evidence),
         Happened::AgentRemoved => "removed".into(),
         Happened::Gap(gap) => format!("events {} to {} are no longer kept", gap.from, gap.to),
+        Happened::BudgetWarning(of) => format!("nearly used up: {}", budget(of)),
+        Happened::BudgetExceeded(of) => format!("used up, and what it is for is stopped: {}", budget(of)),
         Happened::Draining => "the node takes no new agents any more".into(),
         Happened::Other => kind.to_owned(),
     };
     let agent = event.agent.as_deref().unwrap_or("-");
     plain(&format!("{} {} {agent} {what}", event.cursor, event.at))
+}
+
+fn budget(budget: &crate::api::events::Budget) -> String {
+    let crate::api::events::Budget { of, what, used, limit } = budget;
+    format!("{} of {} {} of the {}'s budget", used, limit, plain(what), plain(of))
 }

@@ -10,8 +10,19 @@ pub struct Arguments {
     pub root: PathBuf,
     /// Instead of `etc/stockade/stockaded.toml` there.
     pub config: Option<PathBuf>,
-    /// Whether the log is JSON.
-    pub json: bool,
+    /// What the log looks like.
+    pub format: Format,
+}
+
+/// What the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Lines for people, on standard error.
+    Text,
+    /// JSON, on standard error.
+    Json,
+    /// journald's own protocol: each field is one of the entry's.
+    Journal,
 }
 
 /// What was asked for.
@@ -19,6 +30,8 @@ pub struct Arguments {
 pub enum Asked {
     /// To serve.
     Serve(Arguments),
+    /// Whether it could.
+    Check(Arguments),
     /// A text, and nothing else.
     Say(&'static str),
 }
@@ -33,7 +46,8 @@ stockaded: the service that agents are driven through, over mTLS
 
   --root DIR          the tree that it works in (default /)
   --config FILE       instead of DIR/etc/stockade/stockaded.toml; FILE's stem with .d is read, too
-  --log-format F      text or json, on standard error (default: STOCKADE_LOG_FORMAT, else text)
+  --check             read the configuration and what it names, say what is wrong with it, and end
+  --log-format F      text or json, on standard error, or journal (default: STOCKADE_LOG_FORMAT, else text)
   --version, --help
 
 STOCKADE_LOG sets what is logged (info, debug, stockade::daemon::serve=trace …).
@@ -49,12 +63,17 @@ impl Arguments {
         log_format: Option<OsString>,
     ) -> Result<Asked, Usage> {
         let (mut root, mut config, mut format) = (PathBuf::from("/"), None, log_format);
+        let mut is_check = false;
         while let Some(word) = words.next() {
             let word = word.to_string_lossy().into_owned();
             match word.as_str() {
                 "--help" | "-h" => return Ok(Asked::Say(HELP)),
                 "--version" | "-V" => {
                     return Ok(Asked::Say(concat!("stockaded ", env!("CARGO_PKG_VERSION"))));
+                }
+                "--check" => {
+                    is_check = true;
+                    continue;
                 }
                 _ => {}
             }
@@ -72,14 +91,18 @@ impl Arguments {
                 other => return Err(Usage(format!("{other} is not known"))),
             }
         }
-        let json = match format.as_ref().map(|format| format.to_string_lossy()).as_deref() {
-            None | Some("text") => false,
-            Some("json") => true,
-            Some(other) => return Err(Usage(format!("{other:?} is no format of the log: text or json"))),
+        let format = match format.as_ref().map(|format| format.to_string_lossy()).as_deref() {
+            None | Some("text") => Format::Text,
+            Some("json") => Format::Json,
+            Some("journal") => Format::Journal,
+            Some(other) => {
+                return Err(Usage(format!("{other:?} is no format of the log: text, json or journal")));
+            }
         };
         let root = std::fs::canonicalize(&root)
             .map_err(|error| Usage(format!("--root {}: {error}", root.display())))?;
-        Ok(Asked::Serve(Self { root, config, json }))
+        let arguments = Self { root, config, format };
+        Ok(if is_check { Asked::Check(arguments) } else { Asked::Serve(arguments) })
     }
 }
 
@@ -97,8 +120,9 @@ mod tests {
             &["--root", "/usr", "--config=/x", "--log-format", "json"][..],
             &["--root=/usr", "--config", "/x", "--log-format=json"],
         ] {
-            let expected = Arguments { root: "/usr".into(), config: Some("/x".into()), json: true };
-            assert_eq!(parse(words), Ok(Asked::Serve(expected)));
+            let expected = Arguments { root: "/usr".into(), config: Some("/x".into()), format: Format::Json };
+            assert_eq!(parse(words), Ok(Asked::Serve(expected.clone())));
+            assert_eq!(parse(&[words, &["--check"]].concat()), Ok(Asked::Check(expected)));
         }
     }
 
@@ -106,7 +130,7 @@ mod tests {
     fn what_is_not_known_is_refused_by_name() {
         assert!(parse(&["--rot", "/"]).is_err_and(|said| said.contains("--rot is not known")));
         assert!(parse(&["--root"]).is_err_and(|said| said.contains("--root wants a value")));
-        assert!(parse(&["--log-format", "xml"]).is_err_and(|said| said.contains("text or json")));
+        assert!(parse(&["--log-format", "xml"]).is_err_and(|said| said.contains("text, json or journal")));
         assert!(parse(&["--root", "/does/not/exist"]).is_err());
     }
 }

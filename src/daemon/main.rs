@@ -1,6 +1,7 @@
 //! The process: started, told to systemd, told to end.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,11 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-use super::arguments::{Arguments, Asked, Usage};
-use super::audit::Audit;
+use super::arguments::{Arguments, Asked, Format, Usage};
+use super::audit::{Audit, elsewhere, policies};
 use super::authz::Routes;
 use super::confine::{self, ConfineError};
 use super::operations::{self, Metrics};
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
     let outcome = match asked {
         Ok(Asked::Say(text)) => writeln!(io::stdout(), "{text}").map_err(DaemonError::System),
         Ok(Asked::Serve(arguments)) => run(arguments),
+        Ok(Asked::Check(arguments)) => check(arguments),
         Err(usage) => Err(usage.into()),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
@@ -74,12 +78,28 @@ pub fn main() -> ExitCode {
         source = error.source();
     }
     let _ = writeln!(io::stderr(), "stockaded: {text}");
-    ExitCode::from(if matches!(error, DaemonError::Usage(_)) { 2 } else { 1 })
+    ExitCode::from(match error {
+        DaemonError::Usage(_) => 2,
+        DaemonError::Load(_) => NEEDS_SOMEBODY,
+        _ => 1,
+    })
+}
+
+/// `EX_CONFIG` of sysexits.h: it would be the same the next time, until somebody mends it. The unit does not try again.
+const NEEDS_SOMEBODY: u8 = 78;
+
+/// Reads what it would serve by. Whoever asks may have rights: nothing is listened to.
+fn check(arguments: Arguments) -> Result<(), DaemonError> {
+    let live = Live::load(Places::under(&arguments.root), arguments.config)?;
+    let config = live.config();
+    let grants = live.material().grants.iter().count();
+    writeln!(io::stdout(), "ok: would listen on {}, with {grants} grants", config.listen)?;
+    Ok(())
 }
 
 fn run(arguments: Arguments) -> Result<(), DaemonError> {
     confine::confine()?;
-    log(arguments.json);
+    log(arguments.format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(arguments));
     // Whoever still holds a connection was told, and had its time.
@@ -87,16 +107,23 @@ fn run(arguments: Arguments) -> Result<(), DaemonError> {
     outcome
 }
 
-/// To standard error: standard output belongs to nobody.
-fn log(json: bool) {
+/// To standard error, or to the journal: standard output belongs to nobody.
+fn log(format: Format) -> io::Result<()> {
     let filter = EnvFilter::try_from_env("STOCKADE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if json {
-        builder.json().init();
-    } else {
-        let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        builder.with_ansi(ansi).init();
+    match format {
+        Format::Json => builder.json().init(),
+        Format::Text => {
+            let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            builder.with_ansi(ansi).init();
+        }
+        Format::Journal => {
+            let filter = EnvFilter::try_from_env("STOCKADE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+            let journal = tracing_journald::layer()?.with_field_prefix(None);
+            tracing_subscriber::registry().with(filter).with(journal).init();
+        }
     }
+    Ok(())
 }
 
 async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
@@ -105,8 +132,10 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     let mut signals = Signals::catch()?;
     let audit = Audit::start(&places)?;
     let live = Live::recording(places.clone(), arguments.config, Box::new(audit.clone()))?;
-    let daemon = start(places, &live, audit.clone()).await?;
+    let daemon = start(places.clone(), &live, audit.clone()).await?;
     let config = live.config();
+    audit.keep(config.audit_keep, config.audit_keep_for);
+    audit.feed(config.sinks.clone(), &places, &config.node.name);
     let address = config.listen;
     let socket =
         listener::inherited_or_bound(address).map_err(|source| DaemonError::Listen { address, source })?;
@@ -119,6 +148,10 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     let router = routes().finish(Arc::clone(live.authz()), daemon.clone());
     let server = Server::new(Arc::clone(&live), router, Arc::clone(&daemon.metrics));
     tokio::spawn(audit.clone().follow_refusals());
+    tokio::spawn(policies::follow(audit.clone(), policy_directories(&places)));
+    if let Some(access) = config.registry.etcd() {
+        tokio::spawn(elsewhere::keep(audit.clone(), access, config.node.name.clone(), elsewhere::OFTEN));
+    }
     tokio::spawn({
         let live = Arc::clone(&live);
         async move { live.follow().await }
@@ -139,9 +172,7 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
 
 async fn start(places: Places, live: &Arc<Live>, audit: Audit) -> Result<Daemon, DaemonError> {
     let config = live.config();
-    let policies =
-        ["etc/stockade/policies", "usr/lib/stockade/policies"].map(|below| places.root().join(below));
-    let policies = Library::of(policies, 0);
+    let policies = Library::of(policy_directories(&places), 0);
     let records = places.records();
     let supervisor = Supervisor::audited(places.clone(), config.supervisor(), audit).await?;
     let names = policies.names().into_keys().collect();
@@ -158,9 +189,13 @@ async fn start(places: Places, live: &Arc<Live>, audit: Audit) -> Result<Daemon,
     })
 }
 
+fn policy_directories(places: &Places) -> Vec<PathBuf> {
+    ["etc/stockade/policies", "usr/lib/stockade/policies"].map(|below| places.root().join(below)).into()
+}
+
 /// Every endpoint, with its handler.
 pub fn routes() -> Routes {
-    api::routes().and(parallax::routes()).and(operations::routes())
+    api::routes().and(parallax::routes()).and(operations::routes()).and(registry::confidence::routes())
 }
 
 /// What the process is told from outside.

@@ -20,12 +20,14 @@ pub mod main;
 pub mod operations;
 pub mod parallax;
 pub mod problem;
+pub mod quota;
 pub mod registry;
 pub mod serve;
 pub mod store;
 pub mod supervisor;
 pub mod terminal;
 pub mod tls;
+pub mod usage;
 
 use std::sync::Arc;
 

@@ -3,11 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ledger::Ledger;
 use super::rules::Refusal;
 use crate::wire::egress::{Protocol, Record, Verdict};
+
+/// What a connection that lasts has carried is told this often, so that it counts before its end.
+const TELL: Duration = Duration::from_secs(5);
 
 /// One connection's account. Entered on drop.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub struct Account {
     /// Bytes from the outside to the agent.
     pub received: Cell<u64>,
     record: RefCell<Option<Record>>,
+    /// When the ledger was told of it, and what it was told: bytes sent and received.
+    told: Cell<(Instant, u64, u64)>,
 }
 
 impl Account {
@@ -28,12 +33,14 @@ impl Account {
         let address = None;
         let (sent, received, duration) = (0, 0, 0);
         let record = Record { protocol, name, address, port, sent, received, duration, count: 1, verdict };
+        let start = Instant::now();
         Self {
             ledger: Rc::clone(ledger),
-            start: Instant::now(),
+            start,
             sent: Cell::new(0),
             received: Cell::new(0),
             record: RefCell::new(Some(record)),
+            told: Cell::new((start, 0, 0)),
         }
     }
 
@@ -62,6 +69,25 @@ impl Account {
         self.change(|record| record.verdict = Verdict::Refused { reason, detail, remedy });
     }
 
+    /// Bytes have moved. Now and then the ledger hears of them before the end; such a record counts no connection.
+    pub fn moved(&self) {
+        let (at, ..) = self.told.get();
+        if at.elapsed() < TELL {
+            return;
+        }
+        let so_far = self.record.borrow().as_ref().map(|record| self.untold(record));
+        if let Some(record) = so_far.filter(|record| matches!(record.verdict, Verdict::Allowed { .. })) {
+            self.told.set((Instant::now(), self.sent.get(), self.received.get()));
+            self.ledger.enter(Record { count: 0, ..record });
+        }
+    }
+
+    /// What the ledger was not told yet.
+    fn untold(&self, record: &Record) -> Record {
+        let (_, sent, received) = self.told.get();
+        Record { sent: self.sent.get() - sent, received: self.received.get() - received, ..record.clone() }
+    }
+
     /// It leaves no trace.
     pub fn forget(&self) {
         self.record.take();
@@ -74,9 +100,8 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        if let Some(mut record) = self.record.take() {
-            record.sent = self.sent.get();
-            record.received = self.received.get();
+        if let Some(record) = self.record.take() {
+            let mut record = self.untold(&record);
             record.duration = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.ledger.enter(record);
         }

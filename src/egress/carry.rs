@@ -133,6 +133,7 @@ impl Carriage<'_> {
                     rest -= written;
                     count.set(count.get() + written as u64);
                     self.last.set(Instant::now());
+                    self.account.moved();
                 }
             }
         }

@@ -13,6 +13,8 @@ use crate::sys::fd;
 /// The first descriptor that a service manager hands over (sd_listen_fds(3)).
 const FIRST: i32 = 3;
 
+const ACCOUNTS: &str = "/etc/passwd";
+
 /// What it was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
@@ -44,16 +46,41 @@ impl Arguments {
                 "--root" => root = value.into(),
                 "--daemon-uid" => uid = Some(number(&name, &value)?),
                 "--daemon-gid" => gid = Some(number(&name, &value)?),
+                "--daemon-user" => {
+                    let found = ids_of(&name, &value, &read_accounts()?)?;
+                    (uid, gid) = (Some(found.0), Some(found.1));
+                }
                 other => return Err(LauncherError::Arguments(format!("{other} is not known"))),
             }
         }
-        let missing = |name: &str| LauncherError::Arguments(format!("{name} is missing"));
+        let missing = |name: &str| {
+            LauncherError::Arguments(format!("{name} is missing, and there is no --daemon-user"))
+        };
         let (daemon_uid, daemon_gid) =
             (uid.ok_or_else(|| missing("--daemon-uid"))?, gid.ok_or_else(|| missing("--daemon-gid"))?);
         let root = std::fs::canonicalize(&root)
             .map_err(|error| LauncherError::Arguments(format!("--root {}: {error}", root.display())))?;
         Ok(Some(Self { root, daemon_uid, daemon_gid }))
     }
+}
+
+/// By the file and nothing else: a name service would load libraries of others' into root's process, and some ask a network.
+fn read_accounts() -> Result<String, LauncherError> {
+    let text = std::fs::read_to_string(ACCOUNTS);
+    text.map_err(|error| LauncherError::Arguments(format!("{ACCOUNTS}: {error}")))
+}
+
+/// Uid and gid of an account (passwd(5)).
+fn ids_of(name: &str, value: &OsString, accounts: &str) -> Result<(u32, u32), LauncherError> {
+    let line = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let fields =
+        line.into_iter().find(|fields| fields.len() >= 4 && *value == *fields[0]).ok_or_else(|| {
+            let value = value.to_string_lossy();
+            LauncherError::Arguments(format!(
+                "{name} {value}: {ACCOUNTS} has no such account: make it (systemd-sysusers)"
+            ))
+        })?;
+    Ok((number(name, &fields[2].into())?, number(name, &fields[3].into())?))
 }
 
 /// Never 0: a daemon that is root needs no launcher, and the launcher could not tell it from the rest of root.
@@ -111,6 +138,20 @@ mod tests {
 
     fn parse(words: &[&str]) -> Result<Option<Arguments>, String> {
         Arguments::parse(words.iter().map(OsString::from)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_account_stands_for_its_ids_unless_they_are_roots() {
+        let ids = |name: &str| {
+            let accounts =
+                "root:x:0:0::/root:/bin/sh\nbroken:x\nstockade:x:993:992::/nonexistent:/bin/false\n";
+            ids_of("--daemon-user", &name.into(), accounts).map_err(|error| error.to_string())
+        };
+        assert_eq!(ids("stockade"), Ok((993, 992)));
+        assert!(ids("root").is_err_and(|said| said.contains("not root's")));
+        for nobody in ["nobody", "broken", "", "stock"] {
+            assert!(ids(nobody).is_err_and(|said| said.contains("no such account")), "{nobody}");
+        }
     }
 
     #[test]

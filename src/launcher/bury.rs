@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -10,6 +11,7 @@ use crate::cgroup::{self, Layout};
 use crate::shim::ids::{self, UidRange};
 use crate::shim::service::kept::{self, Process, Whereabouts};
 use crate::wire::service::launcher::{Reason, Refusal};
+use crate::wire::service::usage::Metered;
 use crate::wire::service::{Ended, Places, places};
 
 /// How long killed processes may take to be gone, and a keeper to clean up after them.
@@ -86,8 +88,16 @@ pub fn record(places: &Places, id: &str, boot: &str, what: &str) -> io::Result<(
         end: end_of_log(places, id),
         usage: Default::default(),
         report: serde_json::json!({ "error": what }),
+        metered: last_measured(&directory),
     };
     kept::put_exit(&directory, &ended)
+}
+
+/// What it had used when its shim last looked: all that anybody knows.
+fn last_measured(directory: &Path) -> Option<Box<Metered>> {
+    let text = fs::read(directory.join(places::USAGE)).ok()?;
+    let last: Metered = serde_json::from_slice(&text).ok()?;
+    Some(Box::new(Metered { number: last.number + 1, is_final: true, complete: false, ..last }))
 }
 
 /// How far the log reaches that is there.

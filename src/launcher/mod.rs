@@ -1,7 +1,7 @@
 //! The launcher: root, single-threaded, no network. It starts a shim for an order that root's own policies allow.
 //!
 //! ```text
-//!  daemon ──Launch{id} + order + line──▶ read once ─▶ admit (root's policies) ─▶ places, directory, socket ─▶ exec shim
+//!  daemon ──Launch{id} + order + line──▶ read once ─▶ admit (root's policies) ─▶ places, directory, socket ─▶ a shim that waits
 //!         ◀── Launched{pid} / Refused ──
 //! ```
 //! It believes nothing that the daemon says: an order holds names, and what they stand for is decided here. It accepts
@@ -14,6 +14,7 @@ mod confine;
 mod connections;
 mod refuse;
 mod requests;
+mod spares;
 mod start;
 mod tree;
 
@@ -36,7 +37,7 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 #[derive(Debug, thiserror::Error)]
 pub enum LauncherError {
     /// The command line.
-    #[error("{0} (stockade-launcher --root DIR --daemon-uid UID --daemon-gid GID)")]
+    #[error("{0} (stockade-launcher [--root DIR] --daemon-user NAME, or --daemon-uid UID --daemon-gid GID)")]
     Arguments(String),
     /// Its configuration.
     #[error("{0}")]
@@ -108,7 +109,7 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
         let timeout = match (launcher.refuse.has_some(), launcher.is_ending()) {
             (true, _) => Some(Timespec::default()),
             (false, true) => Some(LOOK),
-            (false, false) => None,
+            (false, false) => launcher.spares.wait().and_then(|wait| wait.try_into().ok()),
         };
         match poll(&mut polls, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -120,7 +121,10 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
             while let Some(signal) = signals.read_signal().map_err(io::Error::from)? {
                 match signal.ssi_signo.cast_signed() {
                     libc::SIGCHLD => launcher.reap(),
-                    _ => return Ok(()),
+                    _ => {
+                        launcher.spares.dismiss();
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -131,6 +135,7 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
         if first == 2 && fired[1] {
             connections.accept(listener.as_fd(), launcher.daemon_uid());
         }
+        launcher.spares.prepare();
         launcher.refuse.remove_some();
         for (asker, answer) in launcher.settle() {
             connections.answer(asker, answer);

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::bury::{self, Burial};
 use super::refuse::Refuse;
-use super::start;
+use super::spares::Spares;
 use super::tree::Tree;
 use crate::id::AgentId;
 use crate::shim::service::admit::admit;
 use crate::shim::service::kept::{self, Whereabouts};
 use crate::shim::service::line;
-use crate::wire::service::claim::{Claim, Settings, read_sealed, sealed};
+use crate::wire::service::claim::{Claim, Engagement, Settings, read_sealed, sealed};
 use crate::wire::service::launcher::{FromLauncher, Reason, Refusal, ToLauncher};
 use crate::wire::service::order::{self, Home, Workspace};
 use crate::wire::service::{Order, places};
@@ -29,7 +29,8 @@ pub struct Launcher {
     node: Settings,
     tree: Tree,
     boot: String,
-    program: OwnedFd,
+    /// The next one.
+    pub spares: Spares,
     /// Those shims that are children of this process.
     shims: BTreeMap<u32, String>,
     /// Workspaces that are to go.
@@ -84,9 +85,9 @@ fn id_of(id: &str) -> Result<AgentId, Refusal> {
 impl Launcher {
     /// On this node.
     pub fn new(node: Settings, tree: Tree) -> io::Result<Self> {
-        let (boot, program) = (kept::boot()?, start::program()?);
+        let (boot, spares) = (kept::boot()?, Spares::new()?);
         let refuse = Refuse::of(tree.removed.try_clone()?);
-        Ok(Self { node, tree, boot, program, shims: BTreeMap::new(), refuse, ends: Vec::new() })
+        Ok(Self { node, tree, boot, spares, shims: BTreeMap::new(), refuse, ends: Vec::new() })
     }
 
     /// Its own socket.
@@ -170,7 +171,9 @@ impl Launcher {
         kept::reserve_exit(&directory).map_err(failed("no room to say how it ends"))?;
         let (exit, earlier) = (directory.join(places::EXIT), directory.join(".exit.json.earlier"));
         fs::rename(&exit, &earlier).map_err(failed("exit.json"))?;
-        let _ = fs::remove_file(directory.join(places::ATTESTATION));
+        for earlier in [places::ATTESTATION, places::USAGE] {
+            let _ = fs::remove_file(directory.join(earlier));
+        }
         let started = self.start(order, line);
         let _ = match started {
             Ok(_) => fs::remove_file(earlier),
@@ -212,7 +215,8 @@ impl Launcher {
         let claim = Claim { node: self.node.clone(), order };
         let claim = serde_json::to_vec(&claim).map_err(io::Error::other);
         let claim = claim.and_then(|claim| sealed("stockade-claim", &claim)).map_err(failed("the claim"))?;
-        let pid = start::shim(&self.program, claim, line, listener).map_err(failed("cannot start a shim"))?;
+        let engagement = Engagement { claim, line, listener };
+        let pid = self.spares.engage(&engagement).map_err(failed("cannot start a shim"))?;
         self.shims.insert(pid, id);
         Ok(FromLauncher::Launched { pid })
     }
@@ -367,6 +371,7 @@ impl Launcher {
             if libc::WIFSTOPPED(status) {
                 continue;
             }
+            self.spares.ended(pid.cast_unsigned());
             let Some(id) = self.shims.remove(&pid.cast_unsigned()) else { continue };
             if self.shims.values().any(|other| *other == id) {
                 continue; // it was started anew meanwhile
@@ -408,9 +413,14 @@ impl Launcher {
             if id.parse::<AgentId>().is_err() || self.tree.places.agent(&id).join(places::EXIT).exists() {
                 continue;
             }
-            let found = bury::whereabouts(&self.tree.places, &id, &self.boot);
+            // One that listens and has not said where it is may be no shim yet, but a child of the last launcher's that
+            // still has everything open and will wait for a claim in vain.
+            let found = self.find(&id);
             if found.is_some_and(|found| found.shim.is_there()) || self.tree.is_listening(&id) {
                 continue;
+            }
+            if self.tree.places.agent(&id).join(places::EXIT).exists() {
+                continue; // its start was refused meanwhile
             }
             let record = self.record_of(&id);
             let what = match &record {

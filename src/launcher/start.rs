@@ -1,4 +1,5 @@
-//! Executes a shim: nothing of this process goes with it but three descriptors.
+//! Executes a shim: nothing of this process goes with it but a socket. One is always ready before it is wanted: what it costs
+//! to execute a program, and to make a network namespace, nobody waits for.
 
 use std::fs::File;
 use std::io;
@@ -7,7 +8,8 @@ use std::path::PathBuf;
 
 use crate::policy::trust::{self, OpenError};
 use crate::sys::{exec, fd, process, signal};
-use crate::wire::service::claim::{CLAIM, LINE, LISTENER};
+use crate::wire;
+use crate::wire::service::claim::{ENGAGEMENT, Engagement};
 
 const NAME: &str = "stockade-shim";
 
@@ -25,31 +27,43 @@ pub fn program() -> io::Result<OwnedFd> {
     }
 }
 
-/// Starts it, in a session of its own; its pid.
-pub fn shim(program: &OwnedFd, claim: OwnedFd, line: OwnedFd, listener: OwnedFd) -> io::Result<u32> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    let null = fd::raise(null.into(), ABOVE)?;
-    let moved = [(claim, CLAIM), (line, LINE), (listener, LISTENER)]
-        .map(|(descriptor, number)| fd::raise(descriptor, ABOVE).map(|descriptor| (descriptor, number)));
-    let [claim, line, listener] = moved;
-    let given = [claim?, line?, listener?];
-    let pid = process::spawn_shared(&mut || {
-        let placed = place(&null, &given);
-        if placed.is_ok() {
-            let _ = exec::execute(program.as_fd(), c"stockade-shim");
-        }
-        process::exit_now(127)
-    })?;
-    Ok(pid.cast_unsigned())
+/// A shim that was executed, gets ready, and waits for its claim. It ends by itself when this is dropped.
+pub struct Spare {
+    /// Its pid.
+    pub pid: u32,
+    /// Closed: nothing is wanted of it.
+    pub socket: OwnedFd,
+}
+
+impl Spare {
+    /// Executes one, in a session of its own.
+    pub fn execute(program: &OwnedFd) -> io::Result<Self> {
+        let (ours, theirs) = wire::pair()?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let null = fd::raise(null.into(), ABOVE)?;
+        let theirs = fd::raise(theirs, ABOVE)?;
+        let pid = process::spawn_shared(&mut || {
+            if place(&null, &theirs).is_ok() {
+                let _ = exec::execute(program.as_fd(), c"stockade-spare");
+            }
+            process::exit_now(127)
+        })?;
+        Ok(Self { pid: pid.cast_unsigned(), socket: ours })
+    }
+
+    /// Has it begin; its pid.
+    pub fn engage(self, engagement: &Engagement) -> io::Result<u32> {
+        engagement.send(self.socket.as_fd()).map(|()| self.pid)
+    }
 }
 
 /// In the child, on its own table of descriptors. Everything that is not placed closes on exec.
-fn place(null: &OwnedFd, given: &[(OwnedFd, i32)]) -> io::Result<()> {
+fn place(null: &OwnedFd, socket: &OwnedFd) -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     signal::reset_all()?;
     for number in 0..3 {
         fd::place(null.as_fd(), number)?;
     }
-    given.iter().try_for_each(|(descriptor, number)| fd::place(descriptor.as_fd(), *number))
+    fd::place(socket.as_fd(), ENGAGEMENT)
 }

@@ -29,6 +29,10 @@ const WHOLLY: [&str; 14] = [
 /// Below these nevertheless: memory-backed scratch space, and where container images keep an application's source.
 const EXCEPT: [&str; 3] = ["/dev/shm", "/usr/src", "/usr/local/src"];
 
+/// Where an installed node keeps what belongs to agents: `<tenant>/<name>` below these is one agent's home or workspace. Which of them an
+/// order may have is decided where it is admitted; it can only name its own tenant's, and never by a path.
+const AGENTS_OWN: [&str; 2] = ["/var/lib/stockade/homes", "/var/lib/stockade/workspaces"];
+
 /// Whether `path` is, or contains, a directory of the system: not even a policy gives it away.
 pub fn is_system(path: &Path) -> bool {
     ITSELF.iter().chain(&WHOLLY).any(|known| Path::new(known).starts_with(path)) || exposes(path).is_some()
@@ -37,6 +41,12 @@ pub fn is_system(path: &Path) -> bool {
 /// Why `path` cannot be what a request names as workspace or home, if it cannot. `caller` is the caller's home.
 pub fn reason(path: &Path, caller: &Path) -> Option<&'static str> {
     let excepted = EXCEPT.iter().any(|outer| path.starts_with(outer) && path != Path::new(outer));
+    let is_agents_own = AGENTS_OWN.iter().any(|outer| {
+        path.strip_prefix(outer).is_ok_and(|rest| rest.iter().count() >= 2 && !rest.starts_with(".removed"))
+    });
+    if is_agents_own {
+        return None;
+    }
     let below = WHOLLY.iter().any(|outer| path.starts_with(outer)) && !excepted;
     if is_system(path) && !excepted || below {
         return Some("a directory of the system");
@@ -75,6 +85,11 @@ mod tests {
             "/run/stockade",
             "/run/systemd/system",
             "/var/lib/stockade/agents",
+            "/var/lib/stockade/agents/one/terminal",
+            "/var/lib/stockade/daemon/x",
+            "/var/lib/stockade/homes",
+            "/var/lib/stockade/homes/tenant",
+            "/var/lib/stockade/workspaces/.removed/x",
             "/tmp",
             "/dev/shm",
             "/root",
@@ -97,6 +112,8 @@ mod tests {
             "/dev/shm/scratch",
             "/var/www",
             "/var/lib/jenkins",
+            "/var/lib/stockade/homes/tenant/name",
+            "/var/lib/stockade/workspaces/tenant/name",
             "/library",
             "/mnt",
         ] {

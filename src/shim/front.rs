@@ -41,6 +41,11 @@ pub trait Front {
         false
     }
 
+    /// Whether somebody is billed by what the agent used: then it is counted to the last process.
+    fn counts(&self) -> bool {
+        false
+    }
+
     /// What is to lie in the agent's directory before it starts.
     fn files(&self) -> &[File] {
         &[]

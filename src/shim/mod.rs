@@ -37,6 +37,7 @@ pub mod words;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use crate::cgroup::{Cgroup, Device, Layout, Usage};
 use crate::host::Host;
@@ -63,6 +64,9 @@ use session::{Reins, Session};
 const NAMESPACES: u64 =
     (libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
         as u64;
+
+/// How long the last of its tasks may take to be gone once init was reaped.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// How one agent fared.
 #[derive(Debug)]
@@ -198,7 +202,8 @@ impl<F: Front> Launch<'_, F> {
             let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
         }
         // What no report shows need not wait for the very end, which init is on its way to.
-        let early = outcome.as_ref().is_ok_and(|outcome| outcome.end.is_some() && !self.ground.detailed);
+        let counts = self.ground.detailed || self.front.counts();
+        let early = outcome.as_ref().is_ok_and(|outcome| outcome.end.is_some() && !counts);
         let usage = early.then(|| self.cgroup.usage());
         let reaped = wait(child.pidfd.as_fd());
         // Whoever could still write to the terminal ended with init.
@@ -206,6 +211,10 @@ impl<F: Front> Launch<'_, F> {
         let mut outcome = outcome?;
         let of_init = reaped?;
         last?;
+        if counts {
+            // A task that is reaped may still be on its way out, at the group's expense.
+            let _ = self.cgroup.wait_empty(MOMENT);
+        }
         outcome.usage = usage.unwrap_or_else(|| self.cgroup.usage());
         // An init that could not report the agent's end was killed with it: by the memory limit, or from outside.
         let end = outcome.end.unwrap_or(of_init);

@@ -117,6 +117,8 @@ extern "C" fn run(order: *mut libc::c_void) -> libc::c_int {
     let order = unsafe { &*order.cast::<Order>() };
     // SAFETY: no memory is involved. It fails only for who leads a group already, and then it is out of the caller's.
     let _ = unsafe { syscall!(Sysno::setsid) };
+    // SAFETY: the kernel reads a string that is never freed; its name is each process's own.
+    let _ = unsafe { syscall!(Sysno::prctl, libc::PR_SET_NAME, order.pointers[0]) };
     // What it inherited stays open only as long as its owner lives.
     let ready = close(&order.rest).and_then(|()| enter_new_network());
     let ready = ready.and_then(|()| keep_only(order.capabilities));

@@ -225,7 +225,8 @@ pub struct Record {
     pub received: u64,
     /// From accept to end, in milliseconds.
     pub duration: u64,
-    /// How many attempts this record is about: refusals that repeat are counted, not listed.
+    /// How many attempts this record is about: refusals that repeat are counted, not listed. 0: it is about bytes of a
+    /// connection that goes on, and is counted once it ends.
     pub count: u32,
     /// Whether it was let through.
     pub verdict: Verdict,

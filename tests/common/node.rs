@@ -155,11 +155,16 @@ impl Node {
         self.launcher = Some(command.spawn().expect("it starts"));
     }
 
-    /// Ends the launcher as a crash would.
-    pub fn kill_launcher(&mut self) {
+    /// Ends the launcher as a crash (SIGKILL) or a service manager (SIGTERM) would.
+    pub fn end_launcher(&mut self, signal: i32) {
         let mut launcher = self.launcher.take().expect("it runs");
-        launcher.kill().expect("killed");
+        super::stockade::kill(launcher.id(), signal);
         launcher.wait().expect("reaped");
+    }
+
+    /// As a crash would.
+    pub fn kill_launcher(&mut self) {
+        self.end_launcher(libc::SIGKILL);
     }
 
     /// A connection to the launcher, as this user.

@@ -39,7 +39,7 @@ async fn connect(endpoint: &str) -> Channel {
     }
 }
 
-async fn call<T, U>(channel: &Channel, method: &str, request: T) -> Result<U, Status>
+pub async fn call<T, U>(channel: &Channel, method: &str, request: T) -> Result<U, Status>
 where
     T: Message + 'static,
     U: Message + Default + 'static,
@@ -51,7 +51,7 @@ where
     Ok(answer.into_inner())
 }
 
-fn task(text: &str, timeout_ms: i32) -> AgentRequest {
+pub fn task(text: &str, timeout_ms: i32) -> AgentRequest {
     AgentRequest { task_description: text.into(), timeout_ms, ..AgentRequest::default() }
 }
 

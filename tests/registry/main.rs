@@ -1,5 +1,9 @@
 //! The registry against a real etcd, which every test starts for itself, breaks, and stops.
 
+#[allow(dead_code)]
+#[path = "../common/dev.rs"]
+mod dev;
+
 mod agents;
 mod certificates;
 mod chaos;
@@ -9,5 +13,7 @@ mod doors;
 mod etcd;
 mod faults;
 mod load;
+mod named;
 mod node;
 mod security;
+mod signatures;

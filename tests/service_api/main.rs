@@ -6,6 +6,7 @@ mod minimal;
 mod refusals;
 mod terminal;
 mod text;
+mod usage;
 #[path = "../service_parallax/world.rs"]
 mod world;
 

@@ -12,7 +12,7 @@ use crate::world::{caller, daemon, output, patiently, shell};
 #[test]
 fn a_tenant_has_no_more_agents_and_memory_than_its_quota() {
     let mut node = Node::start();
-    let quota = Quota { max_agents: Some(2), memory: Some(200 << 20) };
+    let quota = Quota { max_agents: Some(2), memory: Some(200 << 20), ..Quota::default() };
     let config = Config { quotas: [("research".into(), quota)].into(), ..Config::default() };
     daemon(&mut node, config, async |world| {
         let of = |id: &str, mib: u64| Spawn {
@@ -135,7 +135,7 @@ fn an_agent_that_does_not_end_is_killed_when_its_grace_is_over() {
 #[test]
 fn agents_that_are_started_anew_at_once_are_no_more_than_the_quota_has() {
     let mut node = Node::start();
-    let quota = Quota { max_agents: Some(1), memory: None };
+    let quota = Quota { max_agents: Some(1), ..Quota::default() };
     let config = Config { quotas: [("research".into(), quota)].into(), ..Config::default() };
     daemon(&mut node, config, async |world| {
         for id in ["a", "b", "c"] {

@@ -4,6 +4,8 @@
 mod common;
 mod limits;
 mod lives;
+mod quotas;
 mod surviving;
 mod talking;
+mod usage;
 mod world;

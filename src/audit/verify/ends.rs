@@ -21,7 +21,10 @@ fn is_signed(walk: &Walk<'_>, seal: &Seal) -> bool {
 
 /// Compares the last record with what is known of it.
 pub fn end(walk: &mut Walk<'_>, lines: &Lines) -> Option<Finding> {
-    let finding = head(walk, lines).or_else(|| against(walk, lines)).or_else(|| known_key(walk, lines));
+    let finding = head(walk, lines)
+        .or_else(|| pruned(walk, lines))
+        .or_else(|| against(walk, lines))
+        .or_else(|| known_key(walk, lines));
     let vouched = promised(walk).max(walk.checkpoint);
     let last = walk.report.last.unwrap_or(0);
     walk.report.unsealed = match walk.report.first {
@@ -68,6 +71,18 @@ fn head(walk: &mut Walk<'_>, lines: &Lines) -> Option<Finding> {
         return Some(found(Kind::RolledBack, reach + 1, None, path, &detail));
     }
     None
+}
+
+/// Whoever removed records from the beginning has said so, and signed that.
+fn pruned(walk: &mut Walk<'_>, lines: &Lines) -> Option<Finding> {
+    let first = walk.report.first.filter(|first| *first > 1)?;
+    let statement = walk.pruned?;
+    if statement.seq <= promised(walk).max(walk.checkpoint) {
+        walk.report.pruned = Some(first - 1);
+        return None;
+    }
+    let detail = format!("record {} says that they were removed, and nobody has signed that", statement.seq);
+    Some(found(Kind::Deleted, 1, Some(first - 1), lines.path(0), &detail))
 }
 
 fn against(walk: &Walk<'_>, lines: &Lines) -> Option<Finding> {

@@ -11,6 +11,7 @@
 mod ends;
 mod finding;
 mod lines;
+mod pruned;
 mod trace;
 mod walk;
 
@@ -68,6 +69,9 @@ pub struct Report {
     pub log: Option<String>,
     /// The first record.
     pub first: Option<u64>,
+    /// Records up to this one were removed, as the log itself says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<u64>,
     /// The last record that follows from the first.
     pub last: Option<u64>,
     /// How many.
@@ -139,7 +143,8 @@ pub fn verify(path: &Path, known: &Known) -> Result<Report, VerifyError> {
     if segments.is_empty() && seals.is_none() {
         return Err(VerifyError::Nothing { path: path.into() });
     }
-    run(segments, Walk::of_directory(known, head_path, seals))
+    let statement = pruned::statement(&segments)?;
+    run(segments, Walk::of_directory(known, head_path, seals, statement))
 }
 
 fn run(segments: Vec<Segment>, mut walk: Walk<'_>) -> Result<Report, VerifyError> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::finding::{Finding, Kind};
 use super::lines::{Line, Lines};
+use super::pruned::Statement;
 use super::trace::{self, Expected};
 use super::{Known, KnownKey, Report, Torn, VerifyError, ends};
 use crate::audit::digest::Digest;
@@ -48,6 +49,8 @@ pub struct Walk<'a> {
     pub(super) checkpoint_before: u64,
     /// Hashes of records that seals from outside speak of.
     pub(super) wanted: BTreeMap<u64, Option<Digest>>,
+    /// What it says of records that are missing at its beginning.
+    pub(super) pruned: Option<Statement>,
 }
 
 impl<'a> Walk<'a> {
@@ -57,8 +60,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Along all segments of a log.
-    pub fn of_directory(known: &'a Known, path: PathBuf, seals: Option<Vec<Seal>>) -> Self {
-        Self::new(known, Some(HeadFile { path, seals }))
+    pub fn of_directory(
+        known: &'a Known,
+        path: PathBuf,
+        seals: Option<Vec<Seal>>,
+        pruned: Option<Statement>,
+    ) -> Self {
+        Self { pruned, ..Self::new(known, Some(HeadFile { path, seals })) }
     }
 
     fn new(known: &'a Known, head: Option<HeadFile>) -> Self {
@@ -74,6 +82,7 @@ impl<'a> Walk<'a> {
             finding: None,
             log: None,
             first: None,
+            pruned: None,
             last: None,
             records: 0,
             segments: 0,
@@ -95,6 +104,7 @@ impl<'a> Walk<'a> {
             checkpoint: 0,
             checkpoint_before: 0,
             wanted,
+            pruned: None,
         }
     }
 
@@ -131,7 +141,11 @@ impl<'a> Walk<'a> {
         }
         // Where a file begins, nobody can know. A log begins with 1, or behind what a checkpoint from elsewhere vouches for.
         let vouched = |seal: &Seal| seal.seq + 1 == record.seq && seal.hash == record.prev;
-        match self.head.is_none() || self.known.against.as_ref().is_some_and(vouched) {
+        let removed = |statement: Statement| statement.through + 1 >= record.seq;
+        let may_begin_later = self.head.is_none()
+            || self.known.against.as_ref().is_some_and(vouched)
+            || self.pruned.is_some_and(removed);
+        match may_begin_later {
             true if record.seq > 1 => Expected { seq: record.seq, prev: record.prev, is_first: true },
             _ => Expected { seq, prev, is_first: true },
         }

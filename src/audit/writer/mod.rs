@@ -9,6 +9,7 @@
 //! While the log is unavailable, intents are refused at once; everything else waits in memory (bounded, and what did not find
 //! room is counted), and is written when the log is back, after a record that says how long it was away.
 
+mod prune;
 mod resume;
 mod store;
 
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use super::event::Event;
 use super::text::Word;
 use super::ticket::{Ticket, Unavailable};
+pub use prune::Keep;
 use queue::{Entry, Queue};
 use store::{Store, StoreError};
 
@@ -42,6 +44,8 @@ pub struct Options {
     pub seal_after: Duration,
     /// How often a log that is unavailable is tried again.
     pub retry: Duration,
+    /// How much of it is kept.
+    pub keep: Arc<Keep>,
     /// Hears how far the log is synced.
     pub told: Option<Arc<dyn Fn(u64) + Send + Sync>>,
 }
@@ -57,6 +61,7 @@ impl Options {
             seal_records: 1000,
             seal_after: Duration::from_secs(10),
             retry: Duration::from_millis(250),
+            keep: Arc::default(),
             told: None,
         }
     }
@@ -78,7 +83,7 @@ impl Log {
     /// When there is no thread to be had.
     pub fn start(options: Options) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let writer = Writer { queue: queue.clone(), options, store: None, trouble: None };
+        let writer = Writer { queue: queue.clone(), options, store: None, trouble: None, pruned: 0 };
         let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run())?;
         Ok(Self(Arc::new(Owner { queue, thread: Mutex::new(Some(thread)) })))
     }
@@ -141,6 +146,8 @@ struct Writer {
     store: Option<Store>,
     /// Since when, and what kind of, trouble.
     trouble: Option<(Instant, Word)>,
+    /// Which turn of `keep` was acted on.
+    pruned: u64,
 }
 
 impl Writer {
@@ -175,7 +182,12 @@ impl Writer {
             Some(store) => store.mend(&self.options)?,
         }
         let store = self.store.as_mut().expect("opened above");
-        store.rotate_if_due(&self.options)?;
+        let turn = self.options.keep.turn();
+        if store.rotate_if_due(&self.options)? || turn != self.pruned {
+            self.pruned = turn;
+            // What cannot be removed now is at the next turn; what cannot be written is trouble.
+            store.prune(&self.options).or_else(|error| if store.broken { Err(error) } else { Ok(()) })?;
+        }
         let lost = self.queue.lost();
         if self.trouble.is_some() || lost > 0 {
             let (seconds, reason) = match &self.trouble {

@@ -207,14 +207,27 @@ impl Store {
         Ok(())
     }
 
-    /// Ends a segment that is long or old enough.
-    pub fn rotate_if_due(&mut self, options: &Options) -> Result<(), StoreError> {
+    /// One record of the log's own, with a checkpoint over it.
+    pub fn say_sealed(&mut self, at: &str, event: &Event) -> Result<(), StoreError> {
+        let before = (self.chain.clone(), self.unsealed);
+        let mut line = Vec::new();
+        self.chain.append(&mut line, at, event);
+        let result = self.write(line, true);
+        if result.is_err() {
+            (self.chain, self.unsealed) = before;
+        }
+        result
+    }
+
+    /// Ends a segment that is long or old enough; whether it did.
+    pub fn rotate_if_due(&mut self, options: &Options) -> Result<bool, StoreError> {
         let age = jiff::Timestamp::now().duration_since(self.segment.since).unsigned_abs();
         if self.segment.length < options.segment_bytes && age < options.segment_age {
-            return Ok(());
+            return Ok(false);
         }
         self.seal()?;
-        self.begin_segment(options)
+        self.begin_segment(options)?;
+        Ok(true)
     }
 
     fn begin_segment(&mut self, options: &Options) -> Result<(), StoreError> {

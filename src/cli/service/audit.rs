@@ -13,6 +13,8 @@ pub enum Audit {
     Verify(Verify),
     /// Copy the service's audit log, byte for byte as it is on the node
     Export(Export),
+    /// Have another key sign the service's audit log from now on; the old one vouches for it in a record
+    RotateKey,
 }
 
 /// Which records to print.

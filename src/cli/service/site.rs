@@ -20,6 +20,15 @@ pub enum NodeCommand {
         #[arg(long)]
         stop: bool,
     },
+    /// Stop every agent that this client may stop, and wait for their ends; the service goes on
+    StopAll {
+        /// Kill them at once
+        #[arg(long, conflicts_with = "grace")]
+        force: bool,
+        /// Time between SIGTERM and the end of everything [default: 5s]
+        #[arg(long, value_name = "TIME", value_parser = super::words::duration)]
+        grace: Option<std::time::Duration>,
+    },
     /// List the nodes that are registered in etcd
     Ls(Etcd),
 }
@@ -105,22 +114,28 @@ pub struct Dev {
     pub etcd: Vec<String>,
 }
 
+/// Where an installed node's certificates are.
+pub const NODE_PKI: &str = "/etc/stockade/pki";
+
 /// What the authority can do.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Pki {
     /// Make an authority, and a server certificate for these names
+    ///
+    /// In /etc/stockade/pki it makes all that an installed node needs to start: also a certificate for an administrator with its
+    /// grant, and a client.toml for `stockade`.
     Init {
         /// Where its files are
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", default_value = NODE_PKI)]
         dir: PathBuf,
-        /// Name or address by which clients reach the server
-        #[arg(long, value_name = "NAME", required = true)]
+        /// Name or address by which clients reach the server [in /etc/stockade/pki: the host's name and localhost, too]
+        #[arg(long, value_name = "NAME")]
         host: Vec<String>,
     },
     /// Issue a client certificate: DIR/NAME.crt, DIR/NAME.key
     Issue {
         /// Where the authority's files are
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", default_value = NODE_PKI)]
         dir: PathBuf,
         /// Name of the files
         #[arg(long)]
@@ -135,7 +150,7 @@ pub enum Pki {
     /// Issue a server certificate for these names: DIR/server.crt, DIR/server.key
     IssueServer {
         /// Where the authority's files are
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", default_value = NODE_PKI)]
         dir: PathBuf,
         /// Name or address by which clients reach the server
         #[arg(long, value_name = "NAME", required = true)]
@@ -144,7 +159,7 @@ pub enum Pki {
     /// Revoke a certificate: DIR/crl.pem names it from now on
     Revoke {
         /// Where the authority's files are
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", default_value = NODE_PKI)]
         dir: PathBuf,
         /// Its serial number, hexadecimal
         serial: String,
@@ -152,13 +167,13 @@ pub enum Pki {
     /// Write DIR/crl.pem anew, so that it is valid for another year
     RenewCrl {
         /// Where the authority's files are
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", default_value = NODE_PKI)]
         dir: PathBuf,
     },
     /// List what was issued and revoked
     List {
         /// Where the authority's files are
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", default_value = NODE_PKI)]
         dir: PathBuf,
     },
 }

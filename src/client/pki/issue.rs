@@ -107,7 +107,7 @@ impl Ca {
 }
 
 /// Whether these are names or addresses, and some.
-pub(super) fn check_hosts(hosts: &[String]) -> Result<()> {
+pub(in crate::client) fn check_hosts(hosts: &[String]) -> Result<()> {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -123,7 +123,9 @@ pub(super) fn check_hosts(hosts: &[String]) -> Result<()> {
         return Err(wrong(""));
     }
     for host in hosts {
-        if host.parse::<IpAddr>().is_err() && (host.len() > 253 || !host.split('.').all(label)) {
+        // A wildcard stands for one whole label (RFC 9525, 6.3), and never for a whole domain's hosts at the top.
+        let name = host.strip_prefix("*.").filter(|rest| rest.contains('.')).unwrap_or(host);
+        if host.parse::<IpAddr>().is_err() && (host.len() > 253 || !name.split('.').all(label)) {
             return Err(wrong(host));
         }
     }
@@ -165,4 +167,20 @@ fn iso(time: SystemTime) -> String {
         .ok()
         .and_then(|time| time.round(jiff::Unit::Second).ok())
         .map_or_else(String::new, |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_for_names_addresses_and_wildcards_of_one_label() {
+        let is_one = |host: &str| check_hosts(&[host.to_owned()]).is_ok();
+        for good in ["node", "node.example.org", "::1", "127.0.0.1", "*.agents.example.org"] {
+            assert!(is_one(good), "{good}");
+        }
+        for bad in ["", "*", "*.org", "a.*.b", "*a.b.c", "-a", "a_b", "a..b"] {
+            assert!(!is_one(bad), "{bad}");
+        }
+    }
 }

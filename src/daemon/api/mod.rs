@@ -19,8 +19,8 @@ pub mod seed;
 pub mod stream;
 pub mod terminal;
 
-use super::audit;
 use super::authz::{Endpoint, Routes};
+use super::{audit, usage};
 
 /// Their routes, and the description of all routes there are.
 pub fn routes() -> Routes {
@@ -58,6 +58,8 @@ fn native() -> Routes {
         .on(Endpoint::Node, node::node)
         .on(Endpoint::Drain, node::drain)
         .on(Endpoint::AuditTail, audit::tail::tail)
+        .on(Endpoint::AuditRotate, audit::tail::rotate_key)
+        .on(Endpoint::Usage, usage::tail::tail)
 }
 
 fn minimal() -> Routes {
@@ -76,8 +78,9 @@ mod tests {
     fn every_endpoint_of_the_table_but_those_of_operations_is_served() {
         let routes = routes().and(crate::daemon::parallax::routes());
         let operations = [Endpoint::Livez, Endpoint::Readyz, Endpoint::Metrics];
-        let known =
-            |endpoint: &&Endpoint| routes.registered().contains(endpoint) || operations.contains(endpoint);
+        let known = |endpoint: &&Endpoint| {
+            routes.registered().contains(endpoint) || operations.contains(endpoint) || endpoint.is_grpc()
+        };
         let missing: Vec<_> = Endpoint::ALL.iter().filter(|endpoint| !known(endpoint)).collect();
         assert!(missing.is_empty(), "{missing:?}");
     }

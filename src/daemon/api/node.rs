@@ -14,8 +14,8 @@ use crate::policy::Reference;
 
 /// The node.
 #[utoipa::path(get, path = "/v1/node", tag = "node", responses((status = 200, description = "The node", body = Node)))]
-pub async fn node(State(daemon): State<Daemon>, _caller: Caller) -> Json<Node> {
-    Json(daemon.supervisor.node())
+pub async fn node(State(daemon): State<Daemon>, caller: Caller) -> Json<Node> {
+    Json(daemon.supervisor.node_for(&caller))
 }
 
 /// From now on the node takes no new agents; with `stop` those that run are stopped.

@@ -52,7 +52,7 @@ pub fn answered(decision: &Decision<'_>, status: u16) -> Event {
         },
         action: Word::new(row.action.name()),
         endpoint: Word::new(endpoint.name()),
-        agent: agent_in(row.path, decision.path),
+        agent: if endpoint.is_grpc() { agent_of(decision.path) } else { agent_in(row.path, decision.path) },
         verdict: if allowed { Verdict::Allowed } else { Verdict::Refused },
         rule: Word::new(rule),
         status,
@@ -63,6 +63,11 @@ pub fn answered(decision: &Decision<'_>, status: u16) -> Event {
 fn agent_in(pattern: &str, path: &str) -> Option<AgentId> {
     let (before, _) = pattern.split_once("agents/{id}")?;
     path.strip_prefix(before)?.strip_prefix("agents/")?.split('/').next()?.parse().ok()
+}
+
+/// The agent that an authority names: its first label, which is an id or stands for one.
+fn agent_of(authority: &str) -> Option<AgentId> {
+    authority.split('.').next()?.parse().ok()
 }
 
 /// What is about to be done at a caller's request.
@@ -80,7 +85,7 @@ pub fn intent(act: Act, agent: &AgentId, caller: &Caller) -> Event {
 }
 
 /// An agent is about to be started by this order.
-pub fn spawn(agent: &AgentId, caller: &Caller, order: &Order) -> Event {
+pub fn spawn(agent: &AgentId, caller: &Caller, order: &Order, policy_hash: Option<Digest>) -> Event {
     Event::Intent {
         act: Act::Spawn,
         agent: agent.clone(),
@@ -88,7 +93,7 @@ pub fn spawn(agent: &AgentId, caller: &Caller, order: &Order) -> Event {
         who: Some(who(caller)),
         request: request(),
         policy: order.policy.parse().ok(),
-        policy_hash: None,
+        policy_hash,
         order: Some(summary(order)),
     }
 }

@@ -6,15 +6,18 @@
 //! ```
 //! What takes rights away (stop, detach) is never refused for want of a record: it is recorded when the log is back.
 
+pub mod elsewhere;
 pub mod facts;
+pub mod policies;
 pub mod refusals;
+pub mod sinks;
 pub mod tail;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -22,13 +25,16 @@ use tokio::sync::watch;
 
 use crate::audit::event::Event;
 use crate::audit::parts::{Act, Outcome, Part, Rights};
+use crate::audit::segment::HEAD;
 use crate::audit::text::{RequestId, Word};
-use crate::audit::{Log, Options, Unavailable};
+use crate::audit::writer::Keep;
+use crate::audit::{Log, Options, Seal, Unavailable, head};
 use crate::daemon::authz::{self, Caller, Decision, Endpoint};
 use crate::daemon::problem;
 use crate::id::AgentId;
 use crate::wire::service::Places;
 use refusals::Refusals;
+use sinks::{Sink, Sinks};
 
 /// In the directory of the daemon's own records.
 const KEY: &str = "audit.key";
@@ -44,6 +50,8 @@ pub struct Audit {
     synced: watch::Receiver<u64>,
     refusals: Arc<Refusals>,
     sessions: Arc<AtomicU64>,
+    sinks: Arc<OnceLock<Sinks>>,
+    keep: Arc<Keep>,
 }
 
 impl Audit {
@@ -57,10 +65,57 @@ impl Audit {
             told.send_replace(seq);
         };
         let dir = places.audit();
-        let options =
-            Options { told: Some(Arc::new(tell)), ..Options::new(&dir, places.records().join(KEY)) };
+        let keep = Arc::<Keep>::default();
+        let options = Options {
+            keep: keep.clone(),
+            told: Some(Arc::new(tell)),
+            ..Options::new(&dir, places.records().join(KEY))
+        };
         let log = Log::start(options)?;
-        Ok(Self { log, dir, synced, refusals: Arc::default(), sessions: Arc::default() })
+        Ok(Self {
+            log,
+            dir,
+            synced,
+            keep,
+            refusals: Arc::default(),
+            sessions: Arc::default(),
+            sinks: Arc::default(),
+        })
+    }
+
+    /// From now on the log goes to these, too; once.
+    pub fn feed(&self, sinks: Vec<Sink>, places: &Places, node: &str) {
+        let (dir, synced) = (self.dir.clone(), self.synced.clone());
+        self.sinks.get_or_init(|| sinks::start(sinks, places, dir, synced, node));
+    }
+
+    /// From now on no more of the log is kept than this; none: all of it.
+    pub fn keep(&self, bytes: Option<u64>, time: Option<Duration>) {
+        self.keep.set(bytes, time);
+    }
+
+    /// From now on another key signs. The number of the record that says so, and the id of the new key.
+    ///
+    /// # Errors
+    /// When the log cannot be written now.
+    pub async fn rotate_key(&self) -> Result<u64, Unavailable> {
+        self.log.rotate_key().await
+    }
+
+    /// The latest signature over the log, as it lies beside it.
+    pub fn head(&self) -> io::Result<Option<Seal>> {
+        head::read(&self.dir.join(HEAD), |_| true)
+    }
+
+    /// How its sinks do, and how many records each has not got yet.
+    pub fn sinks(&self) -> Vec<(sinks::Status, u64)> {
+        let end = *self.synced.borrow();
+        let all = self.sinks.get().map(Sinks::status).unwrap_or_default();
+        let lag = |status: sinks::Status| {
+            let behind = end.saturating_sub(status.delivered);
+            (status, behind)
+        };
+        all.into_iter().map(lag).collect()
     }
 
     /// This happened. Nobody waits for it.
@@ -166,7 +221,7 @@ impl authz::Record for Audit {
 
     fn reloaded(&self, outcome: Result<u64, &str>) {
         let outcome = if outcome.is_ok() { Outcome::Done } else { Outcome::Refused };
-        self.record(Event::Reloaded { part: Part::Config, outcome });
+        self.record(Event::Reloaded { part: Part::Config, outcome, hash: None });
     }
 }
 

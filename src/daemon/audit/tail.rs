@@ -2,18 +2,22 @@
 
 use std::io;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::Audit;
+use crate::api::node::Rotated;
 use crate::audit::Reader;
 use crate::daemon::Daemon;
 use crate::daemon::api::query::Query;
 use crate::daemon::api::stream::{self, Source};
+use crate::daemon::authz::Caller;
 use crate::daemon::problem::Fault;
 use crate::daemon::serve::ConnectionWatch;
+use crate::daemon::supervisor::SupervisorError;
 
 /// One piece, about.
 const PIECE: usize = 64 * 1024;
@@ -48,6 +52,18 @@ pub async fn tail(
     let until = if query.flag("follow")? { None } else { Some(end) };
     let records = Records { reader: Some(Reader::new(dir, since)), synced, until };
     Ok(stream::answer("application/x-ndjson", watch, records))
+}
+
+/// From now on another key signs the audit log. The old one vouches for it in a record, and is gone.
+#[utoipa::path(
+    post, path = "/v1/audit/rotate-key", tag = "audit",
+    responses((status = 200, description = "It does", body = Rotated))
+)]
+pub async fn rotate_key(State(daemon): State<Daemon>, _caller: Caller) -> Result<Json<Rotated>, Fault> {
+    let audit = daemon.supervisor.audit().clone();
+    let record = audit.rotate_key().await.map_err(SupervisorError::from)?;
+    let head = tokio::task::spawn_blocking(move || audit.head()).await.ok().and_then(Result::ok).flatten();
+    Ok(Json(Rotated { record, key_id: head.map(|seal| seal.key_id) }))
 }
 
 struct Records {

@@ -13,7 +13,7 @@ pub struct Decision<'a> {
     pub request: &'a str,
     /// What was called.
     pub endpoint: Endpoint,
-    /// By which path.
+    /// By which path; gRPC: authority and path.
     pub path: &'a str,
     /// By whom.
     pub identity: &'a str,

@@ -71,6 +71,12 @@ macro_rules! endpoints {
                 }
             }
 
+            /// Whether it is gRPC, which OpenAPI does not describe.
+            pub const fn is_grpc(self) -> bool {
+                use Endpoint::{ConfidenceAnalyze, ConfidenceCapabilities, ConfidenceHealth, ConfidenceStream};
+                matches!(self, ConfidenceHealth | ConfidenceCapabilities | ConfidenceAnalyze | ConfidenceStream)
+            }
+
             /// Its row.
             pub const fn row(self) -> Row {
                 match self {
@@ -114,6 +120,13 @@ endpoints! {
     Node: "GET" "/v1/node" See;
     Drain: "POST" "/v1/node/drain" Administer;
     AuditTail: "GET" "/v1/audit" Audit;
+    AuditRotate: "POST" "/v1/audit/rotate-key" Administer;
+    Usage: "GET" "/v1/usage" See;
+    // gRPC, for registered agents that answer by name (docs/registry.md).
+    ConfidenceHealth: "POST" "/parallax.confidence.ConfidenceAgent/HealthCheck" See;
+    ConfidenceCapabilities: "POST" "/parallax.confidence.ConfidenceAgent/GetCapabilities" See;
+    ConfidenceAnalyze: "POST" "/parallax.confidence.ConfidenceAgent/Analyze" Operate;
+    ConfidenceStream: "POST" "/parallax.confidence.ConfidenceAgent/StreamAnalyze" Operate;
     // As the user first asked for it.
     SeedSpawn: "POST" "/spawn" Operate;
     SeedStop: "POST" "/stop" Operate;

@@ -84,7 +84,7 @@ impl Pattern {
     }
 
     /// Larger is more specific; an exact identity is more specific than any pattern that it matches.
-    fn rank(&self) -> (bool, usize) {
+    pub(crate) fn rank(&self) -> (bool, usize) {
         (!self.open, self.stem.len())
     }
 }

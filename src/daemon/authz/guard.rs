@@ -17,8 +17,23 @@ pub async fn let_through(endpoint: Endpoint, request: Request, next: Next) -> Re
         Ok(answer) => answer.await,
         Err(fault) => fault.into_response(),
     };
+    if endpoint.is_grpc() && !response.status().is_success() {
+        response = in_grpc(&response);
+    }
     response.extensions_mut().insert(endpoint);
     response
+}
+
+/// A refusal, for a client that does not read problems.
+fn in_grpc(response: &Response) -> Response {
+    let code = match response.status() {
+        http::StatusCode::UNAUTHORIZED => tonic::Code::Unauthenticated,
+        http::StatusCode::FORBIDDEN => tonic::Code::PermissionDenied,
+        _ => tonic::Code::Unavailable,
+    };
+    let detail =
+        response.extensions().get::<Fault>().map(|fault| fault.detail().to_owned()).unwrap_or_default();
+    tonic::Status::new(code, detail).into_http()
 }
 
 /// What the request is answered, by the handler or in its stead.
@@ -33,7 +48,9 @@ fn judge(
     let authz = extensions.get::<Arc<Authz>>().cloned().ok_or_else(unguarded)?;
     let peer = extensions.get::<Arc<Peer>>().cloned();
     let id = extensions.get::<RequestId>().map(|id| Arc::clone(&id.0)).unwrap_or_default();
-    let path = request.uri().path().to_owned();
+    // What gRPC calls is named by its authority.
+    let host = endpoint.is_grpc().then(|| request.uri().host().unwrap_or_default());
+    let path = host.unwrap_or_default().to_owned() + request.uri().path();
     if peer.is_none() && !is_probe {
         return Err(unguarded());
     }

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::audit::AuditEntry;
 use super::duration::Span;
 use super::registry::Section;
+use super::tenant::{IdentityEntry, TenantEntry};
 use crate::daemon::authz::Role;
 use crate::daemon::authz::grant::Pattern;
 use crate::id::{PlaceName, Tenant};
@@ -28,6 +30,18 @@ pub struct Document {
     pub node: Node,
     pub limits: Limits,
     pub parallax: Parallax,
+    pub usage: Usage,
+    pub audit: AuditEntry,
+}
+
+/// `[usage]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Usage {
+    pub interval: Option<Span>,
+    pub look: Option<Span>,
+    pub keep: Option<Bytes>,
 }
 
 /// `[tls]`; paths are relative to their file.
@@ -49,15 +63,7 @@ pub struct GrantEntry {
     pub identity: Spanned<Pattern>,
     pub role: Role,
     pub tenant: Tenant,
-}
-
-/// `[tenant.NAME]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct TenantEntry {
-    pub max_agents: Option<u32>,
-    pub memory: Option<Bytes>,
+    pub quota: Option<IdentityEntry>,
 }
 
 /// `[node]`
@@ -126,7 +132,7 @@ impl AtLeastOne {
         self.0 as usize
     }
 
-    fn number(self) -> u32 {
+    pub(super) fn number(self) -> u32 {
         self.0
     }
 }

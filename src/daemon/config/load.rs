@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::document::{Document, GrantEntry};
+use super::duration::Span;
+use super::tenant::Long;
 use super::{Config, Limits, NodeSettings, ParallaxSettings, TlsFiles};
 use crate::daemon::authz::{Grant, Grants};
-use crate::policy::Fault;
+use crate::policy::{Bytes, Fault};
 use crate::wire::service::Places;
 
 /// Bytes that a configuration file may have.
@@ -71,6 +73,11 @@ impl Config {
             },
             grants: Grants::default(),
             tenants: Default::default(),
+            identities: Vec::new(),
+            usage: Default::default(),
+            sinks: Vec::new(),
+            audit_keep: None,
+            audit_keep_for: None,
             node: NodeSettings { name: if host.is_empty() { "stockade".into() } else { host } },
             limits: Limits::default(),
             parallax: ParallaxSettings { runtime_name: "local".into() },
@@ -102,15 +109,27 @@ impl Config {
                 Some(format!("127.0.0.1:{}", listen.get_ref().port())),
             ));
         }
-        for GrantEntry { identity, role, tenant } in &document.grant {
+        for GrantEntry { identity, role, tenant, quota } in &document.grant {
             let pattern = identity.get_ref();
             if grants.iter().any(|grant| grant.identity == *pattern) {
                 let message = format!("{pattern} has two grants: an identity has one role in one tenant");
                 return Err(wrong(identity.span(), message, None));
             }
+            if let Some(quota) = quota {
+                self.identities.push((pattern.clone(), quota.quota()));
+            }
             grants.push(Grant { identity: pattern.clone(), role: *role, tenant: tenant.clone() });
         }
-        self.take(document, path.parent().unwrap_or(Path::new("/")));
+        let beside = path.parent().unwrap_or(Path::new("/"));
+        for entry in &document.audit.sink {
+            let sink = entry.get_ref().sink(beside).map_err(|message| wrong(entry.span(), message, None))?;
+            if self.sinks.iter().any(|other| other.name == sink.name) {
+                let message = format!("there are two sinks {}: each needs a name of its own", sink.name);
+                return Err(wrong(entry.span(), message, None));
+            }
+            self.sinks.push(sink);
+        }
+        self.take(document, beside);
         Ok(())
     }
 
@@ -130,13 +149,16 @@ impl Config {
             self.tls.crl = Some(beside(crl));
         }
         for (tenant, entry) in document.tenant {
-            let limits = self.tenants.entry(tenant).or_default();
-            limits.max_agents = entry.max_agents.or(limits.max_agents);
-            limits.memory = entry.memory.or(limits.memory);
+            entry.onto(self.tenants.entry(tenant).or_default());
         }
         replace(&mut self.node.name, document.node.name.map(String::from));
         replace(&mut self.parallax.runtime_name, document.parallax.runtime_name.map(String::from));
+        self.audit_keep = document.audit.keep.map(Bytes::get).or(self.audit_keep);
+        self.audit_keep_for = document.audit.keep_for.map(|Long(time)| time).or(self.audit_keep_for);
         document.limits.onto(&mut self.limits);
+        replace(&mut self.usage.interval, document.usage.interval.map(|Span(time)| time));
+        replace(&mut self.usage.look, document.usage.look.map(|Span(time)| time));
+        replace(&mut self.usage.keep, document.usage.keep.map(Bytes::get));
     }
 }
 
@@ -234,10 +256,7 @@ mod tests {
         assert!(config.tls.key.ends_with("etc/stockade/pki/server.key"));
         assert_eq!(config.limits.handshake_timeout.as_millis(), 500);
         let research = &config.tenants[&"research".parse().expect("a tenant")];
-        assert_eq!(
-            (research.max_agents, research.memory.map(crate::policy::Bytes::get)),
-            (Some(50), Some(64 << 30))
-        );
+        assert_eq!((research.max_agents, research.memory), (Some(50), Some(64 << 30)));
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! What the operator decided: `etc/stockade/stockaded.toml`, then `stockaded.d/*.toml` in the order of their names.
 
+pub mod audit;
 pub mod document;
 pub mod duration;
 pub mod load;
 pub mod registry;
+pub mod tenant;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::daemon::audit::sinks::Sink;
 use crate::daemon::authz::Grants;
-use crate::daemon::supervisor::{self, Quota};
+use crate::daemon::authz::grant::Pattern;
+use crate::daemon::quota::Quota;
+use crate::daemon::{supervisor, usage};
 use crate::id::Tenant;
 use crate::policy::Bytes;
 
@@ -29,7 +34,9 @@ pub struct Config {
     /// Every `[[grant]]`.
     pub grants: Grants,
     /// Every `[tenant.NAME]`.
-    pub tenants: BTreeMap<Tenant, TenantLimits>,
+    pub tenants: BTreeMap<Tenant, Quota>,
+    /// Every `[grant.quota]`.
+    pub identities: Vec<(Pattern, Quota)>,
     /// `[node]`
     pub node: NodeSettings,
     /// `[limits]`
@@ -38,6 +45,14 @@ pub struct Config {
     pub parallax: ParallaxSettings,
     /// `[registry]`
     pub registry: registry::Section,
+    /// Every `[[audit.sink]]`.
+    pub sinks: Vec<Sink>,
+    /// How much of the audit log is kept, in bytes; none: all of it.
+    pub audit_keep: Option<u64>,
+    /// For how long it is kept; none: for ever.
+    pub audit_keep_for: Option<Duration>,
+    /// `[usage]`
+    pub usage: usage::Options,
 }
 
 /// Where the material for TLS lies.
@@ -51,15 +66,6 @@ pub struct TlsFiles {
     pub client_ca: PathBuf,
     /// What these CAs revoked; none: nothing is.
     pub crl: Option<PathBuf>,
-}
-
-/// What one tenant's agents may come to in all.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct TenantLimits {
-    /// So many that have not ended.
-    pub max_agents: Option<u32>,
-    /// The sum of their memory limits.
-    pub memory: Option<Bytes>,
 }
 
 /// `[node]`
@@ -108,17 +114,11 @@ pub struct Limits {
 impl Config {
     /// What the supervisor goes by.
     pub fn supervisor(&self) -> supervisor::Config {
-        let quota = |limits: &TenantLimits| Quota {
-            max_agents: limits.max_agents.map(|most| most as usize),
-            memory: limits.memory.map(Bytes::get),
-        };
         supervisor::Config {
             node: self.node.name.clone(),
-            quotas: self
-                .tenants
-                .iter()
-                .map(|(name, limits)| (name.as_str().to_owned(), quota(limits)))
-                .collect(),
+            quotas: self.tenants.iter().map(|(name, quota)| (name.to_string(), quota.clone())).collect(),
+            identities: self.identities.clone(),
+            usage: self.usage,
             ..supervisor::Config::default()
         }
     }

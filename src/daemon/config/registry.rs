@@ -49,7 +49,7 @@ pub enum RegistryKind {
     Etcd,
 }
 
-/// `doors`: `unix`, `unix:/DIRECTORY`, or `127.0.0.1:FIRST-LAST`.
+/// `doors`: `unix`, `unix:/DIRECTORY`, `127.0.0.1:FIRST-LAST`, or `*.DOMAIN:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(try_from = "String")]
 enum Doors {
@@ -58,6 +58,11 @@ enum Doors {
     /// A directory that is there, whose group may connect.
     Directory(PathBuf),
     Loopback(Ipv4Addr, u16, u16),
+    /// At the service itself, by the agent's name.
+    Named {
+        domain: String,
+        port: u16,
+    },
 }
 
 impl TryFrom<String> for Doors {
@@ -80,22 +85,44 @@ impl FromStr for Doors {
         }
         let refused = || {
             format!(
-                "{text:?} is no place for doors: write \"unix\", \"unix:/DIRECTORY\" or \"127.0.0.1:47000-47999\""
+                "{text:?} is no place for doors: write \"unix\", \"unix:/DIRECTORY\", \"127.0.0.1:47000-47999\" or \
+                 \"*.agents.example.org:7443\""
             )
         };
         let (address, ports) = text.rsplit_once(':').ok_or_else(refused)?;
+        if let Some(domain) = address.strip_prefix("*.") {
+            let domain = domain.to_ascii_lowercase();
+            let port =
+                ports.parse().ok().filter(|port| *port > 0 && is_domain(&domain)).ok_or_else(refused)?;
+            return Ok(Self::Named { domain, port });
+        }
         let (first, last) = ports.split_once('-').ok_or_else(refused)?;
         let address: Ipv4Addr = address.parse().map_err(|_| refused())?;
         let (first, last): (u16, u16) =
             (first.parse().map_err(|_| refused())?, last.parse().map_err(|_| refused())?);
         if !address.is_loopback() {
-            return Err(format!("{address} is no loopback address, and doors ask nobody who they are"));
+            return Err(format!(
+                "{address} is no loopback address, and these doors ask nobody who they are: write \
+                 \"*.agents.example.org:7443\" for doors that do"
+            ));
         }
         if first < 1024 || last < first {
             return Err(refused());
         }
         Ok(Self::Loopback(address, first, last))
     }
+}
+
+/// Names that a host can have (RFC 1123, 2.1), and room for a label before them.
+fn is_domain(domain: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    domain.len() <= 253 - 64 && domain.split('.').all(is_label)
 }
 
 impl Section {
@@ -139,6 +166,11 @@ impl Section {
         }
     }
 
+    /// The way to etcd, if agents are registered there.
+    pub fn etcd(&self) -> Option<Access> {
+        (self.kind == RegistryKind::Etcd).then(|| self.access())
+    }
+
     /// For the registry of this node.
     pub fn settings(
         &self,
@@ -170,6 +202,7 @@ impl Section {
                 Doors::Unix => DoorPlace::Unix(places.doors()),
                 Doors::Directory(directory) => DoorPlace::Unix(directory.clone()),
                 Doors::Loopback(address, first, last) => DoorPlace::Loopback(*address, *first, *last),
+                Doors::Named { domain, port } => DoorPlace::Named { domain: domain.clone(), port: *port },
             },
         }
     }
@@ -200,6 +233,9 @@ mod tests {
         assert!(etcd("doors = '0.0.0.0:47000-47999'").contains("no loopback"));
         assert!(etcd("doors = '127.0.0.1:47999-47000'").contains("no place"));
         assert!(etcd("doors = 'unix:relative'").contains("no place"));
+        assert!(etcd("doors = '*.:7443'").contains("no place"));
+        assert!(etcd("doors = '*.a_b:7443'").contains("no place"));
+        assert_eq!(etcd("doors = '*.Agents.example.org:7443'"), "");
         assert!(etcd("on-delete = 'ignore'").contains("restore"));
         assert!(said("confidence = 7.0").contains("between 0 and 1"));
     }

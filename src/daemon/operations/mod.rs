@@ -11,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use super::Daemon;
+use super::audit::sinks;
 use super::authz::{Endpoint, Routes};
 pub use metrics::{Handshake, Metrics};
 
@@ -71,12 +72,26 @@ async fn readyz(State(daemon): State<Daemon>) -> Response {
         Check::of("draining", told(node.draining, draining)),
         Check::of("configuration", daemon.live.status().error.clone()),
         Check::of("registry", daemon.registry.status().borrow().trouble.clone()),
+        Check::of("audit-sinks", sinks_in_trouble(&daemon)),
     ];
     // What was in force before a mistake in the configuration still is, and agents work without a registry: that is to
     // be seen, but nothing to fail for.
-    let ready = checks.iter().all(|check| check.ok || ["configuration", "registry"].contains(&check.name));
+    let ready = checks
+        .iter()
+        .all(|check| check.ok || ["configuration", "registry", "audit-sinks"].contains(&check.name));
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, checks })).into_response()
+}
+
+/// What is not delivered waits in the files.
+fn sinks_in_trouble(daemon: &Daemon) -> Option<String> {
+    let sinks = daemon.supervisor.audit().sinks();
+    let in_trouble = sinks.into_iter().filter_map(|(status, lag)| {
+        let sinks::Status { name, trouble, .. } = status;
+        Some(format!("{name} is {lag} records behind: {}", trouble?))
+    });
+    let all: Vec<String> = in_trouble.collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 async fn metrics(State(daemon): State<Daemon>) -> Response {

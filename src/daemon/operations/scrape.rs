@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
@@ -40,6 +40,8 @@ fn looked_up(daemon: &Daemon) -> Registry {
     let left = valid.duration_since(std::time::SystemTime::now()).map_or(0, |left| left.as_secs() as i64);
     registry.register("certificate_seconds_left", "Until the daemon's certificate expires", gauge(left));
     agents(daemon, &mut registry);
+    used(daemon, &mut registry);
+    sinks(daemon, &mut registry);
     registered(daemon, &mut registry);
     registry
 }
@@ -64,6 +66,68 @@ fn registered(daemon: &Daemon, registry: &mut Registry) {
     for (name, help, count) in counters {
         registry.register(name, help, ConstCounter::new(count));
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    class: String,
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabel {
+    sink: String,
+}
+
+/// How the audit's sinks do: as many as the configuration names.
+fn sinks(daemon: &Daemon, registry: &mut Registry) {
+    let up = Family::<SinkLabel, Gauge>::default();
+    let lag = Family::<SinkLabel, Gauge>::default();
+    let failures = Family::<SinkLabel, Counter>::default();
+    for (status, behind) in daemon.supervisor.audit().sinks() {
+        let label = SinkLabel { sink: status.name };
+        up.get_or_create(&label).set(status.trouble.is_none().into());
+        lag.get_or_create(&label).set(behind as i64);
+        failures.get_or_create(&label).inc_by(status.failures);
+    }
+    registry.register("audit_sink_up", "Whether an audit sink takes records", up);
+    registry.register("audit_sink_lag_records", "Audit records that a sink has not got yet", lag);
+    registry.register("audit_sink_failures", "Attempts to reach an audit sink that failed", failures);
+}
+
+/// What is recorded as used, on the whole node. Classes are a handful of words.
+fn used(daemon: &Daemon, registry: &mut Registry) {
+    let (all, records) = daemon.supervisor.usage().in_all();
+    let seconds = |micros: i64| ConstCounter::new(micros.max(0) as f64 / 1e6);
+    let whole = |number: i64| ConstCounter::new(u64::try_from(number).unwrap_or(0));
+    registry.register("usage_cpu_seconds", "CPU time recorded as used", seconds(all.cpu_us));
+    registry.register(
+        "usage_wall_seconds",
+        "Time that agents ran",
+        seconds(all.wall_ms.saturating_mul(1000)),
+    );
+    let memory = whole(all.memory_byte_seconds);
+    registry.register("usage_memory_byte_seconds", "Memory over time recorded as used", memory);
+    registry.register("usage_io_read_bytes", "Bytes read from disks", whole(all.io_read));
+    registry.register("usage_io_written_bytes", "Bytes written to disks", whole(all.io_written));
+    let egress = Family::<ClassLabels, Counter>::default();
+    for (class, bytes) in &all.egress {
+        for (direction, count) in [("sent", bytes.sent), ("received", bytes.received)] {
+            let labels = ClassLabels { class: class.clone(), direction };
+            egress.get_or_create(&labels).inc_by(u64::try_from(count).unwrap_or(0));
+        }
+    }
+    registry.register("usage_egress_bytes", "Bytes over the network by where they went", egress);
+    let kinds = Family::<KindLabel, Counter>::default();
+    for (kind, count) in ["interval", "final", "correction"].into_iter().zip(records) {
+        kinds.get_or_create(&KindLabel { kind }).inc_by(count);
+    }
+    registry.register("usage_records", "Usage records by kind", kinds);
 }
 
 fn agents(daemon: &Daemon, registry: &mut Registry) {

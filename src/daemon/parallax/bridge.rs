@@ -118,6 +118,7 @@ impl Bridge {
                     self.parallax.threads.remove(id);
                 }
             }
+            Happened::BudgetWarning(_) | Happened::BudgetExceeded(_) => {}
             Happened::QuestionAnswered(_) | Happened::Gap(_) | Happened::Draining | Happened::Other => {}
         }
     }

@@ -53,6 +53,7 @@ pub struct Wires {
 pub struct Registry {
     status: watch::Receiver<Status>,
     entries: watch::Receiver<BTreeMap<String, Entry>>,
+    named: confidence::Named,
     /// What tells it what runs, if that is not somebody else's.
     tellers: Vec<AbortHandle>,
 }
@@ -64,17 +65,23 @@ impl Registry {
         let (told, status) = watch::channel(Status::new(settings.kind_name()));
         let (kept, entries) = watch::channel(BTreeMap::new());
         let doors = Doors::new(&settings, wires.running.clone(), wires.turns.clone());
+        let named = doors.named().clone();
         let wanted = Wanted::new(&settings, doors, kept);
         match settings.kind.clone() {
             Kind::Embedded => tokio::spawn(embedded(wanted, wires, told)),
             Kind::Etcd(etcd) => tokio::spawn(etcd::Etcd::new(settings, etcd, wanted, wires, told).run()),
         };
-        Self { status, entries, tellers: Vec::new() }
+        Self { status, entries, named, tellers: Vec::new() }
     }
 
     /// How it is.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// Agents that answer by name.
+    pub(crate) fn named(&self) -> &confidence::Named {
+        &self.named
     }
 
     /// What should be registered, by id: in the embedded registry this is what is.

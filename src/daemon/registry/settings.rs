@@ -62,13 +62,20 @@ pub enum OnDelete {
     Stop,
 }
 
-/// Where agents answer. Nothing here is encrypted or asks who calls, so it never leaves this host.
+/// Where agents answer. The first two are not encrypted and ask nobody who calls, so they never leave this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DoorPlace {
     /// A socket per agent in this directory: whoever may open it.
     Unix(PathBuf),
     /// A port of the loopback per agent, from the first to the last: every user of this host.
     Loopback(Ipv4Addr, u16, u16),
+    /// A name per agent below this domain, at the service itself: over mTLS, for whoever has a grant.
+    Named {
+        /// Without a dot in front.
+        domain: String,
+        /// Where the service is reached.
+        port: u16,
+    },
 }
 
 impl Settings {

@@ -114,7 +114,7 @@ fn happened(running: &mut Running, event: &Event) -> bool {
 /// What this node has, and what of it is given away.
 fn facts(supervisor: &Supervisor, config: &Config, policies: &BTreeSet<PolicyName>) -> NodeFacts {
     let (node, host, system) = (supervisor.node(), Host::probe(), rustix::system::sysinfo());
-    let most: u32 = config.tenants.values().map(|tenant| tenant.max_agents.unwrap_or(0)).sum();
+    let most: u32 = config.tenants.values().map(|tenant| tenant.max_agents.unwrap_or(0) as u32).sum();
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let abilities = [
         ("landlock", host.landlock_abi >= 1),

@@ -12,6 +12,7 @@
 //! A file is replaced as a whole: written beside, renamed over, synced.
 
 mod record;
+mod sync;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -31,6 +32,7 @@ const KEY: usize = 32;
 pub(crate) struct Store {
     directory: PathBuf,
     key: Arc<[u8; KEY]>,
+    later: sync::Later,
 }
 
 impl Store {
@@ -42,7 +44,7 @@ impl Store {
         }
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
         let key = Arc::new(key(&directory)?);
-        Ok(Self { directory, key })
+        Ok(Self { directory, key, later: sync::Later::default() })
     }
 
     /// HMAC-SHA256 (RFC 2104) under the node's key, in hexadecimal.
@@ -63,10 +65,7 @@ impl Store {
         let text = serde_json::to_vec_pretty(record).expect("a record is always JSON");
         let path = self.record(&record.id);
         write_over(&path, &text)?;
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // It may have been replaced, or removed, by the time.
-            runtime.spawn_blocking(move || sync(&path));
-        }
+        self.later.sync(path);
         Ok(())
     }
 
@@ -146,7 +145,7 @@ fn key(directory: &Path) -> io::Result<[u8; KEY]> {
 /// Replaces a file as a whole: after a crash there is the old one or the new one, after a power cut, too.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     write_over(path, content)?;
-    sync(path)
+    sync::now(path)
 }
 
 /// Replaces a file as a whole: after a crash of this process there is the old one or the new one.
@@ -157,11 +156,6 @@ pub(crate) fn write_over(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(content)?;
     fs::rename(&beside, path)
-}
-
-fn sync(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 #[cfg(test)]

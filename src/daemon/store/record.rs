@@ -39,6 +39,12 @@ pub(crate) struct Record {
     /// The most memory it may use, in bytes: it counts for its tenant's.
     #[serde(default)]
     pub(crate) memory: u64,
+    /// The most CPU time it may use, in thousandths of a CPU: it counts, too.
+    #[serde(default)]
+    pub(crate) millicpus: u64,
+    /// The most processes it may have: they count, too.
+    #[serde(default)]
+    pub(crate) processes: u64,
     /// The terminal's first size.
     pub(crate) size: Size,
     /// Start it again when it fails.

@@ -3,6 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::daemon::authz::grant::Pattern;
+pub use crate::daemon::quota::Quota;
+use crate::daemon::usage;
+
+/// Agents of one tenant that have ended and are kept, where nobody says otherwise.
+const MOST_ENDED: usize = 1000;
+
 /// Configuration of the supervisor.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -12,6 +19,8 @@ pub struct Config {
     pub quotas: BTreeMap<String, Quota>,
     /// Of a tenant that has none of its own.
     pub quota: Quota,
+    /// Of each identity that one of these is for.
+    pub identities: Vec<(Pattern, Quota)>,
     /// How much output of each agent is kept.
     pub log_bytes: u64,
     /// Between SIGTERM and the end of the cgroup, where nobody says otherwise.
@@ -20,15 +29,8 @@ pub struct Config {
     pub start: Duration,
     /// Pauses before an agent is started anew.
     pub restarts: Restarts,
-}
-
-/// What one tenant may use at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Quota {
-    /// Agents that have not ended; none: as many as the node bears.
-    pub max_agents: Option<usize>,
-    /// Bytes of memory that they may use together; none: as much as there is.
-    pub memory: Option<u64>,
+    /// How usage is recorded.
+    pub usage: usage::Options,
 }
 
 /// Pauses before an agent that failed is started anew: doubled each time.
@@ -64,11 +66,13 @@ impl Default for Config {
         Self {
             node: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             quotas: BTreeMap::new(),
-            quota: Quota::default(),
+            quota: Quota { max_ended: Some(MOST_ENDED), ..Quota::default() },
+            identities: Vec::new(),
             log_bytes: 16 * 1024 * 1024,
             grace: Duration::from_secs(5),
             start: Duration::from_secs(60),
             restarts: Restarts::default(),
+            usage: usage::Options::default(),
         }
     }
 }
@@ -76,7 +80,14 @@ impl Default for Config {
 impl Config {
     /// What this tenant may use.
     pub(crate) fn quota(&self, tenant: &str) -> Quota {
-        self.quotas.get(tenant).copied().unwrap_or(self.quota)
+        let quota = self.quotas.get(tenant).unwrap_or(&self.quota).clone();
+        Quota { max_ended: quota.max_ended.or(self.quota.max_ended), ..quota }
+    }
+
+    /// What this identity may use, if that is limited: by what is said of it most specifically.
+    pub(crate) fn identity_quota(&self, identity: &str) -> Option<&Quota> {
+        let meant = self.identities.iter().filter(|(pattern, _)| pattern.matches(identity));
+        meant.max_by_key(|(pattern, _)| pattern.rank()).map(|(_, quota)| quota)
     }
 }
 

@@ -7,10 +7,12 @@
 //! ```
 
 mod agent;
+mod collect;
 mod config;
 mod delivery;
 mod launcher;
 mod observer;
+mod prune;
 mod quota;
 mod request;
 mod run;
@@ -18,6 +20,7 @@ mod screens;
 mod shared;
 mod socket;
 mod spawn;
+mod spend;
 mod state;
 mod times;
 
@@ -35,9 +38,10 @@ use crate::audit::event::Event;
 use crate::audit::parts::Act;
 use crate::audit::text::Release;
 use crate::daemon::audit::Audit;
-use crate::daemon::authz::Caller;
+use crate::daemon::authz::{Caller, Role};
 use crate::daemon::events::Events;
 use crate::daemon::terminal::Terminal;
+use crate::daemon::usage::Usage;
 use crate::id::AgentId;
 use crate::wire::service::{Places, Refusal, places};
 use agent::{Command, Handle};
@@ -159,6 +163,8 @@ pub struct Stop {
 
 pub(crate) type Result<T> = std::result::Result<T, SupervisorError>;
 
+pub(crate) use times::iso;
+
 /// Now, as the API writes times.
 pub(crate) fn iso_now() -> String {
     times::iso(times::now())
@@ -182,6 +188,7 @@ impl Supervisor {
             boot: Release::of(&shared.boot),
         });
         spawn::adopt_all(&shared).await?;
+        tokio::spawn(collect::follow(Arc::downgrade(&shared)));
         Ok(Self { shared })
     }
 
@@ -234,7 +241,8 @@ impl Supervisor {
             let agents = self.shared.agents();
             let ended = !handle.is_active();
             if ended {
-                quota::check(&agents, &self.shared.config, &handle.tenant, handle.memory)?;
+                let asker = quota::Asker { tenant: &handle.tenant, identity: &handle.owner };
+                quota::check(&self.shared, &agents, &asker, handle.claim)?;
             }
             ended.then(|| handle.reserve())
         };
@@ -323,6 +331,11 @@ impl Supervisor {
         &self.shared.audit
     }
 
+    /// What was used, as it is recorded.
+    pub fn usage(&self) -> &Usage {
+        &self.shared.usage
+    }
+
     /// What happens.
     pub fn events(&self) -> &Events {
         &self.shared.events
@@ -345,7 +358,17 @@ impl Supervisor {
             agents,
             draining: self.shared.is_draining(),
             launcher: self.shared.launcher.is_connected(),
+            quotas: Vec::new(),
         }
+    }
+
+    /// The node as this caller sees it: with how the quotas stand that concern it.
+    pub fn node_for(&self, caller: &Caller) -> Node {
+        let tenants = match caller.role {
+            Role::Admin => self.shared.config.quotas.keys().cloned().collect(),
+            _ => vec![caller.tenant.to_string()],
+        };
+        Node { quotas: quota::lines(&self.shared, &tenants, &caller.identity), ..self.node() }
     }
 
     /// From now on no new agents; with `stop` those that run are stopped, and this answers once they have ended.

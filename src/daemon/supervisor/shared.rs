@@ -15,7 +15,9 @@ use super::{Result, SupervisorError};
 use crate::agents::Library;
 use crate::daemon::audit::Audit;
 use crate::daemon::events::Events;
+use crate::daemon::quota::rate::Starts;
 use crate::daemon::store::Store;
+use crate::daemon::usage::Usage;
 use crate::wire::service::Places;
 
 /// The node, for its supervisor.
@@ -30,10 +32,13 @@ pub(crate) struct Shared {
     /// What is known about the kinds of agents.
     pub(crate) kinds: Library,
     pub(crate) audit: Audit,
+    /// What was used, as it is recorded.
+    pub(crate) usage: Usage,
     /// /proc/sys/kernel/random/boot_id
     pub(crate) boot: String,
     /// When this daemon began, in milliseconds since 1970.
     pub(crate) since: u64,
+    starts: Mutex<Starts>,
     agents: Mutex<BTreeMap<String, Arc<Handle>>>,
     draining: AtomicBool,
     /// One permit for every agent that was found again.
@@ -52,6 +57,9 @@ impl Shared {
         let launcher = Launcher::start(places.launcher_socket());
         let own = ["etc/stockade/policies/agents", "usr/lib/stockade/policies/agents"];
         let kinds = Library::of(own.map(|below| places.root().join(below)), 0);
+        let is_there = |id: &str| matches!(store.get(id), Ok(Some(_))) || places.agent(id).exists();
+        let usage = Usage::open(&records, &config.node, config.usage.keep, is_there);
+        let usage = usage.map_err(failed("cannot open the usage log".into()))?;
         let undertaker = Launcher::start(places.launcher_socket());
         Ok(Arc::new(Self {
             places,
@@ -62,8 +70,10 @@ impl Shared {
             events,
             kinds,
             audit,
+            usage,
             boot,
             since: now(),
+            starts: Mutex::default(),
             agents: Mutex::default(),
             draining: AtomicBool::new(false),
             found: Semaphore::new(0),
@@ -74,6 +84,11 @@ impl Shared {
     pub(crate) fn agents(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Handle>>> {
         // A panic elsewhere leaves the map whole: every change of it is one call.
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who has started how many lately. Taken after the agents, never before.
+    pub(crate) fn starts(&self) -> MutexGuard<'_, Starts> {
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_draining(&self) -> bool {

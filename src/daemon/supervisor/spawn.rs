@@ -10,17 +10,20 @@ use tracing::{info, warn};
 
 use super::agent::{Agent, Begin, Handle, Outcome};
 use super::delivery::{self, answers::Leave, book::Book};
+use super::quota::Asker;
 use super::shared::Shared;
 use super::times::now;
 use super::{Result, Spawned, SupervisorError, quota, request};
 use crate::agents::Launch;
 use crate::api::agent::{Size, Spawn};
+use crate::audit::Digest;
 use crate::daemon::audit::facts;
 use crate::daemon::authz::Caller;
+use crate::daemon::quota::{Claim, Quota};
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal};
 use crate::id::{AgentId, PolicyName};
-use crate::policy::{Library, Reference};
+use crate::policy::{self, Library, Policy, Reference};
 use crate::wire::service::order::{self, Order, Workspace};
 use crate::wire::service::places;
 
@@ -49,13 +52,22 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
     if shared.is_draining() {
         return Err(SupervisorError::Draining);
     }
+    let asker = Asker { tenant, identity: &caller.identity };
+    let lifetime = lifetime(shared, &asker, request.lifetime)?;
     let record = record(shared, &id, caller, &policy, digest.clone(), &request);
     let order = prepared(shared, &id, tenant, request)?;
-    let memory = order.memory;
+    let asked = (order.memory, order.millicpus, order.processes);
     let workspace = workspace(shared, tenant, &order.workspace);
-    let intent = facts::spawn(&id, caller, &order);
+    let intent = facts::spawn(&id, caller, &order, policy_hash(shared, &policy));
     let order = request::seal(order)?;
-    let record = Record { workspace, memory: memory.unwrap_or(record.memory), ..record };
+    let record = Record {
+        workspace,
+        lifetime,
+        memory: asked.0.unwrap_or(record.memory),
+        millicpus: asked.1.unwrap_or(record.millicpus),
+        processes: asked.2.map_or(record.processes, u64::from),
+        ..record
+    };
 
     let (handle, task) = prepare(shared, record.clone(), Extent::default());
     let there = {
@@ -63,7 +75,7 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
         match agents.get(id.as_str()) {
             Some(there) => Some(there.clone()),
             None => {
-                quota::check(&agents, &shared.config, tenant, handle.memory)?;
+                quota::check(shared, &agents, &asker, handle.claim)?;
                 agents.insert(id.to_string(), handle.clone());
                 None
             }
@@ -108,6 +120,20 @@ fn prepared(shared: &Shared, id: &AgentId, tenant: &str, mut request: Spawn) -> 
     request::order(id, tenant, request, shared.config.log_bytes, seeds)
 }
 
+/// How long it may run: as long as was asked for, and no longer than whoever asks may.
+fn lifetime(shared: &Shared, asker: &Asker<'_>, asked: Option<u64>) -> Result<Option<u64>> {
+    let Some(most) = quota::lifetime(shared, asker).map(|most| most.as_secs()) else { return Ok(asked) };
+    match asked.filter(|asked| *asked > most) {
+        None => Ok(asked.or(Some(most))),
+        Some(asked) => {
+            let tenant = asker.tenant;
+            let detail =
+                format!("{asked} s, and an agent that you start for tenant {tenant} runs {most} s at most");
+            Err(SupervisorError::Field { field: "lifetime", detail, malformed: false })
+        }
+    }
+}
+
 fn there(shared: &Shared, id: &AgentId) -> Option<Arc<Handle>> {
     shared.agents().get(id.as_str()).cloned()
 }
@@ -148,6 +174,7 @@ fn record(
     request: &Spawn,
 ) -> Record {
     let size = request.size.unwrap_or(request::SIZE);
+    let claim = policy_claim(shared, caller, policy);
     Record {
         id: id.to_string(),
         name: request.name.clone().unwrap_or_else(|| id.to_string()),
@@ -160,7 +187,9 @@ fn record(
         capabilities: request.capabilities.clone(),
         workspace: None,
         home: request.home.clone(),
-        memory: policy_memory(shared, caller.tenant.as_str(), policy),
+        memory: claim.memory,
+        millicpus: claim.millicpus,
+        processes: claim.processes,
         size: order::Size { cols: size.cols, rows: size.rows },
         auto_restart: request.auto_restart,
         idle_timeout: request.idle_timeout,
@@ -177,14 +206,28 @@ fn record(
 
 /// What an agent of this policy may use at most, where that counts. A policy that this process cannot read is the
 /// launcher's to refuse.
-fn policy_memory(shared: &Shared, tenant: &str, policy: &PolicyName) -> u64 {
-    if shared.config.quota(tenant).memory.is_none() {
-        return 0;
+fn policy_claim(shared: &Shared, caller: &Caller, policy: &PolicyName) -> Claim {
+    let of_identity = shared.config.identity_quota(&caller.identity).is_some_and(Quota::counts_claims);
+    if !of_identity && !shared.config.quota(caller.tenant.as_str()).counts_claims() {
+        return Claim::default();
     }
+    let policy = load(shared, policy);
+    policy.map_or_else(Claim::default, |policy| Claim {
+        memory: policy.limits.memory.get(),
+        millicpus: policy.limits.cpus.millis().into(),
+        processes: policy.limits.processes.into(),
+    })
+}
+
+/// What is in force now under this name; an order may narrow it.
+fn policy_hash(shared: &Shared, policy: &PolicyName) -> Option<Digest> {
+    policy::hash(&load(shared, policy)?).parse().ok()
+}
+
+fn load(shared: &Shared, policy: &PolicyName) -> Option<Policy> {
     let directories = ["etc/stockade/policies", "usr/lib/stockade/policies"];
     let library = Library::of(directories.map(|directory| shared.places.root().join(directory)), 0);
-    let policy = library.load(&Reference::Name(policy.clone()));
-    policy.map_or(0, |policy| policy.limits.memory.get())
+    library.load(&Reference::Name(policy.clone())).ok()
 }
 
 fn workspace(shared: &Shared, tenant: &str, workspace: &Workspace) -> Option<String> {
@@ -208,7 +251,8 @@ fn prepare(shared: &Arc<Shared>, record: Record, extent: Extent) -> (Arc<Handle>
         id: record.id.clone(),
         tenant: record.tenant.clone(),
         digest: record.digest.clone(),
-        memory: record.memory,
+        owner: record.owner.clone(),
+        claim: Claim { memory: record.memory, millicpus: record.millicpus, processes: record.processes },
         terminal,
         shown: watch::Sender::new(Agent::first_shown(&record)),
         outcome: watch::Sender::new(None),
@@ -217,6 +261,7 @@ fn prepare(shared: &Arc<Shared>, record: Record, extent: Extent) -> (Arc<Handle>
         activity: AtomicU64::new(0),
         book: Book::open(shared.store.messages(&record.id)),
         eye: Mutex::new(None),
+        times: Default::default(),
     });
     let agent = Agent::new(shared.clone(), handle.clone(), record, wishes, told);
     (handle, agent)
@@ -279,6 +324,8 @@ fn known(shared: &Shared, id: &str) -> Option<Record> {
         workspace: None,
         home: None,
         memory: 0,
+        millicpus: 0,
+        processes: 0,
         size: order::Size { cols: request::SIZE.cols, rows: request::SIZE.rows },
         auto_restart: false,
         idle_timeout: None,

@@ -168,8 +168,9 @@ impl Live {
             || before.health_listen != config.health_listen
             || before.limits != config.limits
             || before.node != config.node
-            || before.tenants != config.tenants
-            || before.parallax != config.parallax
+            || (&before.tenants, &before.identities) != (&config.tenants, &config.identities)
+            || (&before.parallax, before.usage) != (&config.parallax, config.usage)
+            || before.sinks != config.sinks
         {
             tracing::warn!("addresses, limits, quotas and names take effect at the next start");
         }

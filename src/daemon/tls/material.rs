@@ -26,6 +26,16 @@ const LARGEST: u64 = 16 << 20;
 /// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MaterialError {
+    /// There is none: a node that was not set up yet.
+    #[error(
+        "there is no {}: run `stockade pki init` (as root) to make an authority and certificates for this node, or say \
+         in [tls] of stockaded.toml where yours are",
+        path.display()
+    )]
+    Missing {
+        /// Which.
+        path: PathBuf,
+    },
     /// A file.
     #[error("cannot read {}", path.display())]
     Read {
@@ -216,7 +226,11 @@ fn sections<T: PemObject>(path: &Path) -> Result<Vec<T>> {
 fn read(path: &Path) -> Result<Vec<u8>> {
     let failed = |source| MaterialError::Read { path: path.into(), source };
     let mut text = Vec::new();
-    let mut file = io::Read::take(fs::File::open(path).map_err(failed)?, LARGEST);
+    let file = fs::File::open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => MaterialError::Missing { path: path.into() },
+        _ => failed(source),
+    })?;
+    let mut file = io::Read::take(file, LARGEST);
     io::Read::read_to_end(&mut file, &mut text).map_err(failed)?;
     Ok(text)
 }

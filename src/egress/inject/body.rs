@@ -39,6 +39,7 @@ impl Body for Counted {
             && let Some(bytes) = frame.data_ref()
         {
             self.account.sent.set(self.account.sent.get() + bytes.len() as u64);
+            self.account.moved();
         }
         // Trailers are headers that no rule has seen.
         Poll::Ready(frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers)))
@@ -91,6 +92,7 @@ impl Body for Masked {
             };
             if !shown.is_empty() {
                 self.account.received.set(self.account.received.get() + shown.len() as u64);
+                self.account.moved();
                 return Poll::Ready(Some(Ok(Frame::data(shown.into()))));
             }
         }

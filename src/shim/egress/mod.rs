@@ -29,7 +29,7 @@ use super::denials::Denial;
 use crate::sys::process::End;
 use crate::wire;
 use crate::wire::egress::{Config, FromEgress, LONGEST, ToEgress};
-pub use account::{Account, Connection, Kind, Traffic};
+pub use account::{Account, Classes, Connection, Kind, Traffic};
 pub use error::GatewayError;
 use secrets::Secrets;
 use warden::{Said, Warden};
@@ -177,6 +177,16 @@ impl Gateway {
             self.account.miss(what.into());
         }
         self.account.close()
+    }
+
+    /// Bytes by where they went, so far.
+    pub fn classes(&self) -> &Classes {
+        self.account.classes()
+    }
+
+    /// Whether some of it may be missing.
+    pub fn is_incomplete(&self) -> bool {
+        self.account.is_incomplete()
     }
 
     /// Bytes from the agent, and to it, and how often it was refused something, so far.

@@ -9,20 +9,22 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::kept;
 use super::line::{self, Came, Line};
+use super::meter::Meter;
 use super::terminal::Terminal;
 use crate::jail::{Stream, WindowSize};
 use crate::plan::Plan;
-use crate::shim::ShimError;
 use crate::shim::attestation::Attestation;
 use crate::shim::front::Front;
 use crate::shim::session::Reins;
 use crate::shim::streams::{self, StreamKind};
 use crate::shim::words;
+use crate::shim::{Outcome, ShimError};
 use crate::sys::process::End;
 use crate::wire::service::claim::sealed;
 use crate::wire::service::launcher::{Reason, Refusal};
 use crate::wire::service::order::{File, Size};
 use crate::wire::service::shim::Phase;
+use crate::wire::service::usage::Metered;
 use crate::wire::service::{Ended, Frame, FromShim, INPUT_WINDOW, Places, ToShim, Versions, places};
 use crate::wire::{Extra, ToInit};
 
@@ -71,6 +73,7 @@ pub struct ServiceFront {
     next_extra: i32,
     /// The end of the log that the daemon was told of, and when.
     told: (u64, Instant),
+    meter: Meter,
 }
 
 /// Which poll entries are its own.
@@ -89,7 +92,13 @@ pub struct Events {
 
 impl ServiceFront {
     /// Before anything is built.
-    pub fn new(identity: Identity, line: OwnedFd, listener: OwnedFd, terminal: Terminal) -> Self {
+    pub fn new(
+        identity: Identity,
+        line: OwnedFd,
+        listener: OwnedFd,
+        terminal: Terminal,
+        meter: Meter,
+    ) -> Self {
         let told = (terminal.end(), Instant::now());
         Self {
             identity,
@@ -103,7 +112,20 @@ impl ServiceFront {
             extras: BTreeMap::new(),
             next_extra: 0,
             told,
+            meter,
         }
+    }
+
+    /// What is known of its usage, if it runs or did.
+    pub fn metered_so_far(&self) -> Option<Box<Metered>> {
+        self.since.map(|_| Box::new(self.meter.give_up()))
+    }
+
+    /// All that it used.
+    pub fn metered_in_all(&mut self, outcome: &Outcome) -> Option<Box<Metered>> {
+        let classes = outcome.traffic.as_ref().map(|traffic| &traffic.classes);
+        let complete = outcome.traffic.as_ref().is_none_or(|traffic| traffic.incomplete.is_none());
+        Some(Box::new(self.meter.close(&outcome.usage, classes, complete)))
     }
 
     /// What is to lie in the agent's directory.
@@ -235,6 +257,7 @@ impl ServiceFront {
             ToShim::Signal { number } => self.refuse(format!("{number} is no signal: 1 to 64")),
             ToShim::Stop { grace_ms } => self.stop(Duration::from_millis(grace_ms), reins)?,
             ToShim::Usage => {
+                self.meter.write(reins);
                 let usage = super::usage::now(reins);
                 self.say(&FromShim::Usage(usage));
             }
@@ -361,7 +384,12 @@ impl Front for ServiceFront {
         let shim = process(std::process::id())?;
         let whereabouts = kept::Whereabouts { boot, shim, keeper: process(keeper)?, range };
         let path = kept::whereabouts(&self.identity.places, &self.identity.id);
-        kept::put(&path, &whereabouts, 0o600, false)
+        kept::put(&path, &whereabouts, 0o600, false)?;
+        self.meter.announce()
+    }
+
+    fn counts(&self) -> bool {
+        true
     }
 
     fn streams(&self) -> [Stream; 3] {
@@ -431,7 +459,8 @@ impl Front for ServiceFront {
     fn recheck_after(&self) -> Option<Duration> {
         let (told, at) = self.told;
         let output = (self.terminal.end() != told).then(|| at + PACE);
-        let soonest = [output, self.terminal.recheck()].into_iter().flatten().min()?;
+        let meter = Some(self.meter.due());
+        let soonest = [output, self.terminal.recheck(), meter].into_iter().flatten().min()?;
         Some(soonest.saturating_duration_since(Instant::now()))
     }
 
@@ -449,6 +478,7 @@ impl Front for ServiceFront {
         self.terminal.attend(events.master)?;
         self.tell_taken(before);
         self.tell_output(false);
+        self.meter.attend(reins);
         Ok(())
     }
 

@@ -2,9 +2,9 @@
 //! whoever else of the service lives or dies meanwhile.
 //!
 //! ```text
-//!  launcher ──exec: claim, line, listener──▶ shim ──▶ admit ──▶ commission ──▶ … ──▶ exit.json
-//!                                             │ ▲
-//!                            terminal/ ◀──────┘ └── daemon (the first over `line`, later ones over `listener`)
+//!  launcher ──exec──▶ ready ──claim, line, listener──▶ admit ──▶ commission ──▶ … ──▶ exit.json
+//!                                                       │ ▲
+//!                                      terminal/ ◀──────┘ └── daemon (the first over `line`, later ones over `listener`)
 //! ```
 
 pub mod admit;
@@ -12,12 +12,13 @@ pub mod front;
 pub mod kept;
 pub mod line;
 pub mod log;
+pub mod meter;
 pub mod terminal;
 mod usage;
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use nix::sys::signal::Signal;
@@ -30,19 +31,19 @@ use crate::host::Host;
 use crate::plan::{Plan, PlanError};
 use crate::sys::process::End;
 use crate::sys::{fd, process, signal};
-use crate::wire::service::claim::{CLAIM, Claim, LINE, LISTENER, read_sealed};
+use crate::wire::service::claim::{Claim, ENGAGEMENT, Engagement, SPARE, read_sealed};
 use crate::wire::service::launcher::{Reason, Refusal};
 use crate::wire::service::{Ended, Order, Places, order, places};
 use admit::Admitted;
 use front::{Identity, ServiceFront};
 use log::Log;
+use meter::Meter;
 use terminal::Terminal;
 
-/// What the launcher hands over.
-struct Given {
-    claim: Claim,
-    line: OwnedFd,
-    listener: OwnedFd,
+/// What is the same for every agent, done before anybody waits for it.
+struct Ready {
+    /// It makes the network namespace meanwhile. None on a host where nothing can start.
+    keeper: io::Result<Option<Keeper>>,
 }
 
 /// Runs the shim to the end of its agent.
@@ -50,7 +51,7 @@ pub fn main() -> ExitCode {
     if keeper::was_called() {
         return ExitCode::SUCCESS;
     }
-    match take().and_then(attend) {
+    match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody reads this but an administrator who starts it by hand: the launcher gives it no stream.
@@ -60,23 +61,58 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn take() -> io::Result<Given> {
-    let claim = fd::adopt(CLAIM)?;
-    let (line, listener) = (fd::adopt(LINE)?, fd::adopt(LISTENER)?);
-    let bytes = read_sealed(&claim, 2 * order::LONGEST)?;
-    process::rename("stockade-shim")?;
+fn serve() -> io::Result<()> {
+    let socket = fd::adopt(ENGAGEMENT)?;
+    process::rename(SPARE)?;
     super::inherited::count_filters()?;
     // Whoever sends these means the service, not the agent; a daemon that goes away is no reason to end.
     for ignored in [Signal::SIGPIPE, Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
         signal::ignore(ignored)?;
     }
-    // The listener is the launcher's own description, and only this process uses it.
-    rustix::io::ioctl_fionbio(&listener, true)?;
-    Ok(Given { claim: serde_json::from_slice(&bytes)?, line, listener })
+    let ready = Ready::make();
+    match Engagement::receive(socket.as_fd()) {
+        Ok(Some(engagement)) => {
+            drop(socket);
+            process::rename("stockade-shim")?;
+            attend(ready, engagement)
+        }
+        // The launcher has gone, and nobody needs it any more.
+        none => {
+            ready.dismiss();
+            none.map(|_| ())
+        }
+    }
 }
 
-fn attend(given: Given) -> io::Result<()> {
-    let Given { claim: Claim { node, mut order }, line, listener } = given;
+impl Ready {
+    fn make() -> Self {
+        // An unfit host may not even have the calls that a keeper takes; the plan says that better.
+        let fit = Host::probe().refusals().is_empty();
+        Self { keeper: fit.then(Keeper::start).transpose() }
+    }
+
+    fn dismiss(self) {
+        if let Ok(Some(keeper)) = self.keeper {
+            keeper.dismiss();
+        }
+    }
+
+    /// The host as it is now, and the keeper if anything can start on it.
+    fn look(self) -> Result<(Host, Option<Keeper>), Refusal> {
+        let host = Host::probe();
+        let keeper = match self.keeper {
+            Ok(None) if host.refusals().is_empty() => Keeper::start().map(Some),
+            keeper => keeper,
+        };
+        Ok((host, keeper.map_err(|error| refusal(&ShimError::Keeper(error).into()))?))
+    }
+}
+
+fn attend(ready: Ready, engagement: Engagement) -> io::Result<()> {
+    let Engagement { claim, line, listener } = engagement;
+    let Claim { node, mut order } = serde_json::from_slice(&read_sealed(&claim, 2 * order::LONGEST)?)?;
+    // The listener is the launcher's own description, and only this process uses it.
+    rustix::io::ioctl_fionbio(&listener, true)?;
     let places = Places::under(&node.root);
     let directory = places.agent(&order.id);
     let size = (order.size.cols, order.size.rows);
@@ -88,12 +124,20 @@ fn attend(given: Given) -> io::Result<()> {
         daemon_uid: node.daemon_uid,
         boot: boot.clone(),
     };
-    let mut front = ServiceFront::new(identity, line, listener, Terminal::new(log, window(&order)));
+    let meter = Meter::begin(directory.join(places::USAGE))?;
+    let mut front = ServiceFront::new(identity, line, listener, Terminal::new(log, window(&order)), meter);
     let admitted = admit::admit(&order, &node);
     // Not held for as long as the agent runs: files can be long.
     (order.files, order.environment) = Default::default();
-    let result = admitted.and_then(|admitted| run(admitted, &mut front));
-    let ended = sum_up(result, &front, boot);
+    let result = match admitted {
+        Ok(admitted) => run(ready, admitted, &mut front),
+        Err(refusal) => {
+            ready.dismiss();
+            Err(refusal)
+        }
+    };
+    let ended = sum_up(result, &mut front, boot);
+    let ended = if places.shutdown().exists() { by_shutdown(ended) } else { ended };
     let written = kept::put_exit(&directory, &ended);
     // From now on nobody finds a shim here, and whoever looks finds how it ended.
     let _ = fs::remove_file(places.shim_socket(&order.id));
@@ -111,12 +155,8 @@ fn window(order: &Order) -> crate::jail::WindowSize {
 }
 
 /// Builds it, and stays to its end.
-fn run(admitted: Admitted, front: &mut ServiceFront) -> Result<Outcome, Refusal> {
-    let host = Host::probe();
-    // An unfit host may not even have the calls that it takes; the plan says that better.
-    let fit = host.refusals().is_empty();
-    let keeper = fit.then(Keeper::start).transpose();
-    let keeper = keeper.map_err(|error| refusal(&ShimError::Keeper(error).into()))?;
+fn run(ready: Ready, admitted: Admitted, front: &mut ServiceFront) -> Result<Outcome, Refusal> {
+    let (host, keeper) = ready.look()?;
     let Admitted { id, policy, words, files, .. } = admitted;
     front.put_files(files);
     let mut request = words::resolve(words, admit::caller(), &policy).map_err(|error| Refusal {
@@ -167,7 +207,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn sum_up(result: Result<Outcome, Refusal>, front: &ServiceFront, boot: String) -> Ended {
+fn sum_up(result: Result<Outcome, Refusal>, front: &mut ServiceFront, boot: String) -> Ended {
     let nothing = Ended {
         code: None,
         signal: None,
@@ -180,6 +220,7 @@ fn sum_up(result: Result<Outcome, Refusal>, front: &ServiceFront, boot: String) 
         end: front.terminal().end(),
         usage: Default::default(),
         report: serde_json::Value::Null,
+        metered: front.metered_so_far(),
     };
     match result {
         Ok(outcome) => Ended {
@@ -188,6 +229,7 @@ fn sum_up(result: Result<Outcome, Refusal>, front: &ServiceFront, boot: String) 
             out_of_memory: outcome.out_of_memory,
             killed: outcome.killed,
             usage: usage::in_all(&outcome),
+            metered: front.metered_in_all(&outcome),
             report: report(&outcome, front.terminal().has_lost()),
             ..nothing
         },
@@ -197,6 +239,16 @@ fn sum_up(result: Result<Outcome, Refusal>, front: &ServiceFront, boot: String) 
         }
         Err(refusal) => Ended { not_started: Some(refusal), ..nothing },
     }
+}
+
+/// A signal that comes while the machine is shut down is the machine's (systemd-shutdown(8)), and says nothing of the agent.
+fn by_shutdown(mut ended: Ended) -> Ended {
+    if let Some(signal) = ended.signal.filter(|_| !ended.stopped && !ended.out_of_memory) {
+        ended.signal = None;
+        ended.report["error"] = "the node was shut down, or rebooted, while it ran".into();
+        ended.report["signal"] = signal.into();
+    }
+    ended
 }
 
 /// What it was refused, and what went over the network, as in the report of `stockade run`.
@@ -216,4 +268,32 @@ fn report(outcome: &Outcome, lost: bool) -> serde_json::Value {
         report["network"] = serde_json::json!(traffic);
     }
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_at_a_shutdown_is_the_machines_unless_there_is_another_reason() {
+        let ended = |signal, stopped| Ended {
+            code: None,
+            signal,
+            out_of_memory: false,
+            stopped,
+            killed: false,
+            not_started: None,
+            boot: "boot".into(),
+            at: 0,
+            end: 0,
+            usage: Default::default(),
+            report: serde_json::json!({ "denials": [] }),
+            metered: None,
+        };
+        let told = by_shutdown(ended(Some(1), false));
+        assert_eq!((told.signal, &told.report["signal"]), (None, &1.into()));
+        assert!(told.report["error"].as_str().is_some_and(|error| error.contains("rebooted")));
+        assert_eq!(by_shutdown(ended(Some(15), true)).signal, Some(15));
+        assert_eq!(by_shutdown(ended(None, false)).report["error"], serde_json::Value::Null);
+    }
 }

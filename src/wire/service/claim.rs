@@ -1,22 +1,62 @@
-//! What a shim is started with by the launcher: the order that was checked, and where it belongs. A sealed file in memory,
-//! so that neither can change it afterwards.
+//! What a shim is told by the launcher: the order that was checked, and where it belongs. A sealed file in memory, so that
+//! neither can change it afterwards. It comes by a message with three descriptors to a shim that waits for it:
+//!
+//! ```text
+//!  launcher ──exec: socket──▶ shim, getting ready … ◀── claim, line, listener ── launcher
+//! ```
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::Order;
+use crate::wire;
 
-/// The descriptor with the claim, in a shim that was just executed.
-pub const CLAIM: i32 = 3;
-/// The socket that leads to the daemon.
-pub const LINE: i32 = 4;
-/// The socket on which later daemons are accepted.
-pub const LISTENER: i32 = 5;
+/// The socket over which the launcher's message comes, in a shim that was just executed. Both are of one installation, as
+/// the launcher opened the program when it started: there is nothing to negotiate.
+pub const ENGAGEMENT: i32 = 3;
+
+/// What a shim is called while it waits.
+pub const SPARE: &str = "stockade-spare";
+
+/// The descriptors of the message.
+#[derive(Debug)]
+pub struct Engagement {
+    /// The sealed claim.
+    pub claim: OwnedFd,
+    /// The socket that leads to the daemon.
+    pub line: OwnedFd,
+    /// The socket on which later daemons are accepted.
+    pub listener: OwnedFd,
+}
+
+impl Engagement {
+    /// Sends it to a shim that waits.
+    ///
+    /// # Errors
+    /// As sendmsg(2); EPIPE when that shim has ended.
+    pub fn send(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        wire::send(socket, MESSAGE, &[self.claim.as_fd(), self.line.as_fd(), self.listener.as_fd()])
+    }
+
+    /// Waits for it; `None` when the launcher has gone.
+    ///
+    /// # Errors
+    /// As recvmsg(2), and when something else comes.
+    pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+        let Some((bytes, fds)) = wire::receive(socket, 3)? else { return Ok(None) };
+        match (bytes.as_slice(), <[OwnedFd; 3]>::try_from(fds)) {
+            (MESSAGE, Ok([claim, line, listener])) => Ok(Some(Self { claim, line, listener })),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "not an engagement")),
+        }
+    }
+}
+
+const MESSAGE: &[u8] = b"engaged";
 
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::launcher::Reason;
 use super::order::{File, Home, Size, Workspace};
 use super::shim::{Phase, Usage};
+use super::usage::{Carried, Metered};
 use super::{Ended, FromLauncher, FromShim, Order, Refusal, ToLauncher, ToShim, Versions};
 
 fn directory() -> PathBuf {
@@ -52,6 +53,27 @@ fn ended() -> Ended {
         end: 10,
         usage: usage(),
         report: json!({ "denials": [] }),
+        metered: None,
+    }
+}
+
+fn metered() -> Metered {
+    let carried = Carried { sent: 12, received: 13 };
+    Metered {
+        incarnation: "i".into(),
+        number: 1,
+        since: 2,
+        at: 3,
+        wall_ms: 4,
+        is_final: true,
+        complete: true,
+        cpu_us: Some(5),
+        memory_byte_seconds: Some(6),
+        memory_byte_seconds_at_most: Some(7),
+        memory_peak: Some(8),
+        io_read: Some(9),
+        io_written: Some(10),
+        egress: [("public".to_owned(), carried)].into(),
     }
 }
 
@@ -200,6 +222,8 @@ fn every_message_of_version_1_is_said_and_understood_as_it_was() {
     from_shim().iter().for_each(|(name, message)| check(name, message));
     check("order.all", &order());
     check("ended", &ended());
+    check("ended.metered", &Ended { metered: Some(Box::new(metered())), ..ended() });
+    check("metered", &metered());
 }
 
 #[test]
@@ -233,7 +257,7 @@ fn what_a_later_version_says_is_not_mistaken() {
 
 #[test]
 fn no_file_is_left_unread() {
-    let mut names: Vec<&str> = vec!["order.all", "order.least", "ended"];
+    let mut names: Vec<&str> = vec!["order.all", "order.least", "ended", "ended.metered", "metered"];
     names.extend(to_launcher().iter().map(|(name, _)| *name));
     names.extend(from_launcher().iter().map(|(name, _)| *name));
     names.extend(to_shim().iter().map(|(name, _)| *name));

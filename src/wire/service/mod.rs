@@ -22,6 +22,7 @@ pub mod log;
 pub mod order;
 pub mod places;
 pub mod shim;
+pub mod usage;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -7,6 +7,7 @@
 //!      agent.json         who it is (no variable, no secret)
 //!      attestation.json   what was enforced
 //!      terminal/          the log (`log`)
+//!      usage.json         what it has used (`usage::Metered`)
 //!      exit.json          how it ended (`Ended`)
 //!    workspaces/.removed/ root 0700: what is being removed
 //!    homes/<tenant>/<name>/  workspaces/<tenant>/<name>/     directories 0711 root, leaves the service user's
@@ -16,6 +17,7 @@
 //!    launcher.sock        the launcher's
 //!    shims/<id>.sock      each shim's, for a daemon that comes later
 //!    doors/<id>.sock      the daemon's, one per registered agent: the group of the directory is who may connect
+//!    shutdown             root: there while the machine is being shut down
 //!    orders/<id>          root 0600: what an agent was started with, for a restart
 //! ```
 
@@ -109,6 +111,11 @@ impl Places {
         self.run().join("doors")
     }
 
+    /// There while the machine is being shut down (stockade-launcher.service).
+    pub fn shutdown(&self) -> PathBuf {
+        self.run().join("shutdown")
+    }
+
     /// What agents were started with.
     pub fn orders(&self) -> PathBuf {
         self.run().join("orders")
@@ -123,3 +130,5 @@ pub const ATTESTATION: &str = "attestation.json";
 pub const EXIT: &str = "exit.json";
 /// In an agent's directory.
 pub const TERMINAL: &str = "terminal";
+/// In an agent's directory.
+pub const USAGE: &str = "usage.json";

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::order::Size;
+use super::usage::Metered;
 use super::{Refusal, Versions};
 
 /// What a daemon says to a shim. The first message is `Hello`; typed bytes travel in frames of their own.
@@ -198,4 +199,7 @@ pub struct Ended {
     /// What it was refused, and what went over the network: as in the report of `stockade run`.
     #[serde(default)]
     pub report: serde_json::Value,
+    /// What it used, for the bill; a shim of an earlier version says nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<Box<Metered>>,
 }

@@ -45,6 +45,11 @@ impl Agent {
         self.running.borrow().as_ref()?.agents.get(&self.id).cloned()
     }
 
+    /// Whose it is, while it runs.
+    pub fn tenant(&self) -> Option<String> {
+        self.now().map(|agent| agent.tenant)
+    }
+
     /// `HealthCheck`
     pub fn health(&self) -> Health {
         let (status, message) = match self.now() {

@@ -1,4 +1,4 @@
-//! Doors: one listening socket per registered agent, opened and closed with its registration.
+//! Doors: one per registered agent, opened and closed with its registration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::Turns;
 use super::agent::Agent;
+use super::named::{Named, Registration};
 use super::service::Served;
 use crate::daemon::registry::running::Running;
 use crate::daemon::registry::settings::{DoorPlace, Kind, Settings};
@@ -39,22 +40,37 @@ pub struct Doors {
     turns: Arc<dyn Turns>,
     usual_confidence: f64,
     node: String,
+    named: Named,
     /// The problem that was told last: one line in the log per problem, not per agent.
     told: Option<String>,
 }
 
 struct Door {
     endpoint: String,
-    socket: Option<PathBuf>,
-    task: JoinHandle<()>,
+    behind: Behind,
+}
+
+/// What listens.
+enum Behind {
+    /// A task on a socket of its own; on the filesystem that has a path.
+    Socket(Option<PathBuf>, JoinHandle<()>),
+    /// The service itself.
+    Service { _name: Registration },
+}
+
+impl Door {
+    fn is_shut(&self) -> bool {
+        matches!(&self.behind, Behind::Socket(_, task) if task.is_finished())
+    }
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
-        self.task.abort();
-        if let Some(socket) = &self.socket {
+        let Behind::Socket(path, task) = &self.behind else { return };
+        task.abort();
+        if let Some(path) = path {
             // Whoever made it can remove it; if it is gone already, so much the better.
-            let _ = std::fs::remove_file(socket);
+            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -71,7 +87,13 @@ impl Doors {
             Kind::Etcd(_) => Some(settings.doors.clone()),
         };
         let (usual_confidence, node) = (settings.confidence, settings.node.clone());
-        Self { place, open: BTreeMap::new(), running, turns, usual_confidence, node, told: None }
+        let (open, named) = Default::default();
+        Self { place, open, running, turns, usual_confidence, node, named, told: None }
+    }
+
+    /// Those that answer by name.
+    pub fn named(&self) -> &Named {
+        &self.named
     }
 
     /// Closes every other.
@@ -82,7 +104,7 @@ impl Doors {
     /// The endpoint of this agent, which is opened if it is not; none when that does not go.
     pub fn open(&mut self, id: &str) -> Option<String> {
         let Some(place) = &self.place else { return Some(format!("stockade://{}/{id}", self.node)) };
-        if let Some(door) = self.open.get(id).filter(|door| !door.task.is_finished()) {
+        if let Some(door) = self.open.get(id).filter(|door| !door.is_shut()) {
             return Some(door.endpoint.clone());
         }
         self.open.remove(id);
@@ -94,6 +116,18 @@ impl Doors {
                 let taken: BTreeSet<&str> = self.open.values().map(|door| door.endpoint.as_str()).collect();
                 loopback(*address, *first..=*last, &taken, agent)
             }
+            DoorPlace::Named { domain, port } => self.named.register(domain, agent).map_or_else(
+                || {
+                    Err(io::Error::new(
+                        io::ErrorKind::AddrInUse,
+                        format!("another agent has its name in {domain}"),
+                    ))
+                },
+                |name| {
+                    let endpoint = format!("{}:{port}", name.host());
+                    Ok(Door { endpoint, behind: Behind::Service { _name: name } })
+                },
+            ),
         };
         match opened {
             Ok(door) => {
@@ -144,7 +178,8 @@ fn unix(directory: &Path, id: &str, agent: Agent) -> io::Result<Door> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let endpoint = format!("unix:{}", path.display());
     let accept = async move || listener.accept().await.map(|(stream, _)| stream);
-    Ok(Door { endpoint, socket: Some(path), task: tokio::spawn(serve(accept, agent)) })
+    let task = tokio::spawn(serve(accept, agent));
+    Ok(Door { endpoint, behind: Behind::Socket(Some(path), task) })
 }
 
 fn loopback(
@@ -165,7 +200,8 @@ fn loopback(
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let accept = async move || listener.accept().await.map(|(stream, _)| stream);
-        return Ok(Door { endpoint, socket: None, task: tokio::spawn(serve(accept, agent)) });
+        let task = tokio::spawn(serve(accept, agent));
+        return Ok(Door { endpoint, behind: Behind::Socket(None, task) });
     }
     Err(io::Error::new(
         io::ErrorKind::AddrInUse,

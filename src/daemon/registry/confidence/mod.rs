@@ -1,11 +1,12 @@
 //! `parallax.confidence.ConfidenceAgent`: a registered agent answers there, by gRPC. An entry is a promise of that.
 //!
-//! No request says which agent it is meant for, so each has a door of its own. Nothing is encrypted and nobody is asked who
-//! they are: a door is a socket that only some may open, or a port of the loopback.
+//! No request says which agent it is meant for, so each has a door of its own: a socket that only some may open, or a port
+//! of the loopback, where nothing is encrypted and nobody is asked who they are; or a name on the service's own port.
 
 mod agent;
 mod doors;
 mod messages;
+mod named;
 mod service;
 
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use doors::Doors;
 pub use messages::{AgentRequest, Capabilities, ConfidenceResult, Health, Status};
+pub use named::{Named, routes};
 
 /// Who carries a message to an agent, and its answer back.
 pub trait Turns: Send + Sync + 'static {

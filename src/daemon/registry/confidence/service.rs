@@ -26,7 +26,11 @@ type Results = Pin<Box<dyn Stream<Item = Result<ConfidenceResult, Status>> + Sen
 #[derive(Clone)]
 pub struct Served(pub Arc<Agent>);
 
-impl Service<http::Request<hyper::body::Incoming>> for Served {
+impl<B> Service<http::Request<B>> for Served
+where
+    B: hyper::body::Body + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -35,7 +39,7 @@ impl Service<http::Request<hyper::body::Incoming>> for Served {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let agent = self.0.clone();
         Box::pin(async move {
             let method = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();

@@ -1,8 +1,12 @@
 //! What the audit log hears of an agent's life: intents before they are carried out, and what they came to.
 
+use std::sync::{MutexGuard, PoisonError};
+
 use super::{Agent, End, Outcome};
+use crate::api::State;
 use crate::audit::{Event, Unavailable};
 use crate::daemon::audit::facts;
+use crate::daemon::usage::{self, Subject, Times};
 use crate::wire::service::places;
 
 impl Agent {
@@ -46,8 +50,49 @@ impl Agent {
         self.record_all(agent.map(|agent| Event::Adopted { agent, running: true }));
     }
 
+    /// It is in this state now.
+    pub(super) fn account_for_state(&self, state: State) {
+        self.times().enter(state);
+    }
+
+    /// What an earlier daemon has recorded of its usage is not recorded again.
+    pub(super) fn resume_usage(&self) {
+        if let Some(mark) = self.shared.usage.mark(&self.record.id) {
+            self.times().resume(mark.incarnation, mark.total.states_ms);
+        }
+    }
+
+    /// It is started anew: what comes is another incarnation's.
+    pub(super) fn renew_usage(&self) {
+        self.times().renew();
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.handle.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it used is recorded before anything that it left is removed. Found again, it is not recorded again.
+    async fn account_for_usage(&self, end: &End) {
+        let id = &self.record.id;
+        let started = self.record.started;
+        let metered = match end {
+            End::Seen(ended) if ended.not_started.is_some() => None,
+            End::Seen(ended) => ended
+                .metered
+                .as_deref()
+                .cloned()
+                .or_else(|| started.map(|started| usage::of_an_earlier_shim(id, started, ended))),
+            // What its shim had seen last, if that was written down.
+            End::Unseen(_) => usage::measured(&self.shared.places, id).filter(|_| started.is_some()),
+        };
+        if let Some(metered) = metered {
+            self.shared.usage.ended(&Subject::of(&self.record), &metered, &self.handle.times).await;
+        }
+    }
+
     /// It has ended. Each end is told once, however often a daemon is started after it.
     pub(super) async fn account_for_end(&mut self, end: &End) {
+        self.account_for_usage(end).await;
         let refusal = match end {
             End::Seen(ended) => ended.not_started.as_ref(),
             End::Unseen(_) => None,

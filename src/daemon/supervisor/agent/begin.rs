@@ -129,6 +129,7 @@ impl Agent {
     /// Finds it again: its shim, or what that has left.
     async fn adopt(&mut self) -> Flow {
         self.adopted = true;
+        self.resume_usage();
         if self.record.started.is_some() {
             // Whoever asks for its id finds it, whatever becomes of it. One of which nobody knows whether it was ever
             // started is there once its shim says so.
@@ -218,6 +219,7 @@ impl Agent {
             end: self.handle.terminal.extent().end,
             usage: Default::default(),
             report: Default::default(),
+            metered: None,
         }
     }
 
@@ -344,6 +346,7 @@ impl Agent {
 
     async fn launch_anew(&mut self) -> Flow {
         self.step(Event::Relaunch);
+        self.renew_usage();
         self.clocks.running_since = None;
         self.handle.terminal.renew().await;
         self.record.restarts += 1;
@@ -388,6 +391,11 @@ impl Agent {
         if !self.life.is_over() {
             return Err(self.failure("stop it before it is removed"));
         }
+        if !self.shared.usage.is_written(&self.record.id) {
+            return Err(
+                self.failure("what it used cannot be recorded now (is the disk full?): try again later")
+            );
+        }
         let remove = ToLauncher::Remove { id: self.record.id.clone(), workspace: false };
         let asked = self.shared.launcher.ask(remove, Vec::new()).await;
         match asked.map_err(|source| SupervisorError::Launcher { source })? {
@@ -400,6 +408,7 @@ impl Agent {
             .forget(&self.record.id)
             .map_err(|source| SupervisorError::Io { what: what(), source })?;
         self.shared.agents().remove(&self.record.id);
+        self.shared.usage.forget(&self.record.id);
         self.publish(Happened::AgentRemoved);
         Ok(())
     }

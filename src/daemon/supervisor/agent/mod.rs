@@ -10,6 +10,7 @@ mod account;
 mod begin;
 mod clocks;
 mod deeds;
+mod start;
 mod typing;
 mod view;
 mod watched;
@@ -33,15 +34,17 @@ use super::times::{iso, now};
 use super::{Shared, SupervisorError};
 use crate::api;
 use crate::api::events::Happened;
-use crate::audit::Unavailable;
+use crate::daemon::quota::Claim;
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal, Typed, Wishes};
+use crate::daemon::usage::Times;
 use crate::wire::service::order::Size;
 use crate::wire::service::shim::{Phase, Usage};
 use crate::wire::service::{FromShim, Refusal, ToShim};
 pub(crate) use begin::Begin;
 use clocks::Clocks;
 pub(crate) use deeds::{Command, ExecOrder, Turn};
+pub(crate) use start::{Outcome, Reserved};
 use typing::Typing;
 pub(crate) use view::End;
 use view::Facts;
@@ -54,8 +57,10 @@ pub(crate) struct Handle {
     pub(crate) tenant: String,
     /// Of the request that it came from.
     pub(crate) digest: String,
-    /// The most memory it may use.
-    pub(crate) memory: u64,
+    /// Who asked for it.
+    pub(crate) owner: String,
+    /// What it counts for.
+    pub(crate) claim: Claim,
     /// Its terminal.
     pub(crate) terminal: Terminal,
     /// What the API shows.
@@ -72,30 +77,8 @@ pub(crate) struct Handle {
     pub(crate) book: Book,
     /// Who follows its screen, if anybody can.
     pub(crate) eye: Mutex<Option<Eye>>,
-}
-
-/// See [`Handle::reserve`].
-pub(crate) struct Reserved<'a>(&'a Handle);
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.0.reserved.store(false, Ordering::Relaxed);
-    }
-}
-
-/// What a start came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It runs, or did.
-    Started,
-    /// Somebody refused.
-    Refused(Refusal),
-    /// An earlier daemon ended before it had asked for it: there never was anything.
-    CutShort,
-    /// The launcher could not be asked.
-    Unanswered(io::ErrorKind, String),
-    /// It could not be recorded, and was not tried.
-    Unrecorded(Unavailable),
+    /// How long it was in which state.
+    pub(crate) times: Mutex<Times>,
 }
 
 impl Handle {
@@ -403,6 +386,7 @@ impl Agent {
             size,
         };
         let shown = view::agent(&facts, Some(&self.handle.shown.borrow()), now());
+        self.account_for_state(shown.state);
         let mut another_state = false;
         let mut another_login = None;
         self.handle.shown.send_if_modified(|old| {
