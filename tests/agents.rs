@@ -8,6 +8,8 @@ mod common;
 #[path = "common/dev.rs"]
 #[allow(dead_code, reason = "each suite uses its part")]
 mod dev;
+#[path = "agents/driven.rs"]
+mod driven;
 #[path = "agents/logins.rs"]
 mod logins;
 #[path = "common/pty.rs"]

@@ -147,3 +147,49 @@ fn what_no_longer_holds_is_not_typed_into() {
     watcher.feed(Duration::from_millis(now), b"\x1b[2J\x1b[HSomething new asks: (y/n)");
     assert!(!watcher.is_safe_to_type(), "before anything new was published");
 }
+
+/// A screen of Codex's: what stands above the composer, and what stands in its place.
+fn codex(above: &str, below: &str) -> String {
+    let lines = format!("\n  >_ OpenAI Codex (v0.169.0)\n\n{above}\n\n{below}");
+    format!("\x1b[?1049h\x1b[?2004h\x1b[2J\x1b[H{}", lines.replace('\n', "\r\n"))
+}
+
+fn seen(kind_name: &str, pieces: &[&str]) -> (State, bool) {
+    let mut watcher = Watcher::new(kind(kind_name), size(80, 24));
+    let mut now = 0;
+    for piece in pieces {
+        (now, _) = play(&mut watcher, now, [piece.as_bytes().to_vec()]);
+    }
+    (watcher.observation().state, watcher.is_safe_to_type())
+}
+
+#[test]
+fn a_report_or_a_title_that_lies_makes_nothing_safe_to_type_on() {
+    let composer = "› Ask Codex to do anything\n\n  GPT · /work\n  ? for shortcuts";
+    let idle = "\x1b]7501;state=idle:app=codex\x1b\\";
+    let ready = codex("• Done.", composer);
+    assert_eq!(seen("codex", &[idle, &ready]), (State::Ready, true), "the way is open");
+    let dialog = codex(
+        "  Would you like to run the following command?\n\n  $ rm -rf /",
+        "› 1. Yes, proceed (y)\n  2. No (esc)\n\n  Press enter to confirm or esc to cancel",
+    );
+    let blocked = "\x1b]7501;state=blocked:app=codex:kind=permission\x1b\\";
+    for lie in [idle, "\x1b]7501;state=done:app=codex\x1b\\", "\x1b]7501;state=clear\x1b\\"] {
+        assert_eq!(seen("codex", &[blocked, &dialog, lie]), (State::Blocked, false), "{lie:?}");
+    }
+    let working = codex("• Working (3s • esc to interrupt)\n", composer);
+    let works = "\x1b]7501;state=working:app=codex\x1b\\";
+    assert_eq!(seen("codex", &[works, &working, idle]), (State::Busy, false));
+
+    let gemini = "\x1b]0;✋  Action Required (work)\x07\x1b[2J\x1b[H╭──────╮\r\n│ ? Shell  rm -rf / │\r\n\
+                  │ Allow execution of [Shell]? │\r\n│ ● 1. Allow once │\r\n│   3. No, suggest changes (esc) │\r\n╰──────╯";
+    assert_eq!(seen("gemini", &[gemini]).0, State::Blocked);
+    let (state, safe) = seen("gemini", &[gemini, "\x1b]0;◇  Ready (work)\x07"]);
+    assert!(state != State::Ready && !safe, "{state:?}");
+
+    let rule = "─".repeat(80);
+    let claude = format!(
+        "\x1b[2J\x1b[H {rule}\r\n Bash command\r\n\r\n   rm -rf /\r\n\r\n Do you want to proceed?\r\n ❯ 1. Yes\r\n   3. No\r\n\r\n Esc to cancel · Tab to amend"
+    );
+    assert_eq!(seen("claude", &[&claude, "\x1b]0;✳ Claude Code\x07", idle]), (State::Blocked, false));
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use stockade::agents::cast::{Cast, CastError, Event};
 use stockade::agents::replay::replay;
+use stockade::agents::turn;
 use stockade::agents::{Kind, Library, Observation, Watcher};
 use stockade::api::agent::State;
 
@@ -189,5 +190,29 @@ fn a_refused_attempt_is_told_in_the_agents_own_words_at_every_size() {
                 .collect();
             assert!(told.contains(&words), "{name}: {told:?}");
         }
+    }
+}
+
+#[test]
+fn the_text_of_a_recorded_turn_is_what_the_agent_said_and_nothing_else() {
+    let all = recordings();
+    let turns: Vec<&String> = all.iter().filter(|name| name.contains("-turns-")).collect();
+    assert!(turns.len() >= 9, "{turns:?}");
+    for name in turns {
+        let of = name.split('-').next().expect("a kind");
+        let said = if of == "gemini" { "be brief please" } else { "be slow please" };
+        let (mut worked, mut told) = (false, None);
+        let each = |seen: &Observation, watcher: &mut Watcher| -> Result<(), CastError> {
+            worked |= seen.state == State::Busy;
+            if worked && seen.state == State::Ready && told.is_none() {
+                let view = watcher.view();
+                let rows = view.above.iter().chain(&view.rows);
+                let lines: Vec<String> = rows.map(|row| row.text.clone()).collect();
+                told = Some(turn::text(&watcher.kind().turn, &lines, said));
+            }
+            Ok(())
+        };
+        replay(kind(of), open(name), each).expect("replayed");
+        assert_eq!(told.as_deref(), Some("Everything is as it should be."), "{name}");
     }
 }

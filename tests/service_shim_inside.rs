@@ -85,7 +85,7 @@ fn what_leads_out_of_the_sandbox_is_not_handed_in() {
 #[test]
 fn ordered_files_are_there_when_the_agent_starts_and_belong_to_it() {
     let node = Node::start();
-    let file = |path: &str, content: &str| File { path: path.into(), content: content.into() };
+    let file = |path: &str, content: &str| File { path: path.into(), content: content.into(), home: false };
     let mut wanted = order("a", "cat one sub/dir/two; echo more >> one; ls -ln one | cut -d' ' -f3");
     wanted.workspace = Workspace::Named { name: "w".into() };
     wanted.files = vec![file("one", "1\n"), file("sub/dir/two", "2\n")];
@@ -104,7 +104,7 @@ fn an_ordered_file_follows_no_link_that_an_agent_has_left() {
     for (id, path) in [("b", "sub/passwd"), ("c", "one"), ("d", "d")] {
         let mut order = order(id, "true");
         order.workspace = Workspace::Named { name: "w".into() };
-        order.files = vec![File { path: path.into(), content: "x".into() }];
+        order.files = vec![File { path: path.into(), content: "x".into(), home: false }];
         let ended = node.launch(&order).expect("launched").await_end();
         let refusal = ended.not_started.expect("not started");
         assert!(refusal.detail.contains(path) && refusal.detail.contains("files"), "{refusal:?}");

@@ -25,6 +25,9 @@ pub struct Kind {
     /// How a message is typed.
     #[serde(default)]
     pub typing: Typing,
+    /// How the text of a turn is told from what stands around it.
+    #[serde(default)]
+    pub turn: Turn,
     /// How it is asked to go.
     #[serde(default)]
     pub exit: Exit,
@@ -48,7 +51,8 @@ pub struct Launch {
     pub files: Vec<Seed>,
 }
 
-/// One file of a fresh home. In its text `{workspace}` stands for the workspace's path, as JSON and TOML quote it.
+/// One file of a fresh home. In its text `{workspace}` stands for the workspace's path, and `{env:NAME}` for a variable of
+/// the request's, each as JSON and TOML quote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Seed {
@@ -58,6 +62,12 @@ pub struct Seed {
     pub content: String,
     /// The question that it answers in the user's stead.
     pub answers: String,
+    /// It is written only if whoever starts the agent names this answer; none: unless that is forbidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<String>,
+    /// Variables that the request must have for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
 }
 
 /// `[typing]`
@@ -78,6 +88,60 @@ pub struct Typing {
     pub submit_delay_most: u64,
     /// Milliseconds between the first sight of readiness and the first key: what is typed before gets lost.
     pub settle: u64,
+    /// Where what is typed stands until it is submitted; none: all of the screen.
+    pub composer: Composer,
+    /// What stands there for a long paste (`[Pasted text #1`).
+    pub folded: Vec<String>,
+}
+
+/// `composer`: a part of the screen, by the lines around it. Each is the last of its sort.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Composer {
+    /// Its first line is like this; for one that has no frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// It begins behind a line like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// It ends before a line like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}
+
+/// `[turn]`: what of a terminal's lines is the agent's answer. Lines are compared without the blanks at their ends; `*`
+/// stands for anything.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Turn {
+    /// The interface below the text begins with lines like these, one right behind the other: the last such place.
+    pub below: Vec<String>,
+    /// What the user said begins with one of these.
+    pub said: Vec<String>,
+    /// A piece of the answer begins with this at the very left; empty: all lines are.
+    pub text: String,
+    /// A piece with a line like this is a tool's.
+    pub tool: Vec<String>,
+    /// The text ends before the last line like one of these, if there is one.
+    pub until: Vec<String>,
+    /// Lines that are nobody's text.
+    pub without: Vec<String>,
+    /// Where the agent writes down what was said, word for word: better than a screen, where it can be found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<TurnLog>,
+}
+
+/// `[turn.log]`: a JSON document on each line, some of which hold a message `{role, content}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TurnLog {
+    /// Prints the end of it, within the agent's walls and as its user.
+    pub command: Vec<String>,
+    /// Where in a line the message is (RFC 6901).
+    pub message: String,
+    /// Lines in which this is true are not of the conversation (RFC 6901).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unless: Option<String>,
 }
 
 impl Default for Typing {
@@ -90,6 +154,8 @@ impl Default for Typing {
             submit_delay_per_thousand: 25,
             submit_delay_most: 400,
             settle: 200,
+            composer: Composer::default(),
+            folded: Vec::new(),
         }
     }
 }
@@ -138,12 +204,28 @@ pub struct Screen {
     /// The login that it asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginRule>,
-    /// The keys that answer it where an operator wants it answered; none: nobody but a person answers it.
+    /// The keys that answer it; none: nobody but a person answers it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answer: Vec<String>,
     /// Whether it only says that a login worked: then it is answered, once a login was seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub after_login: bool,
+    /// When they are pressed.
+    #[serde(default)]
+    pub answered: Answered,
+}
+
+/// When a question is answered in the user's stead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answered {
+    /// Only if whoever started the agent named it.
+    #[default]
+    Named,
+    /// Unless whoever started the agent forbade it: it decides nothing (colours, notes).
+    Always,
+    /// The same, but only where the agent was given a workspace, and the screen names just that one.
+    Workspace,
 }
 
 /// `login`: what a login screen tells.
@@ -212,10 +294,13 @@ impl Kind {
 }
 
 impl Seed {
-    /// Its text for this workspace.
-    pub fn text(&self, workspace: &str) -> String {
-        let quoted = serde_json::Value::from(workspace).to_string();
-        self.content.replace("{workspace}", &quoted)
+    /// Its text with these variables; none: one is missing. Where the workspace is, only who builds the sandbox knows.
+    pub fn text(&self, variables: &BTreeMap<String, String>) -> Option<String> {
+        self.needs.iter().try_fold(self.content.clone(), |text, name| {
+            let value = variables.get(name).filter(|value| !value.is_empty())?;
+            let quoted = serde_json::Value::from(value.as_str()).to_string();
+            Some(text.replace(&format!("{{env:{name}}}"), &quoted))
+        })
     }
 }
 

@@ -18,13 +18,15 @@ pub mod login;
 pub mod marker;
 pub mod replay;
 pub mod strings;
+pub mod turn;
+pub mod turn_log;
 pub mod typing;
 pub mod url;
 pub mod view;
 pub mod watcher;
 
 pub use error::KindError;
-pub use kind::{Kind, Launch, Screen};
+pub use kind::{Answered, Kind, Launch, Screen};
 pub use library::Library;
 pub use login::Login;
-pub use watcher::{Observation, Watcher};
+pub use watcher::{Look, Observation, Watcher};

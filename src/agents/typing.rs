@@ -26,20 +26,28 @@ pub fn message(typing: &Typing, text: &str) -> Vec<Stroke> {
         return Vec::new();
     }
     let length = text.chars().count();
-    let pasted = typing.paste && (text.contains('\n') || length > typing.paste_from);
-    let text = match pasted {
-        true => format!("{}{text}{}", PASTE.0, PASTE.1),
+    let text = match typing.paste && (text.contains('\n') || length > typing.paste_from) {
+        true => pasted(text),
         // A line break would submit.
         false => text.replace('\n', " "),
     };
-    let thousands = u64::try_from(length / 1000).unwrap_or(u64::MAX);
-    let more = typing.submit_delay_per_thousand.saturating_mul(thousands);
-    let delay =
-        typing.submit_delay.saturating_add(more).min(typing.submit_delay_most.max(typing.submit_delay));
     vec![
         Stroke { after: Duration::ZERO, bytes: text.into_bytes() },
-        Stroke { after: Duration::from_millis(delay), bytes: key(&typing.submit) },
+        Stroke { after: pause(typing, length), bytes: key(&typing.submit) },
     ]
+}
+
+/// A text that is clean, framed as a paste: nothing in it presses a key.
+pub fn pasted(clean: &str) -> String {
+    format!("{}{clean}{}", PASTE.0, PASTE.1)
+}
+
+/// Between a text of so many characters and the key that submits it.
+pub fn pause(typing: &Typing, length: usize) -> Duration {
+    let thousands = u64::try_from(length / 1000).unwrap_or(u64::MAX);
+    let more = typing.submit_delay_per_thousand.saturating_mul(thousands);
+    let delay = typing.submit_delay.saturating_add(more);
+    Duration::from_millis(delay.min(typing.submit_delay_most.max(typing.submit_delay)))
 }
 
 /// What a terminal sends for a key by its name; an unknown name is typed as it is.
@@ -112,14 +120,16 @@ fn special(name: &str, code: u8) -> Option<Vec<u8>> {
     }
 }
 
-/// Text without anything that a terminal would act on: it could end the paste and press keys.
-fn clean(text: &str) -> String {
+/// Text without anything that a terminal would act on: it could end the paste and press keys. Of a sequence that is
+/// whole nothing is left, of one that is not only its text: no word is swallowed.
+pub fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
         match c {
-            '\x1b' => skip_sequence(&mut rest),
-            '\r' if rest.peek() == Some(&'\n') => {}
+            '\x1b' => rest = &rest[sequence(rest)..],
+            '\r' if rest.starts_with('\n') => {}
             '\r' | '\n' => clean.push('\n'),
             '\t' => clean.push('\t'),
             c if c.is_control() => {}
@@ -129,11 +139,27 @@ fn clean(text: &str) -> String {
     clean
 }
 
-fn skip_sequence(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match rest.next() {
-        Some('[') => drop(rest.find(|c| ('@'..='~').contains(c))),
-        Some(']') => drop(rest.find(|c| matches!(c, '\x07' | '\x1b'))),
-        _ => {}
+/// How many bytes belong to a whole sequence whose ESC has been read; 0: it is none.
+fn sequence(rest: &str) -> usize {
+    let bytes = rest.as_bytes();
+    match bytes.first() {
+        Some(b'[') => {
+            let last = bytes[1..].iter().position(|byte| !(0x20..=0x3f).contains(byte));
+            last.map_or(0, |at| if (0x40..=0x7e).contains(&bytes[1 + at]) { at + 2 } else { 0 })
+        }
+        Some(b']') => {
+            let end = bytes.iter().position(|byte| byte.is_ascii_control());
+            end.map_or(0, |at| {
+                if bytes[at] == 0x07 {
+                    at + 1
+                } else if bytes[at] == 0x1b {
+                    at
+                } else {
+                    0
+                }
+            })
+        }
+        _ => 0,
     }
 }
 
@@ -162,6 +188,15 @@ mod tests {
         let strokes = typed(&long);
         assert_eq!(strokes[0].1.len(), long.len() + 12);
         assert_eq!(strokes[1], (400, "\r".into()));
+    }
+
+    #[test]
+    fn of_escape_codes_nothing_is_left_and_no_word_is_swallowed_with_them() {
+        assert_eq!(clean("a\x1b[31mb\x1b[0m\r\nc\td\x03\x07\u{9b}e\n"), "ab\nc\tde\n");
+        assert_eq!(clean("\x1b[200~x\x1b[201~"), "x");
+        assert_eq!(clean("\x1b\x1b["), "[");
+        assert_eq!(clean("\x1b]0;title\x07x\x1b]8;;u\x1b\\y"), "x\\y");
+        assert_eq!(clean("\x1b[12\nwords, \x1b] and these"), "[12\nwords, ] and these");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What can be seen at one moment: the screen's lines, the cursor, the title, and what the agent reports of itself.
 
+use super::kind::Composer;
+use super::marker;
+
 /// A moment. Made by the emulator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
@@ -77,6 +80,19 @@ impl View {
         Region { lines: self.trimmed.get(from..to).unwrap_or_default(), squeezed }
     }
 
+    /// Where what is typed stands until it is submitted. Without the lines that mark it: all of the screen.
+    pub fn composer(&self, composer: &Composer) -> Region<'_> {
+        let lines = &self.trimmed[..self.end];
+        let last = |glob: &Option<String>, below: usize| {
+            let glob = glob.as_ref()?;
+            lines[..below].iter().rposition(|line| marker::matches(glob, line))
+        };
+        let to = last(&composer.before, self.end).unwrap_or(self.end);
+        let from = last(&composer.from, to).or_else(|| Some(last(&composer.after, to)? + 1)).unwrap_or(0);
+        let squeezed = self.squeezed.get(self.begins[from]..self.begins[to]).unwrap_or_default();
+        Region { lines: self.trimmed.get(from..to).unwrap_or_default(), squeezed }
+    }
+
     /// The line that the cursor is on, up to the cursor's line's end.
     pub fn cursor_line(&self) -> &str {
         self.trimmed.get(self.cursor.0).map_or("", String::as_str)
@@ -101,6 +117,11 @@ impl<'a> Region<'a> {
         self.lines.iter().map(String::as_str)
     }
 
+    /// All of its text, without blanks.
+    pub fn squeezed(self) -> &'a str {
+        self.squeezed
+    }
+
     /// Whether it has these words, wherever lines are broken.
     pub fn has(self, words: &str) -> bool {
         self.squeezed.contains(&squeezed(words))
@@ -118,6 +139,7 @@ impl<'a> Region<'a> {
     }
 }
 
-fn squeezed(text: &str) -> String {
+/// Without blanks.
+pub fn squeezed(text: &str) -> String {
     text.split_whitespace().collect()
 }

@@ -45,6 +45,21 @@ pub struct Observation {
     pub login: Option<Login>,
 }
 
+/// What is so at this very moment, also where it has not held long enough to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// What was published last.
+    pub published: Observation,
+    /// What the screen would mean, if it stayed like this; none: nothing on it is known.
+    pub state: Option<State>,
+    /// The rule that matches.
+    pub screen: Option<String>,
+    /// Whether something may be typed.
+    pub safe_to_type: bool,
+    /// The screen.
+    pub view: View,
+}
+
 /// Watches one terminal.
 pub struct Watcher {
     kind: Kind,
@@ -113,6 +128,24 @@ impl Watcher {
         }
         let now = self.candidate.screen.map(|index| &self.kind.screens[index].name);
         self.published.safe_to_type && now == self.published.screen.as_ref()
+    }
+
+    /// What is so at this moment.
+    pub fn look(&mut self) -> Look {
+        let safe_to_type = self.is_safe_to_type();
+        let screen = self.candidate.screen.map(|index| &self.kind.screens[index]);
+        Look {
+            published: self.published.clone(),
+            state: screen.map(|screen| screen.state),
+            screen: screen.map(|screen| screen.name.clone()),
+            safe_to_type,
+            view: self.emulator.view(),
+        }
+    }
+
+    /// The kind's rules.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
     }
 
     /// Output came.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::delivery::Stage;
 use super::login::Login;
 
 /// `POST /v1/agents`: one agent to be started. A second one with the same `id` and the same content finds the first.
@@ -72,6 +73,10 @@ pub struct Spawn {
     /// Stop it after so many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<u64>,
+    /// Questions of the agent's that are answered in the user's stead, by the names of their screens; `safe` stands for
+    /// those that decide nothing, and for trust in the workspace that is named here. None: `safe`. Empty: none at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Vec<String>>,
 }
 
 /// One file for the workspace.
@@ -102,7 +107,7 @@ pub struct Limits {
 }
 
 /// Of a terminal, in characters, each 1 to 1000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Size {
@@ -273,9 +278,13 @@ pub struct Send {
     /// For how many milliseconds. None: 30000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// The same key again sends nothing again.
+    /// The same key again sends nothing again, and answers what became of the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Keep it until something may be typed: while the agent is starting, busy, or waits for a login or a decision.
+    /// `wait` keeps it, too.
+    #[serde(default)]
+    pub queue: bool,
 }
 
 /// What became of a message.
@@ -285,11 +294,21 @@ pub struct Send {
 pub struct Sent {
     /// The message's id.
     pub id: String,
-    /// Always true.
+    /// Whether it was submitted; false: it is queued.
     pub sent: bool,
+    /// How far it has come.
+    #[serde(default = "taken")]
+    pub stage: Stage,
+    /// What it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// The turn's text, where it was waited for and came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<String>,
+}
+
+fn taken() -> Stage {
+    Stage::Taken
 }
 
 /// `POST /v1/agents/{id}/input`: bytes as if typed.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::delivery::Delivery;
 use super::{Agent, Login};
 
 /// One event of `GET /v1/events`: `id:` is `cursor`, `event:` is `type`, `data:` is all of it.
@@ -36,6 +37,10 @@ pub enum Happened {
     LoginRequired(Login),
     /// A message was answered.
     TurnComplete(Turn),
+    /// A message was not delivered, or nobody knows whether it was.
+    NotDelivered(Delivery),
+    /// A question of the agent's was answered in the user's stead.
+    QuestionAnswered(Question),
     /// A budget is nearly used up.
     BudgetWarning(Budget),
     /// A budget is used up: what it is for is stopped.
@@ -60,6 +65,19 @@ pub struct Turn {
     pub message: String,
     /// Plain text, its last 8000 characters.
     pub output: String,
+}
+
+/// A question that was answered in the user's stead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Question {
+    /// The screen's name in the kind's file.
+    pub screen: String,
+    /// What was asked.
+    pub evidence: String,
+    /// The keys that were pressed.
+    pub keys: Vec<String>,
 }
 
 /// A part of a budget.

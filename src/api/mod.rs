@@ -4,6 +4,7 @@
 //! account; what a service does not know in a request it refuses, by name.
 
 pub mod agent;
+pub mod delivery;
 pub mod events;
 pub mod login;
 pub mod node;
@@ -13,5 +14,6 @@ pub mod terminal;
 pub mod usage;
 
 pub use agent::{Agent, AgentPage, Spawn, State};
+pub use delivery::{Delivery, Stage};
 pub use login::Login;
 pub use problem::Problem;

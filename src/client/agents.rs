@@ -66,6 +66,11 @@ fn request(words: words::Spawn) -> Result<Spawn, ClientError> {
         auto_restart: words.auto_restart,
         idle_timeout: words.idle_timeout.map(|time| time.as_secs().max(1)),
         lifetime: words.lifetime.map(|time| time.as_secs().max(1)),
+        answers: match (words.no_answers, words.answers.is_empty()) {
+            (true, _) => Some(Vec::new()),
+            (false, true) => None,
+            (false, false) => Some(std::iter::once("safe".to_owned()).chain(words.answers).collect()),
+        },
     })
 }
 

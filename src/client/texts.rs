@@ -26,12 +26,14 @@ pub async fn send(client: &Client, output: Output, words: words::Send) -> Result
         message,
         wait: words.wait,
         timeout_ms: words.timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-        key: None,
+        key: words.idempotency_key,
+        queue: words.queue,
     };
     let sent: Sent = client.post(&agent_path(&words.id, "/send")?, &send, patience + PATIENCE).await?;
     output.result(&sent, || match &sent.response {
         Some(response) => format!("{}\n", response.lines().map(plain).collect::<Vec<_>>().join("\n")),
-        None => String::new(),
+        None if sent.sent => String::new(),
+        None => format!("{} {}\n", sent.id, sent.stage.as_str()),
     })?;
     if words.wait && sent.response.is_none() {
         return Err(ClientError::Timeout { what: format!("{} did not answer", words.id), after: patience });
@@ -158,6 +160,11 @@ fn line(event: &Event, kind: &str) -> String {
             )
         }
         Happened::TurnComplete(turn) => format!("answered message {}", turn.message),
+        Happened::NotDelivered(delivery) => {
+            let why = delivery.why.as_deref().unwrap_or("nobody knows why");
+            format!("message {} is {}: {why}", delivery.id, delivery.stage.as_str())
+        }
+        Happened::QuestionAnswered(question) => format!("was answered: {}", question.evidence),
         Happened::AgentRemoved => "removed".into(),
         Happened::Gap(gap) => format!("events {} to {} are no longer kept", gap.from, gap.to),
         Happened::BudgetWarning(of) => format!("nearly used up: {}", budget(of)),

@@ -167,6 +167,7 @@ impl From<SupervisorError> for Fault {
         match error {
             SupervisorError::NotFound { .. } => Self::not_found("agent-not-found", detail),
             SupervisorError::Taken { .. } => Self::conflict("id-taken", detail).of("id"),
+            SupervisorError::NotDelivered { .. } => Self::conflict("not-delivered", detail),
             SupervisorError::State { .. } => Self::conflict("wrong-state", detail),
             SupervisorError::Field { field, malformed: true, .. } => Self::malformed_field(field, detail),
             SupervisorError::Field { field, malformed: false, .. } => Self::unprocessable(field, detail),

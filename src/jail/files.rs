@@ -1,5 +1,5 @@
-//! Files that were ordered for the agent's directory: written inside, by its own user, behind all its walls. What an
-//! earlier agent has left there can lead nowhere that this one could not go itself.
+//! Files that were ordered for the agent's directory and its home: written inside, by its own user, behind all its walls.
+//! What an earlier agent has left there can lead nowhere that this one could not go itself.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -12,30 +12,47 @@ use rustix::io::Errno;
 use super::step::{Fault, On};
 use crate::wire::service::order::File;
 
-/// Writes each below the current directory, replacing what is there.
-pub fn write(files: &[File]) -> Result<(), Fault> {
-    files.iter().try_for_each(|file| put(Path::new(&file.path), file.content.as_bytes()).on(&file.path))
+/// Writes each: below the current directory, replacing what is there, or below the home, where nothing is replaced.
+pub fn write(files: &[File], home: &Path) -> Result<(), Fault> {
+    files.iter().try_for_each(|file| put(file, home).on(&file.path))
 }
 
-fn put(path: &Path, content: &[u8]) -> io::Result<()> {
+fn put(file: &File, home: &Path) -> io::Result<()> {
+    let path = Path::new(&file.path);
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut here: Option<OwnedFd> = None;
-    for part in path.parent().into_iter().flatten() {
-        here = Some(enter(here.as_ref(), part)?);
+    if file.home {
+        here = Some(openat(CWD, home, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
     }
+    for part in path.parent().into_iter().flatten() {
+        here = match enter(here.as_ref(), part) {
+            // A home that is kept may have a link or a file there by now: that is its owner's answer.
+            Err(error) if file.home && is_taken(&error) => return Ok(()),
+            entered => Some(entered?),
+        };
+    }
+    let (new, mode) = if file.home { (OFlags::EXCL, 0o600) } else { (OFlags::TRUNC, 0o644) };
     let flags = OFlags::WRONLY
         | OFlags::CREATE
-        | OFlags::TRUNC
+        | new
         | OFlags::NOFOLLOW
         | OFlags::NONBLOCK
         | OFlags::NOCTTY
         | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o644);
-    let file = match &here {
-        Some(directory) => openat(directory, name, flags, mode)?,
-        None => openat(CWD, name, flags, mode)?,
+    let mode = Mode::from_raw_mode(mode);
+    let opened = match &here {
+        Some(directory) => openat(directory, name, flags, mode),
+        None => openat(CWD, name, flags, mode),
     };
-    std::fs::File::from(file).write_all(content)
+    match opened {
+        Err(Errno::EXIST) if file.home => Ok(()),
+        opened => std::fs::File::from(opened?).write_all(file.content.as_bytes()),
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    is(Errno::EXIST) || is(Errno::LOOP) || is(Errno::NOTDIR)
 }
 
 /// A directory, made if it is missing; never through a link.

@@ -91,7 +91,7 @@ fn prepare(start: &Start<'_>, terminal: Option<BorrowedFd<'_>>) -> Result<(), Ja
     capabilities::become_agent(&start.plan.user).at(Step::Privileges)?;
     let directory = &start.plan.command.directory;
     rustix::process::chdir(directory).on(directory.display()).at(Step::Directory)?;
-    files::write(start.files).at(Step::Files)?;
+    files::write(start.files, &start.plan.user.home).at(Step::Files)?;
     rustix::process::setpgid(None, None).at(Step::Terminal)?;
     if let Some(terminal) = terminal {
         // A background process that takes the foreground gets SIGTTOU; still blocked here, reset below.

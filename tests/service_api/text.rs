@@ -35,6 +35,47 @@ async fn a_message_is_answered_and_typed_once_for_one_key() {
 }
 
 #[tokio::test]
+async fn what_became_of_a_message_is_told_by_its_status_and_can_be_asked_for() {
+    let client = operator();
+    let script = include_str!("../service_delivery/cli.py");
+    let spawn = json!({
+        "id": "told", "type": "claude", "policy": "shell", "workspaceId": "told", "answers": [],
+        "command": ["python3", "-c", script, "claude", "pages=dialog"],
+    });
+    client.ask("POST", "/v1/agents", spawn).await.expect(201);
+    client.until("/v1/agents/told", |agent| agent["state"] == "blocked").await;
+    let send = |message: Value| client.ask("POST", "/v1/agents/told/send", message);
+    let refused = send(json!({ "message": "hello" })).await.expect(409).json();
+    assert_eq!(refused["code"], "wrong-state");
+    let queued = send(json!({ "message": "hello", "queue": true, "key": "k" })).await.expect(202).json();
+    assert_eq!(
+        (queued["sent"].as_bool(), queued["stage"].as_str()),
+        (Some(false), Some("queued")),
+        "{queued}"
+    );
+    assert_eq!(queued["why"], "the agent waits for a decision");
+    let other = send(json!({ "message": "another", "key": "k" })).await.expect(422).json();
+    assert_eq!(other["field"], "key");
+    // The question's own answer, by whoever may give it.
+    client.ask("POST", "/v1/agents/told/exec", json!({ "command": ["touch", "go"] })).await.expect(200);
+    let told =
+        client.until("/v1/agents/told/deliveries", |all| all["deliveries"][0]["stage"] == "answered").await;
+    let delivery = &told["deliveries"][0];
+    assert_eq!(
+        (&delivery["id"], &delivery["verified"], &delivery["bytes"]),
+        (&queued["id"], &json!(true), &json!(5))
+    );
+    assert!(
+        delivery["response"].as_str().is_some_and(|text| text.starts_with("I got 5 characters")),
+        "{told}"
+    );
+    assert!(delivery.get("text").is_none() && !told.to_string().contains("\"hello\""), "{told}");
+    let again = send(json!({ "message": "hello", "wait": true, "key": "k" })).await.expect(200).json();
+    assert_eq!((&again["id"], &again["response"]), (&queued["id"], &delivery["response"]));
+    gone(&client, "told").await;
+}
+
+#[tokio::test]
 async fn text_keys_and_bytes_are_typed_as_they_are() {
     let client = operator();
     shell(&client, "keys").await;

@@ -1,6 +1,7 @@
 //! The face of Parallax, driven by a client that was written from the contract alone: `docs/parallax.md`.
 
 mod agents;
+mod driven;
 mod executor;
 mod sockets;
 mod survival;

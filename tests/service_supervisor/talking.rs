@@ -9,7 +9,8 @@ use crate::common::node::Node;
 use crate::world::{World, daemon, output, patiently, shell, soon};
 
 fn message(text: &str, key: Option<&str>) -> Send {
-    Send { message: text.into(), wait: true, timeout_ms: Some(30_000), key: key.map(Into::into) }
+    let key = key.map(Into::into);
+    Send { message: text.into(), wait: true, timeout_ms: Some(30_000), key, ..Send::default() }
 }
 
 #[test]

@@ -71,6 +71,12 @@ pub struct Spawn {
     /// Stop it after so long
     #[arg(long, value_name = "TIME", value_parser = words::duration)]
     pub lifetime: Option<Duration>,
+    /// Question of the agent's to be answered in your stead, beside the safe ones; by its screen's name (key-found)
+    #[arg(long = "answer", value_name = "SCREEN", conflicts_with = "no_answers")]
+    pub answers: Vec<String>,
+    /// Answer none of its questions, not even the safe ones (colours, trust in --workspace)
+    #[arg(long)]
+    pub no_answers: bool,
     /// One more argument for the policy's own command
     #[arg(long = "argument", value_name = "WORD", allow_hyphen_values = true)]
     pub arguments: Vec<String>,

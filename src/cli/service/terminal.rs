@@ -38,6 +38,12 @@ pub struct Send {
     /// At most so long [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = words::duration, requires = "wait")]
     pub timeout: Option<Duration>,
+    /// Keep it until something may be typed, and return at once: while the agent starts, works, waits for a login
+    #[arg(long, conflicts_with = "wait")]
+    pub queue: bool,
+    /// The same message with the same key again is not typed again; with --wait its answer is printed
+    #[arg(long, value_name = "WORD")]
+    pub idempotency_key: Option<String>,
 }
 
 /// What an agent's terminal has put out, as text

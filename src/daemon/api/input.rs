@@ -12,6 +12,7 @@ use http::StatusCode;
 use super::body::{Body, Id};
 use super::{check, keys};
 use crate::api::agent::{Exec, ExecResult, Input, Send, Sent, Size};
+use crate::api::delivery::Deliveries;
 use crate::api::screen::Secret;
 use crate::daemon::Daemon;
 use crate::daemon::authz::Caller;
@@ -27,7 +28,8 @@ pub const MOST_KEYS: usize = 256;
     post, path = "/v1/agents/{id}/send", tag = "terminal",
     params(("id" = String, Path, description = "The agent")),
     request_body = Send,
-    responses((status = 200, description = "Typed", body = Sent), (status = 409, description = "It cannot be typed to now", body = crate::api::Problem),
+    responses((status = 200, description = "Submitted, and seen to be taken", body = Sent), (status = 202, description = "Queued", body = Sent),
+        (status = 409, description = "It cannot be typed to now, or was not delivered", body = crate::api::Problem),
         (status = 504, description = "No answer in time", body = crate::api::Problem))
 )]
 pub async fn send(
@@ -35,12 +37,27 @@ pub async fn send(
     caller: Caller,
     id: Id,
     Body(mut message): Body<Send>,
-) -> Result<Json<Sent>, Fault> {
+) -> Result<(StatusCode, Json<Sent>), Fault> {
     if message.message.contains('\0') {
         return Err(Fault::malformed_field("message", "message: it holds a NUL"));
     }
     message.timeout_ms = message.timeout_ms.map(|t| t.min(LONGEST_WAIT));
-    Ok(Json(daemon.supervisor.send(&caller, id.as_str(), message).await?))
+    let sent = daemon.supervisor.send(&caller, id.as_str(), message).await?;
+    Ok((if sent.sent { StatusCode::OK } else { StatusCode::ACCEPTED }, Json(sent)))
+}
+
+/// What became of an agent's latest messages.
+#[utoipa::path(
+    get, path = "/v1/agents/{id}/deliveries", tag = "terminal",
+    params(("id" = String, Path, description = "The agent")),
+    responses((status = 200, description = "The latest ones", body = Deliveries))
+)]
+pub async fn deliveries(
+    State(daemon): State<Daemon>,
+    caller: Caller,
+    id: Id,
+) -> Result<Json<Deliveries>, Fault> {
+    Ok(Json(Deliveries { deliveries: daemon.supervisor.deliveries(&caller, id.as_str())? }))
 }
 
 /// Types text, keys or bytes, as they are.

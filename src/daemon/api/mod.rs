@@ -45,6 +45,7 @@ fn native() -> Routes {
         .on(Endpoint::Login, agents::login)
         .on(Endpoint::LogIn, agents::log_in)
         .on(Endpoint::Send, input::send)
+        .on(Endpoint::Deliveries, input::deliveries)
         .on(Endpoint::Input, input::input)
         .on(Endpoint::Resize, input::resize)
         .on(Endpoint::Exec, input::exec)

@@ -26,7 +26,7 @@ use crate::daemon::usage::tail as usage;
         livez, readyz, metrics, description,
         agents::spawn, agents::list, agents::get, agents::remove, agents::stop, agents::restart, agents::wait,
         agents::attestation, agents::stats, agents::login, agents::log_in,
-        input::send, input::input, input::resize, input::exec, input::secret,
+        input::send, input::deliveries, input::input, input::resize, input::exec, input::secret,
         logs::logs, logs::screen, logs::recording,
         terminal::attach,
         events::follow,

@@ -194,7 +194,7 @@ pub fn word(error: &SupervisorError) -> Word {
     Word::new(match error {
         SupervisorError::NotFound { .. } => "not-found",
         SupervisorError::Taken { .. } => "taken",
-        SupervisorError::State { .. } => "state",
+        SupervisorError::State { .. } | SupervisorError::NotDelivered { .. } => "state",
         SupervisorError::Field { .. } => "field",
         SupervisorError::Refused(refusal) => reason(refusal.reason),
         SupervisorError::Quota { .. } => "quota",

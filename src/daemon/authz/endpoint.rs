@@ -101,6 +101,7 @@ endpoints! {
     Stop: "POST" "/v1/agents/{id}/stop" Operate;
     Restart: "POST" "/v1/agents/{id}/restart" Operate;
     Send: "POST" "/v1/agents/{id}/send" Operate;
+    Deliveries: "GET" "/v1/agents/{id}/deliveries" See;
     Input: "POST" "/v1/agents/{id}/input" Operate;
     Resize: "POST" "/v1/agents/{id}/resize" Operate;
     Exec: "POST" "/v1/agents/{id}/exec" Operate;

@@ -239,7 +239,8 @@ pub async fn send(
     let message = input.message.filter(|message| !message.is_empty());
     let message = message.ok_or_else(|| Fault::malformed_field("message", "message is missing"))?;
     let timeout = input.timeout.filter(|timeout| *timeout > 0).unwrap_or(LONGEST_ANSWER).min(LONGEST_ANSWER);
-    let send = Send { message, wait: input.expect_response, timeout_ms: Some(timeout), key: None };
+    let wait = input.expect_response;
+    let send = Send { message, wait, timeout_ms: Some(timeout), queue: true, ..Send::default() };
     let sent = daemon.supervisor.send(&caller, id.as_str(), send).await?;
     let response = sent.response.map(|content| {
         let about = json!({ "inReplyTo": sent.id });

@@ -17,7 +17,7 @@ use super::handle::{AgentHandle, AgentMessage, Completion};
 use super::store::Record;
 use super::{Parallax, output, text, words};
 use crate::api::events::{Event, Happened, Turn};
-use crate::api::{Agent, Login, State};
+use crate::api::{Agent, Delivery, Login, State};
 
 /// A login that a thread waits for is told no sooner after the last thread of its execution was asked for: Parallax ends
 /// if it hears of one while it still asks for others.
@@ -109,6 +109,7 @@ impl Bridge {
             Happened::AgentState(agent) => self.state(agent),
             Happened::LoginRequired(login) => self.login(&event.tenant, id, Some(login.clone())),
             Happened::TurnComplete(turn) => self.turn(&event.tenant, id, turn),
+            Happened::NotDelivered(delivery) => self.not_delivered(id, delivery),
             Happened::AgentRemoved => {
                 self.agents.remove(id);
                 // Another one may have taken the id meanwhile: then the thread is that one's.
@@ -117,7 +118,7 @@ impl Bridge {
                 }
             }
             Happened::BudgetWarning(_) | Happened::BudgetExceeded(_) => {}
-            Happened::Gap(_) | Happened::Draining | Happened::Other => {}
+            Happened::QuestionAnswered(_) | Happened::Gap(_) | Happened::Draining | Happened::Other => {}
         }
     }
 
@@ -285,6 +286,15 @@ impl Bridge {
         } else {
             self.thread(&record, Some(agent), "thread_stopped", Some(json!({ "reason": reason })));
         }
+    }
+
+    /// Whoever waits for the end of a message's turn would wait for ever.
+    fn not_delivered(&self, id: &str, delivery: &Delivery) {
+        let Some(record) = self.parallax.threads.get(id).filter(|record| !record.ended) else { return };
+        let agent = self.parallax.supervisor.get(&self.parallax.eye, id).ok();
+        let why = delivery.why.as_deref().unwrap_or("nobody knows why");
+        let error = format!("message {} is {}: {why}", delivery.id, delivery.stage.as_str());
+        self.thread(&record, agent.as_ref(), "thread_failed", Some(json!({ "error": error })));
     }
 
     /// A message was answered: told once, and only once the thread's handle says so, too.

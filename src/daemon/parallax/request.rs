@@ -160,6 +160,7 @@ pub fn of_config(config: AgentConfig) -> Result<Spawn, Fault> {
     if let Some(credentials) = config.credentials {
         credentials.into_variables(&mut env);
     }
+    let answers = answers(&env, None);
     let (limits, lifetime) = config.resources.map(limits).transpose()?.unwrap_or_default();
     Ok(Spawn {
         id: config.id,
@@ -174,6 +175,7 @@ pub fn of_config(config: AgentConfig) -> Result<Spawn, Fault> {
         auto_restart: config.auto_restart,
         idle_timeout: config.idle_timeout.filter(|seconds| *seconds > 0),
         lifetime,
+        answers,
         ..Spawn::default()
     })
 }
@@ -228,7 +230,9 @@ pub fn of_thread(input: SpawnThreadInput) -> Result<Thread, Fault> {
     let mut labels =
         labels([(ROLE, input.role), (EXECUTION, Some(execution.clone())), (THREAD, Some(id.to_string()))]);
     let (program, command) = program("agentType", kind.clone(), None, &mut labels)?;
-    let arguments = arguments(&program, prepared.approval_preset.or(input.approval_preset).as_deref())?;
+    let preset = prepared.approval_preset.or(input.approval_preset);
+    let arguments = arguments(&program, preset.as_deref())?;
+    let answers = answers(&env, preset.as_deref());
     let (path, place) = directory(workspace.as_ref(), &id);
     let spawn = Spawn {
         id: Some(id.to_string()),
@@ -241,6 +245,7 @@ pub fn of_thread(input: SpawnThreadInput) -> Result<Thread, Fault> {
         env,
         files,
         labels,
+        answers,
         ..Spawn::default()
     };
     Ok(Thread { spawn, id, execution, name, kind, objective, workspace })
@@ -297,10 +302,9 @@ fn arguments(kind: &str, preset: Option<&str>) -> Result<Vec<String>, Fault> {
         (Some("permissive"), "claude") => &["--permission-mode", "acceptEdits"],
         (Some("readonly"), "claude") => &["--permission-mode", "plan"],
         (Some("autonomous"), "claude") => &["--dangerously-skip-permissions"],
-        (Some("readonly"), "codex") => &["--sandbox", "read-only"],
-        (Some("standard"), "codex") => &["--sandbox", "workspace-write"],
-        (Some("permissive"), "codex") => &["-a", "on-request"],
-        (Some("autonomous"), "codex") => &["--full-auto"],
+        // Its own sandbox is its policy's to choose, and off in the shipped one.
+        (Some("readonly" | "standard" | "permissive"), "codex") => &["-a", "on-request"],
+        (Some("autonomous"), "codex") => &["-a", "never"],
         (Some("readonly"), "gemini") => &["--approval-mode", "plan"],
         (Some("permissive"), "gemini") => &["--approval-mode", "auto_edit"],
         (Some("autonomous"), "gemini") => &["-y"],
@@ -318,6 +322,16 @@ fn arguments(kind: &str, preset: Option<&str>) -> Result<Vec<String>, Fault> {
         }
     };
     Ok(words.iter().map(|word| (*word).to_owned()).collect())
+}
+
+/// What Parallax has no words for, and means: a key that it gives is to be used, and who asks for `autonomous` has been
+/// warned. None: what is safe.
+fn answers(env: &BTreeMap<String, String>, preset: Option<&str>) -> Option<Vec<String>> {
+    let keys = ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"];
+    let key = keys.iter().any(|name| env.contains_key(*name)).then_some("key-found");
+    let bypass = (preset == Some("autonomous")).then_some("bypass");
+    let named: Vec<String> = key.into_iter().chain(bypass).map(str::to_owned).collect();
+    (!named.is_empty()).then(|| std::iter::once("safe".to_owned()).chain(named).collect())
 }
 
 /// A directory of the node's, or the name of one that the node keeps.

@@ -118,3 +118,28 @@ fn a_stop_ends_before_parallax_gives_up() {
     assert_eq!(stop(false, Some(600_000)).grace.as_secs(), 20);
     assert!(stop(true, Some(5_000)).grace.is_zero());
 }
+
+#[test]
+fn what_parallax_means_but_has_no_word_for_is_answered_and_nothing_else() {
+    let answers = |value| thread(value).expect("accepted").spawn.answers;
+    assert_eq!(answers(input()), None);
+    let mut with_key = input();
+    with_key["env"] = json!({"ANTHROPIC_API_KEY": "k"});
+    assert_eq!(answers(with_key.clone()), Some(vec!["safe".into(), "key-found".into()]));
+    with_key["approvalPreset"] = json!("autonomous");
+    assert_eq!(answers(with_key), Some(vec!["safe".into(), "key-found".into(), "bypass".into()]));
+    let of_agent = config(json!({"name": "x", "type": "claude", "credentials": {"anthropicKey": "k"}}));
+    assert_eq!(of_agent.expect("accepted").answers, Some(vec!["safe".into(), "key-found".into()]));
+}
+
+#[test]
+fn presets_are_words_that_the_installed_codex_knows() {
+    for (preset, expected) in
+        [("readonly", "on-request"), ("standard", "on-request"), ("autonomous", "never")]
+    {
+        let mut input = input();
+        input["agentType"] = json!("codex");
+        input["approvalPreset"] = json!(preset);
+        assert_eq!(thread(input).expect("accepted").spawn.arguments, ["-a", expected]);
+    }
+}

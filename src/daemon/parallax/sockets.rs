@@ -190,7 +190,7 @@ impl Session {
         let (Some(agent), Some(message)) = (said["agentId"].as_str(), said["message"].as_str()) else {
             return;
         };
-        let send = Send { message: message.to_owned(), ..Send::default() };
+        let send = Send { message: message.to_owned(), queue: true, ..Send::default() };
         if let Err(error) = self.daemon.supervisor.send(&self.caller, agent, send).await {
             tracing::debug!(agent, %error, "a message over the bus was not typed");
         }

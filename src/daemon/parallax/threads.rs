@@ -214,7 +214,7 @@ pub async fn send(
         type_in(&daemon, &caller, id.as_str(), typed).await?;
     }
     if let Some(message) = message {
-        let send = Send { message, ..Send::default() };
+        let send = Send { message, queue: true, ..Send::default() };
         daemon.supervisor.send(&caller, id.as_str(), send).await?;
     }
     Ok(Json(SendAnswer { sent: true, response: None }))

@@ -164,10 +164,12 @@ impl Turns for Typing {
         Box::pin(async move {
             let caller = caller.ok_or_else(|| TurnError::Failed(format!("agent {agent} has no tenant")))?;
             let timeout_ms = Some(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
-            let message = Send { message: text, wait: true, timeout_ms, key: None };
+            let message = Send { message: text, wait: true, timeout_ms, ..Send::default() };
             let sent = supervisor.send(&caller, &agent, message).await.map_err(|error| match error {
                 SupervisorError::Timeout { .. } => TurnError::Late(patience),
-                SupervisorError::State { .. } => TurnError::NotNow(error.to_string()),
+                SupervisorError::State { .. } | SupervisorError::NotDelivered { .. } => {
+                    TurnError::NotNow(error.to_string())
+                }
                 error => TurnError::Failed(error.to_string()),
             })?;
             sent.response

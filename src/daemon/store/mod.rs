@@ -1,10 +1,12 @@
-//! What the daemon itself remembers: one record per agent, a key, counters. No variable and no secret is in it.
+//! What the daemon itself remembers: one record per agent, a key, counters. No variable and no secret of a request is in
+//! it; the text of a message is, until the agent has answered it.
 //!
 //! ```text
 //!  var/lib/stockade/daemon/      0700
 //!    key                         0600, 32 random bytes: digests of requests cannot be guessed without it
 //!    events                      the first event number that no daemon has taken yet
 //!    agents/<id>.json            one record
+//!    messages/<id>.json          what became of its latest messages
 //!    screens/<id>                up to where the agent's queries are settled
 //! ```
 //! A file is replaced as a whole: written beside, renamed over, synced.
@@ -36,7 +38,8 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the directory, and makes what is missing.
     pub(crate) fn open(directory: PathBuf) -> io::Result<Self> {
-        for made in [&directory, &directory.join("agents"), &directory.join("screens")] {
+        let below = ["agents", "messages", "screens"].map(|name| directory.join(name));
+        for made in std::iter::once(&directory).chain(&below) {
             DirBuilder::new().recursive(true).mode(0o700).create(made)?;
         }
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
@@ -87,7 +90,7 @@ impl Store {
 
     /// Forgets an agent.
     pub(crate) fn forget(&self, id: &str) -> io::Result<()> {
-        for path in [self.record(id), self.screen(id)] {
+        for path in [self.record(id), self.screen(id), self.messages(id)] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -99,6 +102,11 @@ impl Store {
     /// Where one agent's terminal keeps up to where its queries are settled.
     pub(crate) fn screen(&self, id: &str) -> PathBuf {
         self.directory.join("screens").join(id)
+    }
+
+    /// Where it is kept what became of an agent's messages.
+    pub(crate) fn messages(&self, id: &str) -> PathBuf {
+        self.directory.join("messages").join(format!("{id}.json"))
     }
 
     /// Takes the next `count` event numbers: the first of them. A number is never taken twice.
@@ -140,7 +148,8 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync::now(path)
 }
 
-fn write_over(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Replaces a file as a whole: after a crash of this process there is the old one or the new one.
+pub(crate) fn write_over(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     // Not a name that an id could have together with `.json`.
     beside.push("~");

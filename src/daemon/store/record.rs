@@ -72,9 +72,9 @@ pub(crate) struct Record {
     /// The end that the audit log has been told of, in milliseconds since 1970.
     #[serde(default)]
     pub(crate) told: Option<u64>,
-    /// Keys of messages, and the ids of these: none is typed twice.
+    /// Which of its questions may be answered, as given.
     #[serde(default)]
-    pub(crate) messages: Vec<(String, String)>,
+    pub(crate) answers: Option<Vec<String>>,
 }
 
 /// How an agent ended that nobody saw ending.

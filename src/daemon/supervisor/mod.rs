@@ -9,6 +9,7 @@
 mod agent;
 mod collect;
 mod config;
+mod delivery;
 mod launcher;
 mod login;
 mod observer;
@@ -17,7 +18,6 @@ mod quota;
 mod request;
 mod run;
 mod screens;
-mod send;
 mod shared;
 mod socket;
 mod spawn;
@@ -34,6 +34,7 @@ use crate::api::agent::{Agent, Exec, ExecResult, Sent, Size, Spawn, Stats};
 use crate::api::events::Happened;
 use crate::api::login::{LoginAnswer, LoginOutcome, LoginResult};
 use crate::api::node::Node;
+use crate::api::{Delivery, Stage};
 use crate::audit::Unavailable;
 use crate::audit::event::Event;
 use crate::audit::parts::Act;
@@ -89,6 +90,18 @@ pub enum SupervisorError {
         state: &'static str,
         /// What does not go.
         what: &'static str,
+    },
+    /// 409: the agent does not have this message, or nobody knows whether it has.
+    #[error("message {message} to agent {id} is {}: {why}", stage.as_str())]
+    NotDelivered {
+        /// The agent's id.
+        id: String,
+        /// The message's.
+        message: String,
+        /// `failed` or `uncertain`.
+        stage: Stage,
+        /// Why it came no further.
+        why: String,
     },
     /// 422: a field makes no sense. (400 if it is not even a name.)
     #[error("{field}: {detail}")]
@@ -260,9 +273,15 @@ impl Supervisor {
     }
 
     /// Types a message and submits it; with `wait` until the agent has answered (its turn's text). The turn may end
-    /// later than the caller's patience: then this is a time-out, and the answer comes as an event.
+    /// later than the caller's patience: then this is a time-out, and the answer comes as an event, and to whoever sends
+    /// the same message with the same key again.
     pub async fn send(&self, caller: &Caller, id: &str, message: crate::api::agent::Send) -> Result<Sent> {
-        send::send(self.handle(caller, id)?, message).await
+        delivery::send(&self.shared, self.handle(caller, id)?, message).await
+    }
+
+    /// What became of its latest messages.
+    pub fn deliveries(&self, caller: &Caller, id: &str) -> Result<Vec<Delivery>> {
+        Ok(self.handle(caller, id)?.book.all())
     }
 
     /// Completes the login that it waits for, by a code that is typed or a callback that is delivered. What becomes of it

@@ -17,6 +17,8 @@ const TURN: Duration = Duration::from_secs(1);
 /// By the rules of its kind it is over when it is ready again after it was busy. Who was not seen busy in so long has
 /// answered at once.
 const UNSEEN: Duration = Duration::from_secs(4);
+/// So long it must stay ready for that.
+const AFTER: Duration = Duration::from_secs(1);
 
 /// What is known of an agent that runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +54,8 @@ pub(crate) struct Pulse {
     settled: bool,
     /// It was seen busy since the last message.
     worked: bool,
+    /// Since when it is ready again after that.
+    ready: Option<Instant>,
 }
 
 impl Observer {
@@ -81,11 +85,12 @@ impl Observer {
         self.pulse_mut().output = Some(now);
     }
 
-    /// A message was submitted.
-    pub(crate) fn sent(&mut self, now: Instant) {
+    /// A message was submitted; `worked`: it was seen at work since.
+    pub(crate) fn sent(&mut self, now: Instant, worked: bool) {
         let pulse = self.pulse_mut();
         pulse.sent = Some(now);
-        pulse.worked = false;
+        pulse.worked = worked;
+        pulse.ready = None;
     }
 
     /// Whether the turn of the last message is over now; said once.
@@ -134,7 +139,8 @@ impl Observer {
         let Self::Screens(_, seen) = self else { return Some(quiet) };
         let state = seen.borrow().as_ref().map(|seen| seen.observation.state);
         match state {
-            Some(State::Ready) if pulse.worked => Some(quiet.min(Instant::now())),
+            // Between two steps of one turn it may look ready for a moment.
+            Some(State::Ready) if pulse.worked => pulse.ready.map(|ready| ready + AFTER),
             Some(State::Ready | State::Unknown) => Some(quiet.max(pulse.sent? + UNSEEN)),
             // It works, or asks something: the turn goes on.
             _ => None,
@@ -154,7 +160,7 @@ impl Observer {
 
 impl Pulse {
     fn new(now: Instant) -> Self {
-        Self { started: now, output: None, sent: None, settled: false, worked: false }
+        Self { started: now, output: None, sent: None, settled: false, worked: false, ready: None }
     }
 
     /// What its screen says.
@@ -164,6 +170,10 @@ impl Pulse {
             return Observed { state: State::Starting, evidence, safe_to_type: false, login: None };
         };
         self.worked |= self.sent.is_some() && observation.state == State::Busy;
+        match observation.state {
+            State::Ready => drop(self.ready.get_or_insert_with(Instant::now)),
+            _ => self.ready = None,
+        }
         Observed {
             state: observation.state,
             evidence: observation.evidence.clone(),
@@ -209,7 +219,7 @@ mod tests {
         let start = Instant::now();
         let mut shell = Observer::new("shell", start);
         shell.observe(start + ms(1000));
-        shell.sent(start + ms(2000));
+        shell.sent(start + ms(2000), false);
         shell.output(start + ms(2500));
         assert_eq!(shell.observe(start + ms(3499)).state, State::Busy);
         assert!(!shell.turn_ends(start + ms(3499)));
@@ -224,7 +234,7 @@ mod tests {
         let mut claude = Observer::new("claude", start);
         let seen = claude.observe(start + ms(5000));
         assert_eq!((seen.state, seen.safe_to_type), (State::Unknown, false));
-        claude.sent(start + ms(5000));
+        claude.sent(start + ms(5000), false);
         assert!(claude.turn_ends(start + ms(6000)));
     }
 }

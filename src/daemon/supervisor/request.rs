@@ -140,6 +140,12 @@ fn labels(request: &Spawn) -> Result<()> {
         let detail = format!("at most {MOST_LABELS}, each of {LONGEST_LABEL} plain characters");
         return Err(meaningless("capabilities", detail));
     }
+    if let Some(answers) = &request.answers
+        && (answers.len() > MOST_LABELS || answers.iter().any(|text| long(text)))
+    {
+        let detail = format!("at most {MOST_LABELS}, each of {LONGEST_LABEL} plain characters");
+        return Err(meaningless("answers", detail));
+    }
     match &request.name {
         Some(name) if long(name) => {
             Err(malformed("name", format!("at most {LONGEST_LABEL} characters, no control characters")))
@@ -158,8 +164,14 @@ pub(crate) fn size(size: Size) -> Result<()> {
     }
 }
 
-/// The order of a request that was checked. The request's variables and files move into it.
-pub(crate) fn order(id: &AgentId, tenant: &str, request: Spawn, log_bytes: u64) -> Result<Order> {
+/// The order of a request that was checked; `seeds` are for its home. The request's variables and files move into it.
+pub(crate) fn order(
+    id: &AgentId,
+    tenant: &str,
+    request: Spawn,
+    log_bytes: u64,
+    seeds: Vec<order::File>,
+) -> Result<Order> {
     let policy = policy(&request)?.to_string();
     let workspace = match (request.workspace, request.workspace_id) {
         (Some(_), Some(_)) => {
@@ -190,7 +202,10 @@ pub(crate) fn order(id: &AgentId, tenant: &str, request: Spawn, log_bytes: u64) 
         home,
         home_wait_ms,
         environment: request.env,
-        files: files.map(|file| order::File { path: file.path, content: file.content }).collect(),
+        files: files
+            .map(|file| order::File { path: file.path, content: file.content, home: false })
+            .chain(seeds)
+            .collect(),
         memory: limits.memory,
         // At least one thousandth: 0 would mean something else to a kernel.
         millicpus: limits.cpus.map(|cpus| (cpus * 1000.0).ceil() as u64),

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::login::{Acknowledger, Desk};
 use crate::agents::callback::Callback;
-use crate::agents::{Kind, Observation, Watcher};
+use crate::agents::{Kind, Look, Observation, Watcher};
 use crate::api::Login;
 use crate::api::agent::Size;
 use crate::daemon::supervisor::times::{iso, now};
@@ -19,6 +19,9 @@ const PIECE: usize = 64 * 1024;
 
 /// How much of what was put out before is looked at: a screen is drawn anew in far less.
 const HISTORY: u64 = 1024 * 1024;
+
+/// How many may ask for a look at once.
+const ASKS: usize = 16;
 
 /// Further behind than this, what lies between is left out.
 const LAG: u64 = 8 * HISTORY;
@@ -32,16 +35,44 @@ pub(crate) struct Seen {
     pub(crate) login: Option<Login>,
 }
 
+/// A look at a screen for whoever types: never at one that is older than the question.
+#[derive(Debug, Clone)]
+pub(crate) struct Eye {
+    /// The kind's rules.
+    pub(crate) kind: Arc<Kind>,
+    asks: mpsc::Sender<oneshot::Sender<Sight>>,
+}
+
+/// What was seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Sight {
+    /// By the rules.
+    pub(crate) look: Look,
+    /// How long the published state has lasted.
+    pub(crate) lasted: Duration,
+}
+
+impl Eye {
+    /// What the screen shows once all output that there is now is on it; none: nobody follows it any more.
+    pub(crate) async fn look(&self) -> Option<Sight> {
+        let (ask, told) = oneshot::channel();
+        self.asks.send(ask).await.ok()?;
+        told.await.ok()
+    }
+}
+
 /// Starts to follow it; ends when nobody wants to know any more, or the agent has ended.
 pub(crate) fn follow(
     kind: Kind,
     terminal: &Terminal,
     desk: Arc<Desk>,
     fresh: bool,
-) -> watch::Receiver<Option<Seen>> {
+) -> (watch::Receiver<Option<Seen>>, Eye) {
     let (oldest, end) = terminal.range();
     let from = if fresh { end } else { oldest.max(end.saturating_sub(HISTORY)) };
     let (told, seen) = watch::channel(None);
+    let (asks, asked) = mpsc::channel(ASKS);
+    let eye = Eye { kind: Arc::new(kind.clone()), asks };
     let follower = Follower {
         watcher: Watcher::new(kind.clone(), terminal.size()),
         acknowledger: Acknowledger::new(terminal.clone()),
@@ -52,9 +83,11 @@ pub(crate) fn follow(
         ends: terminal.ends(),
         began: Instant::now(),
         told,
+        asked,
+        waiting: Vec::new(),
     };
     tokio::spawn(follower.run());
-    seen
+    (seen, eye)
 }
 
 struct Follower {
@@ -67,6 +100,9 @@ struct Follower {
     ends: watch::Receiver<crate::daemon::terminal::Extent>,
     began: Instant,
     told: watch::Sender<Option<Seen>>,
+    asked: mpsc::Receiver<oneshot::Sender<Sight>>,
+    /// Who waits for a look, and how far the output must be on the screen for that.
+    waiting: Vec<(u64, oneshot::Sender<Sight>)>,
 }
 
 impl Follower {
@@ -97,6 +133,7 @@ impl Follower {
                     Ok(Piece::End) | Err(_) => return,
                 },
                 () = self.desk.again.notified() => self.try_again(),
+                Some(ask) = self.asked.recv() => self.waiting.push((self.ends.borrow().end, ask)),
                 () = clock => {
                     self.watcher.tick(self.began.elapsed());
                 }
@@ -104,6 +141,20 @@ impl Follower {
             self.tell();
             let screen = screen(&self.kind, &self.watcher);
             self.acknowledger.look(screen, Instant::now());
+            self.answer();
+        }
+    }
+
+    /// Lets those look whose output is on the screen.
+    fn answer(&mut self) {
+        let offset = self.reader.offset();
+        let (due, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(at, _)| *at <= offset);
+        self.waiting = waiting;
+        for (_, ask) in due {
+            let look = self.watcher.look();
+            let lasted = self.began.elapsed().saturating_sub(look.published.since);
+            // Whoever asked may be gone.
+            let _ = ask.send(Sight { look, lasted });
         }
     }
 

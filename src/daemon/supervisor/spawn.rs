@@ -1,18 +1,20 @@
 //! How agents come into being: asked for, or found again.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::agent::{Agent, Begin, Handle, Outcome};
+use super::delivery::{self, answers::Leave, book::Book};
 use super::quota::Asker;
 use super::shared::Shared;
 use super::times::now;
 use super::{Result, Spawned, SupervisorError, quota, request};
+use crate::agents::Launch;
 use crate::api::agent::{Size, Spawn};
 use crate::audit::Digest;
 use crate::daemon::audit::facts;
@@ -22,7 +24,7 @@ use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal};
 use crate::id::{AgentId, PolicyName};
 use crate::policy::{self, Library, Policy, Reference};
-use crate::wire::service::order::{self, Workspace};
+use crate::wire::service::order::{self, Order, Workspace};
 use crate::wire::service::places;
 
 /// How many commands may wait for one agent's task.
@@ -53,7 +55,7 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
     let asker = Asker { tenant, identity: &caller.identity };
     let lifetime = lifetime(shared, &asker, request.lifetime)?;
     let record = record(shared, &id, caller, &policy, digest.clone(), &request);
-    let order = request::order(&id, tenant, request, shared.config.log_bytes)?;
+    let order = prepared(shared, &id, tenant, request)?;
     let asked = (order.memory, order.millicpus, order.processes);
     let workspace = workspace(shared, tenant, &order.workspace);
     let intent = facts::spawn(&id, caller, &order, policy_hash(shared, &policy));
@@ -92,6 +94,30 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
     tokio::spawn(task.run(Begin::Launch(order, Box::new(intent))));
     outcome(&handle).await?;
     Ok(Spawned { agent: handle.agent(), created: true })
+}
+
+/// The order, with what its kind needs to ask as little as it may: variables that the request does not set, and files for
+/// a home that does not have them.
+fn prepared(shared: &Shared, id: &AgentId, tenant: &str, mut request: Spawn) -> Result<Order> {
+    let launch = match shared.kinds.load(&request.kind) {
+        Ok(kind) => kind.launch,
+        Err(error) => {
+            // What it then asks, somebody answers.
+            warn!(agent = %id, kind = request.kind, %error, "what is known of its kind cannot be used");
+            Launch::default()
+        }
+    };
+    let leave = Leave { answers: request.answers.clone(), workspace: None };
+    let wanted = launch.files.iter().filter(|seed| match &seed.named {
+        Some(name) => request.answers.iter().flatten().any(|named| named == name),
+        None => leave.allows_safe(),
+    });
+    let files = wanted.filter_map(|seed| Some((seed.path.clone(), seed.text(&request.env)?)));
+    let seeds = files.map(|(path, content)| order::File { path, content, home: true }).collect();
+    for (name, value) in launch.env {
+        request.env.entry(name).or_insert(value);
+    }
+    request::order(id, tenant, request, shared.config.log_bytes, seeds)
 }
 
 /// How long it may run: as long as was asked for, and no longer than whoever asks may.
@@ -174,7 +200,7 @@ fn record(
         boot: shared.boot.clone(),
         verdict: None,
         told: None,
-        messages: Vec::new(),
+        answers: request.answers.clone(),
     }
 }
 
@@ -233,8 +259,10 @@ fn prepare(shared: &Arc<Shared>, record: Record, extent: Extent) -> (Arc<Handle>
         commands,
         reserved: AtomicBool::new(false),
         activity: AtomicU64::new(0),
+        hands: Default::default(),
+        book: Book::open(shared.store.messages(&record.id)),
+        eye: Mutex::new(None),
         times: Default::default(),
-        typing: tokio::sync::Mutex::new(record.messages.clone()),
         desk: Arc::default(),
     });
     let agent = Agent::new(shared.clone(), handle.clone(), record, wishes, told);
@@ -260,8 +288,9 @@ pub(super) async fn adopt_all(shared: &Arc<Shared>) -> Result<()> {
         let (handle, task) = prepare(shared, record, Extent::default());
         let (_, end) = handle.terminal.kept().unwrap_or_default();
         handle.terminal.extend(Extent { end, ended: false });
-        shared.agents().insert(id.clone(), handle);
+        shared.agents().insert(id.clone(), handle.clone());
         tokio::spawn(task.run(Begin::Adopt));
+        delivery::attend(shared, &handle);
         count += 1;
     }
     if tokio::time::timeout(ADOPTION, shared.all_adopted(count)).await.is_err() {
@@ -309,6 +338,6 @@ fn known(shared: &Shared, id: &str) -> Option<Record> {
         boot: word("boot").unwrap_or_else(|| shared.boot.clone()),
         verdict: None,
         told: None,
-        messages: Vec::new(),
+        answers: None,
     })
 }

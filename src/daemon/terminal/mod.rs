@@ -27,11 +27,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::agents::kind::Turn;
 use crate::api::agent::Size;
 use feed::Feed;
 use log::{Log, Position};
 pub use reader::Reader;
-pub(crate) use text::Spoken;
+pub(crate) use text::{Spoken, newest};
 pub(crate) use viewers::Shape;
 use viewers::Viewers;
 pub use viewers::{Changes, Viewer};
@@ -92,7 +93,7 @@ pub enum Piece {
 }
 
 /// A screen, drawn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Drawing {
     /// The output offset that it shows the state of.
     pub offset: u64,
@@ -220,10 +221,10 @@ impl Terminal {
         decoded(move || text::lines(&log, end, size, tail, since)).await
     }
 
-    /// What was put out after this was said, up to `end`.
-    pub(crate) async fn answer(&self, spoken: Spoken, end: u64) -> io::Result<String> {
+    /// What was put out after this was said, up to `end`; with rules only what they say is the agent's answer.
+    pub(crate) async fn answer(&self, spoken: Spoken, end: u64, rules: Option<Turn>) -> io::Result<String> {
         let log = self.log.clone();
-        aside(move || text::answer(&log, &spoken, end)).await
+        aside(move || text::answer(&log, &spoken, end, rules.as_ref())).await
     }
 
     /// Everything that is kept as asciicast v2, line by line.

@@ -6,6 +6,8 @@ use super::history::{Moment, since, walk};
 use super::lines::Lines;
 use super::log::Log;
 use super::{Drawing, Size};
+use crate::agents::kind::Turn;
+use crate::agents::turn;
 
 /// For one line this many bytes are read at first: then more, if that was not enough.
 const A_LINE: u64 = 256;
@@ -78,8 +80,9 @@ pub(crate) struct Spoken {
     pub(crate) before: Drawing,
 }
 
-/// What was put out from then up to `end`, without the echo of the message and the prompt after it.
-pub(super) fn answer(log: &Log, spoken: &Spoken, end: u64) -> io::Result<String> {
+/// What was put out from then up to `end`, without the echo of the message and the prompt after it; with rules only what
+/// they say is the agent's.
+pub(super) fn answer(log: &Log, spoken: &Spoken, end: u64, rules: Option<&Turn>) -> io::Result<String> {
     let (from, size) = (spoken.before.offset, spoken.before.size);
     let text = |lines: Lines| -> Vec<String> { lines.finish().into_iter().map(|(_, line)| line).collect() };
     let start = from.max(end.saturating_sub(ANSWER));
@@ -97,11 +100,18 @@ pub(super) fn answer(log: &Log, spoken: &Spoken, end: u64) -> io::Result<String>
         Moment::Size(_, size) => lines.resize(size),
     })?;
     let after = text(lines);
+    if let Some(rules) = rules.filter(|rules| **rules != Turn::default()) {
+        return Ok(newest(&turn::text(rules, &after, &spoken.text)));
+    }
     let same = before.iter().zip(&after).take_while(|(before, after)| before == after).count();
     let answer = without_echo(&after[same..], &spoken.text, before.last().map_or("", String::as_str));
-    let text = answer.join("\n");
+    Ok(newest(&answer.join("\n")))
+}
+
+/// The last characters of an answer.
+pub(crate) fn newest(text: &str) -> String {
     let surplus = text.chars().count().saturating_sub(LONGEST_ANSWER);
-    Ok(text.chars().skip(surplus).collect::<String>().trim_matches('\n').to_owned())
+    text.chars().skip(surplus).collect::<String>().trim_matches('\n').to_owned()
 }
 
 /// An agent's terminal shows what is typed; that is no part of the answer. Nor is the prompt that stood there before.

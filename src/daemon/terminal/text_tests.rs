@@ -37,7 +37,7 @@ fn answered(before: &str, message: &str, after: &str) -> String {
     let mut screen = Screen::new(SIZE, 0);
     screen.feed(before.as_bytes());
     let spoken = Spoken { text: message.into(), before: screen.draw() };
-    answer(&log, &spoken, (before.len() + after.len()) as u64).expect("read")
+    answer(&log, &spoken, (before.len() + after.len()) as u64, None).expect("read")
 }
 
 #[test]

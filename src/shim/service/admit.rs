@@ -37,7 +37,7 @@ pub struct Admitted {
     pub places: Vec<PathBuf>,
     /// The terminal's first size.
     pub size: WindowSize,
-    /// For its workspace.
+    /// For its workspace and its home.
     pub files: Vec<File>,
 }
 
@@ -67,6 +67,7 @@ pub fn admit(order: &Order, node: &Settings) -> Result<Admitted, Refusal> {
     let mut own = Vec::new();
     let workspace = workspace_of(order, node, &places, &tenant, &policy, &mut own)?;
     let home = home_of(order, &places, &tenant, &mut own)?;
+    let files = files_of(order, workspace.as_deref());
     let words = Words {
         command: command_of(order, &policy)?,
         workspace,
@@ -77,7 +78,7 @@ pub fn admit(order: &Order, node: &Settings) -> Result<Admitted, Refusal> {
         widened: Vec::new(),
     };
     let size = WindowSize { ws_row: order.size.rows, ws_col: order.size.cols, ws_xpixel: 0, ws_ypixel: 0 };
-    Ok(Admitted { id, policy, words, places: own, size, files: order.files.clone() })
+    Ok(Admitted { id, policy, words, places: own, size, files })
 }
 
 /// Who asks, as policies see it: nobody's home, and no variables but those that policy and order name.
@@ -202,6 +203,17 @@ fn check_files(files: &[File]) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// With the workspace's path where one for the home leaves room for it: the path inside is the one outside, without links.
+fn files_of(order: &Order, workspace: Option<&Path>) -> Vec<File> {
+    let path = workspace.map_or_else(|| "/home/agent".into(), |path| path.to_string_lossy());
+    let quoted = serde_json::Value::from(path.as_ref()).to_string();
+    let mut files = order.files.clone();
+    for file in files.iter_mut().filter(|file| file.home) {
+        file.content = file.content.replace("{workspace}", &quoted);
+    }
+    files
 }
 
 fn command_of(order: &Order, policy: &Policy) -> Result<Vec<OsString>, Refusal> {

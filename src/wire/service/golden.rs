@@ -91,7 +91,7 @@ fn order() -> Order {
         home: Home::Named { name: "h".into() },
         home_wait_ms: 0,
         environment: variables(),
-        files: vec![File { path: "f".into(), content: "c".into() }],
+        files: vec![File { path: "f".into(), content: "c".into(), ..File::default() }],
         memory: Some(1),
         millicpus: Some(2),
         processes: Some(3),

@@ -35,7 +35,7 @@ pub struct Order {
     /// Variables. They may be secrets: nobody logs them, and they lie in no file that anybody but root can read.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Written into the workspace (relative path) by the agent's own user, inside, before it starts.
+    /// Written into the workspace or the home (relative path) by the agent's own user, inside, before it starts.
     #[serde(default)]
     pub files: Vec<File>,
     /// Memory and swap together, in bytes, if less than the policy's.
@@ -103,14 +103,17 @@ pub enum Home {
     },
 }
 
-/// One file for the workspace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One file for the workspace, or for the home.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct File {
     /// Relative, normal components only.
     pub path: String,
-    /// All of it.
+    /// All of it. In one for the home `{workspace}` stands for the workspace's path inside, as JSON quotes it.
     pub content: String,
+    /// Below the home, and only if there is nothing of that name yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub home: bool,
 }
 
 /// Of a terminal, in characters.

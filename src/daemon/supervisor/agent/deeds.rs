@@ -8,9 +8,11 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::{Agent, Flow};
+use crate::api::Stage;
 use crate::api::events::{self, Happened};
 use crate::daemon::supervisor::Result;
-use crate::daemon::terminal::Spoken;
+use crate::daemon::supervisor::delivery::answer;
+use crate::daemon::terminal::{Drawing, Spoken};
 use crate::wire::service::shim::Usage;
 use crate::wire::service::{Refusal, ToShim};
 
@@ -79,12 +81,9 @@ pub(crate) struct Turn {
     pub(crate) spoken: Spoken,
     /// Who waits for the answer.
     pub(crate) answered: oneshot::Sender<String>,
-    /// So that none is typed twice, if it has a key: the last keys, with the ids of their messages.
-    pub(crate) keys: Option<Vec<(String, String)>>,
+    /// It was seen at work since.
+    pub(crate) worked: bool,
 }
-
-/// How many keys of messages are remembered.
-pub(crate) const KEYS: usize = 64;
 
 impl Agent {
     pub(super) async fn told(&mut self, command: Command) -> Flow {
@@ -171,15 +170,25 @@ impl Agent {
     fn begin_turn(&mut self, turn: Turn) {
         // Whoever goes on talking gets no more of an answer to what was said before.
         self.end_turn();
-        if let Some(keys) = &turn.keys {
-            self.record.messages.clone_from(keys);
-            self.keep();
+        if let Some(observer) = &mut self.observer {
+            observer.sent(Instant::now(), turn.worked);
         }
         self.turn = Some(turn);
-        if let Some(observer) = &mut self.observer {
-            observer.sent(Instant::now());
-        }
         self.show();
+    }
+
+    /// The turn of an earlier daemon goes on, as far as its terminal still tells.
+    pub(super) fn resume_turn(&mut self) {
+        let Some(entry) = self.handle.book.taken().filter(|_| self.turn.is_none()) else { return };
+        let size = self.handle.terminal.size();
+        let before = Drawing { offset: entry.offset, size, ..Drawing::default() };
+        let spoken = Spoken { text: entry.text, before };
+        self.begin_turn(Turn {
+            message: entry.delivery.id,
+            spoken,
+            answered: oneshot::channel().0,
+            worked: false,
+        });
     }
 
     /// Looks what it is doing though nothing came.
@@ -190,20 +199,22 @@ impl Agent {
         self.show();
     }
 
-    /// The turn is over: its text is told to whoever waits, and to everybody, once.
+    /// The turn is over: its text is kept, and told to whoever waits, and to everybody, once.
     pub(super) fn end_turn(&mut self) {
         let Some(turn) = self.turn.take() else { return };
         let to = self.handle.terminal.extent().end;
         let (handle, shared) = (self.handle.clone(), self.shared.clone());
         let tenant = self.record.tenant.clone();
+        let rules = self.handle.eye().map(|eye| eye.kind.turn.clone());
         tokio::spawn(async move {
-            let output = match handle.terminal.answer(turn.spoken, to).await {
-                Ok(output) => output,
-                Err(error) => {
-                    warn!(agent = handle.id, %error, "the text of a turn cannot be read");
-                    String::new()
-                }
-            };
+            let output = answer::of(&handle, turn.spoken, to, rules).await;
+            let kept =
+                handle.book.change(&turn.message, |entry| entry.delivery.response = Some(output.clone()));
+            let first = kept.is_some_and(|delivery| !delivery.stage.is_final());
+            handle.book.end(&turn.message, Stage::Answered, None);
+            if !first {
+                return;
+            }
             let happened =
                 Happened::TurnComplete(events::Turn { message: turn.message, output: output.clone() });
             shared.events.publish_for(&tenant, Some(&handle.id), happened);

@@ -14,20 +14,22 @@ mod logins;
 mod start;
 mod typing;
 mod view;
-mod watching;
+mod watched;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
+use super::delivery::book::Book;
 use super::login::Desk;
 use super::observer::{Observed, Observer};
+use super::screens::Eye;
 use super::socket::Socket;
 use super::state::{self, Lifecycle};
 use super::times::{iso, now};
@@ -44,7 +46,7 @@ use crate::wire::service::shim::{Phase, Usage};
 use crate::wire::service::{FromShim, Refusal, ToShim};
 pub(crate) use begin::Begin;
 use clocks::Clocks;
-pub(crate) use deeds::{Command, ExecOrder, KEYS, Turn};
+pub(crate) use deeds::{Command, ExecOrder, Turn};
 pub(crate) use start::{Outcome, Reserved};
 use typing::Typing;
 pub(crate) use view::End;
@@ -74,10 +76,14 @@ pub(crate) struct Handle {
     pub(crate) reserved: AtomicBool,
     /// When it last put something out or got something, in milliseconds since 1970; 0: never.
     pub(crate) activity: AtomicU64,
+    /// Held by whoever presses more keys than one that belong together.
+    pub(crate) hands: tokio::sync::Mutex<()>,
+    /// What became of its latest messages.
+    pub(crate) book: Book,
+    /// Who follows its screen, if anybody can.
+    pub(crate) eye: Mutex<Option<Eye>>,
     /// How long it was in which state.
     pub(crate) times: Mutex<Times>,
-    /// Held by whoever types a message, until it is submitted: the keys of the last ones, and their ids.
-    pub(crate) typing: tokio::sync::Mutex<Vec<(String, String)>>,
     /// Where its logins are completed.
     pub(crate) desk: Arc<Desk>,
 }
@@ -111,6 +117,11 @@ impl Handle {
     /// Whether its first start has come to something: before that nobody sees it.
     pub(crate) fn is_known(&self) -> bool {
         matches!(*self.outcome.borrow(), Some(Outcome::Started))
+    }
+
+    /// Who follows its screen; none: nobody has described it.
+    pub(crate) fn eye(&self) -> Option<Eye> {
+        self.eye.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn touch(&self) {
@@ -341,6 +352,7 @@ impl Agent {
         }
         if self.observer.is_none() {
             self.observer = Some(self.observer());
+            self.resume_turn();
         }
         self.show();
         self.decide(Outcome::Started);

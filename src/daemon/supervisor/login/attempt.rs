@@ -165,7 +165,7 @@ fn is_still(agent: &Agent, before: &Login) -> bool {
 /// Types it, if the page that asks for it is there at this moment.
 async fn type_in(handle: &Arc<Handle>, before: &Login, code: Secret) -> Result<()> {
     // A message on its way would end up in the same field.
-    let _typing = handle.typing.lock().await;
+    let _hands = handle.hands.lock().await;
     if !is_still(&handle.shown.borrow(), before) {
         return Err(state(handle, "its login is another one by now: look at it again"));
     }

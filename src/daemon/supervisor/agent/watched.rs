@@ -1,10 +1,12 @@
-//! By what an agent's task tells what the agent is doing.
+//! Who looks at what an agent's terminal shows.
 
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use tracing::warn;
 
 use super::Agent;
+use crate::daemon::supervisor::delivery::answers::{self, Leave};
 use crate::daemon::supervisor::observer::Observer;
 use crate::daemon::supervisor::screens;
 
@@ -12,6 +14,8 @@ impl Agent {
     /// By the rules of its kind, if there are any; those in files may have changed since the last start.
     pub(super) fn observer(&self) -> Observer {
         let (kind, now) = (&self.record.kind, Instant::now());
+        let watched = |eye| *self.handle.eye.lock().unwrap_or_else(PoisonError::into_inner) = eye;
+        watched(None);
         if matches!(kind.as_str(), "shell" | "custom") {
             return Observer::new(kind, now);
         }
@@ -20,7 +24,11 @@ impl Agent {
                 // A terminal that is renewed begins where the old one ended.
                 let fresh = self.record.restarts > 0 && !self.adopted;
                 let desk = self.handle.desk.clone();
-                Observer::of_screens(screens::follow(rules, &self.handle.terminal, desk, fresh), now)
+                let (seen, eye) = screens::follow(rules, &self.handle.terminal, desk, fresh);
+                let (shared, handle) = (self.shared.clone(), self.handle.clone());
+                tokio::spawn(answers::attend(shared, handle, self.leave(), eye.clone(), seen.clone()));
+                watched(Some(eye));
+                Observer::of_screens(seen, now)
             }
             Ok(_) => Observer::new(kind, now),
             Err(error) => {
@@ -28,5 +36,10 @@ impl Agent {
                 Observer::new(kind, now)
             }
         }
+    }
+
+    /// Which of its questions may be answered.
+    fn leave(&self) -> Leave {
+        Leave { answers: self.record.answers.clone(), workspace: self.record.workspace.clone() }
     }
 }
