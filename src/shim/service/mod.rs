@@ -305,7 +305,6 @@ mod tests {
             usage: Default::default(),
             metered: None,
             report: serde_json::json!({ "denials": [] }),
-            metered: None,
         };
         let told = by_shutdown(ended(Some(1), false));
         assert_eq!((told.signal, &told.report["signal"]), (None, &1.into()));
