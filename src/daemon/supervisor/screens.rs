@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::login::{Acknowledger, Desk};
 use crate::agents::callback::Callback;
@@ -66,6 +66,7 @@ pub(crate) fn follow(
     kind: Kind,
     terminal: &Terminal,
     desk: Arc<Desk>,
+    hands: Arc<Mutex<()>>,
     fresh: bool,
 ) -> (watch::Receiver<Option<Seen>>, Eye) {
     let (oldest, end) = terminal.range();
@@ -75,7 +76,7 @@ pub(crate) fn follow(
     let eye = Eye { kind: Arc::new(kind.clone()), asks };
     let follower = Follower {
         watcher: Watcher::new(kind.clone(), terminal.size()),
-        acknowledger: Acknowledger::new(terminal.clone()),
+        acknowledger: Acknowledger::new(terminal.clone(), hands),
         desk,
         kind,
         reader: terminal.reader(from),
@@ -139,10 +140,21 @@ impl Follower {
                 }
             }
             self.tell();
-            let screen = screen(&self.kind, &self.watcher);
-            self.acknowledger.look(screen, Instant::now());
+            self.acknowledge();
             self.answer();
         }
+    }
+
+    /// Goes on where a login worked, if what says so is still there at this moment.
+    fn acknowledge(&mut self) {
+        let after = screen(&self.kind, &self.watcher).is_some_and(|screen| screen.after_login);
+        let there = after && self.is_there();
+        self.acknowledger.look(screen(&self.kind, &self.watcher), there, Instant::now());
+    }
+
+    /// Whether the screen that was believed last is still there, with all output on it that there is now.
+    fn is_there(&mut self) -> bool {
+        self.reader.offset() >= self.ends.borrow().end && self.watcher.still_holds()
     }
 
     /// Lets those look whose output is on the screen.
@@ -160,6 +172,9 @@ impl Follower {
 
     /// An attempt to log in was refused: the keys of its page begin the next one.
     fn try_again(&mut self) {
+        if !self.watcher.still_holds() {
+            return;
+        }
         let screen = screen(&self.kind, &self.watcher);
         let keys = screen.and_then(|screen| screen.login.as_ref()).map(|login| login.retry.as_slice());
         self.acknowledger.press(keys.unwrap_or_default());

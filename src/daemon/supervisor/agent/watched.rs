@@ -23,8 +23,8 @@ impl Agent {
             Ok(rules) if !rules.screens.is_empty() => {
                 // A terminal that is renewed begins where the old one ended.
                 let fresh = self.record.restarts > 0 && !self.adopted;
-                let desk = self.handle.desk.clone();
-                let (seen, eye) = screens::follow(rules, &self.handle.terminal, desk, fresh);
+                let (desk, hands) = (self.handle.desk.clone(), self.handle.hands.clone());
+                let (seen, eye) = screens::follow(rules, &self.handle.terminal, desk, hands, fresh);
                 let (shared, handle) = (self.shared.clone(), self.handle.clone());
                 tokio::spawn(answers::attend(shared, handle, self.leave(), eye.clone(), seen.clone()));
                 watched(Some(eye));
