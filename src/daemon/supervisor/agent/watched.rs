@@ -24,9 +24,10 @@ impl Agent {
                 // A terminal that is renewed begins where the old one ended.
                 let fresh = self.record.restarts > 0 && !self.adopted;
                 let (desk, hands) = (self.handle.desk.clone(), self.handle.hands.clone());
-                let (seen, eye) = screens::follow(rules, &self.handle.terminal, desk, hands, fresh);
+                let ((seen, for_answers), eye) =
+                    screens::follow(rules, &self.handle.terminal, desk, hands, fresh);
                 let (shared, handle) = (self.shared.clone(), self.handle.clone());
-                tokio::spawn(answers::attend(shared, handle, self.leave(), eye.clone(), seen.clone()));
+                tokio::spawn(answers::attend(shared, handle, self.leave(), eye.clone(), for_answers));
                 watched(Some(eye));
                 Observer::of_screens(seen, now)
             }
