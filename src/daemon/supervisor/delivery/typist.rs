@@ -265,6 +265,10 @@ impl Typist<'_> {
             if matches!(sight.look.state, Some(State::Busy | State::Blocked)) {
                 return Ok(true);
             }
+            // A command has led to a login's page.
+            if sight.look.state == Some(State::LoginRequired) && !sight.look.safe_to_type {
+                return Ok(false);
+            }
             if composer.is_rid_of_it(&sight.look.view, standing) {
                 return Ok(false);
             }
