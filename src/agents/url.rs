@@ -18,12 +18,18 @@ pub fn find(view: &View, prefixes: &[String]) -> Option<String> {
         for (at, _) in rows[start].text.rmatch_indices("https://") {
             let url = joined(&rows, start, at, view.cols);
             let url = linked(&view.links, &url, first_run(&rows[start].text[at..])).unwrap_or(url);
-            if url.len() <= LONGEST && prefixes.iter().any(|prefix| url.starts_with(prefix)) {
+            if url.len() <= LONGEST && prefixes.iter().any(|prefix| begins(&url, prefix)) {
                 return Some(url);
             }
         }
     }
     None
+}
+
+/// Whether the address is one of the provider's: a beginning that ends within a host's name would let in other hosts.
+pub fn begins(url: &str, prefix: &str) -> bool {
+    let host = prefix.strip_prefix("https://").is_some_and(|rest| rest.contains('/'));
+    url.strip_prefix(prefix).is_some_and(|rest| host || rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The code that follows these words: the first word of capitals, digits and dashes, eight characters or more with a dash.
@@ -143,6 +149,23 @@ mod tests {
         let rows: Vec<&str> =
             url.as_bytes().chunks(every).map(|row| std::str::from_utf8(row).expect("ASCII")).collect();
         rows.iter().map(|row| format!("{before}{row:every$}{after}\r\n")).collect()
+    }
+
+    #[test]
+    fn a_prefix_is_a_whole_host() {
+        assert!(begins("https://openrouter.ai/auth?x", "https://openrouter.ai/auth"));
+        assert!(begins("https://a.example/x", "https://a.example"));
+        assert!(!begins("https://a.example.evil/x", "https://a.example"));
+        assert!(!begins("https://a.example@evil/x", "https://a.example"));
+    }
+
+    #[test]
+    fn a_screen_offers_no_address_of_another_host_whose_name_begins_like_the_providers() {
+        for other in ["https://a.example@evil/x", "https://a.example.evil/x", "https://a.example:1@evil/x"] {
+            let mut emulator = Emulator::new(Size { cols: 80, rows: 24 });
+            emulator.feed(format!("{other}\r\n").as_bytes());
+            assert_eq!(find(&emulator.view(), &["https://a.example".into()]), None, "{other}");
+        }
     }
 
     #[test]

@@ -123,11 +123,16 @@ impl Watcher {
 
     /// Whether something may be typed at this moment: what was published also still holds.
     pub fn is_safe_to_type(&mut self) -> bool {
+        self.still_holds() && self.published.safe_to_type
+    }
+
+    /// Whether the screen that was published is still there at this moment.
+    pub fn still_holds(&mut self) -> bool {
         if self.fresh {
             self.glance(self.fed);
         }
         let now = self.candidate.screen.map(|index| &self.kind.screens[index].name);
-        self.published.safe_to_type && now == self.published.screen.as_ref()
+        now == self.published.screen.as_ref()
     }
 
     /// What is so at this moment.

@@ -75,7 +75,7 @@ fn codex_logs_in_by_a_callback_that_the_browser_could_not_deliver() {
 #[test]
 fn claude_logs_in_by_a_pasted_code_after_a_wrong_one() {
     let service = Service::start(&["claude"]);
-    let claude = service.spawn("claude", "claude-paste", &[]);
+    let claude = service.spawn("claude", "claude-paste", &["--no-answers"]);
     let login = claude_sign_in(&claude);
     let url = login["url"].as_str().expect("an address").to_owned();
     assert!(
@@ -103,7 +103,12 @@ fn claude_logs_in_by_a_pasted_code_after_a_wrong_one() {
 fn claude_logs_in_by_a_callback_too() {
     let service = Service::start(&["claude"]);
     let claude = service.spawn("claude", "claude-callback", &[]);
-    claude_sign_in(&claude);
+    // The questions of its first start are spared, and with them its sign-in: it has a composer, and says so.
+    claude.until("not logged in", |agent| agent["state"] == "login-required" && agent["safeToType"] == true);
+    service.dev.ok(&["send", "claude-callback", "/login", "--queue"]);
+    claude.until("the choice", |agent| agent["evidence"] == "the choice of how to sign in");
+    claude.press(&["enter"]);
+    claude.asks("paste-code");
     let login =
         claude.until("what it opens", |agent| agent["login"]["callback"].is_string())["login"].clone();
     let state = parameter(login["browserUrl"].as_str().expect("an address"), "state");
@@ -127,7 +132,7 @@ fn claude_sign_in(claude: &Agent<'_>) -> Value {
 #[test]
 fn gemini_logs_in_by_a_pasted_code_after_a_wrong_one() {
     let service = Service::start(&["gemini"]);
-    let gemini = service.spawn("gemini", "gemini-paste", &[]);
+    let gemini = service.spawn("gemini", "gemini-paste", &["--no-answers"]);
     gemini.until("trust", |agent| agent["evidence"] == "the question whether the workspace is trusted");
     gemini.press(&["enter"]);
     gemini.until("the choice", |agent| agent["evidence"] == "the choice of how to sign in");

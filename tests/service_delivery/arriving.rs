@@ -99,6 +99,23 @@ fn while_a_question_or_a_login_is_there_nothing_is_typed_and_what_is_queued_come
 }
 
 #[test]
+fn a_composer_that_is_not_logged_in_gets_no_message_but_a_command() {
+    let mut node = Node::start();
+    daemon(&mut node, Config::default(), async |world| {
+        world.spawn(cli("a", "claude", &["pages=outside"])).await;
+        world.until("a", "a login", |agent| agent.state == State::LoginRequired && agent.safe_to_type).await;
+        refused(world, "a", "login-required").await;
+        let first = world.send("a", queued("one")).await.expect("queued");
+        assert_eq!(first.why.as_deref(), Some("the agent waits for a login"));
+        world.go_on("a").await;
+        let one = world.comes_to("a", &first.id, Stage::Answered).await;
+        // The page had a composer, and would have taken it, only to say that nobody is logged in.
+        assert_eq!(one.response.as_deref(), Some(got("one", 1, "none").as_str()));
+        world.kill("a").await;
+    });
+}
+
+#[test]
 fn a_busy_agent_takes_no_message_unless_it_may_wait() {
     let mut node = Node::start();
     daemon(&mut node, Config::default(), async |world| {

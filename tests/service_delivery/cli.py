@@ -72,6 +72,7 @@ def draw(busy=False, page=None):
 
 PAGES = {
     "login": [" Select login method:", "", " ❯ 1. Claude account with subscription", "   3. 3rd-party platform · Amazon Bedrock", ""],
+    "outside": [RULE, "❯ ", RULE, "  Not logged in · Run /login"],
     "dialog": [" Bash command", "", "   rm -rf /", "", " Do you want to proceed?", " ❯ 1. Yes", "   3. No", "", " Esc to cancel · Tab to amend"],
     "trust": [" Accessing workspace:", "", " " + os.getcwd(), "", " ❯ 1. Yes, I trust this folder", "   2. No, exit", "", " Enter to confirm · Esc to cancel"],
     "other": [" Accessing workspace:", "", " /home/somebody/else", "", " ❯ 1. Yes, I trust this folder", "   2. No, exit", "", " Enter to confirm · Esc to cancel"],

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::login::{Acknowledger, Desk};
 use crate::agents::callback::Callback;
@@ -61,21 +61,27 @@ impl Eye {
     }
 }
 
-/// Starts to follow it; ends when nobody wants to know any more, or the agent has ended.
+/// What is seen, for whoever says what the agent is doing, and for whoever answers its questions.
+pub(crate) type Views = (watch::Receiver<Option<Seen>>, watch::Receiver<Option<Seen>>);
+
+/// Starts to follow it; ends when the first of its views is dropped, or the agent has ended: whoever answers questions would
+/// else go on with the terminal's next life, beside whoever does so there.
 pub(crate) fn follow(
     kind: Kind,
     terminal: &Terminal,
     desk: Arc<Desk>,
+    hands: Arc<Mutex<()>>,
     fresh: bool,
-) -> (watch::Receiver<Option<Seen>>, Eye) {
+) -> (Views, Eye) {
     let (oldest, end) = terminal.range();
     let from = if fresh { end } else { oldest.max(end.saturating_sub(HISTORY)) };
     let (told, seen) = watch::channel(None);
+    let (passed_on, for_answers) = watch::channel(None);
     let (asks, asked) = mpsc::channel(ASKS);
     let eye = Eye { kind: Arc::new(kind.clone()), asks };
     let follower = Follower {
         watcher: Watcher::new(kind.clone(), terminal.size()),
-        acknowledger: Acknowledger::new(terminal.clone()),
+        acknowledger: Acknowledger::new(terminal.clone(), hands),
         desk,
         kind,
         reader: terminal.reader(from),
@@ -83,11 +89,12 @@ pub(crate) fn follow(
         ends: terminal.ends(),
         began: Instant::now(),
         told,
+        passed_on,
         asked,
         waiting: Vec::new(),
     };
     tokio::spawn(follower.run());
-    (seen, eye)
+    ((seen, for_answers), eye)
 }
 
 struct Follower {
@@ -100,6 +107,7 @@ struct Follower {
     ends: watch::Receiver<crate::daemon::terminal::Extent>,
     began: Instant,
     told: watch::Sender<Option<Seen>>,
+    passed_on: watch::Sender<Option<Seen>>,
     asked: mpsc::Receiver<oneshot::Sender<Sight>>,
     /// Who waits for a look, and how far the output must be on the screen for that.
     waiting: Vec<(u64, oneshot::Sender<Sight>)>,
@@ -139,10 +147,21 @@ impl Follower {
                 }
             }
             self.tell();
-            let screen = screen(&self.kind, &self.watcher);
-            self.acknowledger.look(screen, Instant::now());
+            self.acknowledge();
             self.answer();
         }
+    }
+
+    /// Goes on where a login worked, if what says so is still there at this moment.
+    fn acknowledge(&mut self) {
+        let after = screen(&self.kind, &self.watcher).is_some_and(|screen| screen.after_login);
+        let there = after && self.is_there();
+        self.acknowledger.look(screen(&self.kind, &self.watcher), there, Instant::now());
+    }
+
+    /// Whether the screen that was believed last is still there, with all output on it that there is now.
+    fn is_there(&mut self) -> bool {
+        self.reader.offset() >= self.ends.borrow().end && self.watcher.still_holds()
     }
 
     /// Lets those look whose output is on the screen.
@@ -160,6 +179,9 @@ impl Follower {
 
     /// An attempt to log in was refused: the keys of its page begin the next one.
     fn try_again(&mut self) {
+        if !self.watcher.still_holds() {
+            return;
+        }
         let screen = screen(&self.kind, &self.watcher);
         let keys = screen.and_then(|screen| screen.login.as_ref()).map(|login| login.retry.as_slice());
         self.acknowledger.press(keys.unwrap_or_default());
@@ -185,7 +207,9 @@ impl Follower {
         let known = self.told.borrow().as_ref().is_some_and(|seen| seen.observation == *observation);
         if !known {
             let login = observation.login.as_ref().map(|login| self.shown(login));
-            self.told.send_replace(Some(Seen { observation: observation.clone(), login }));
+            let seen = Seen { observation: observation.clone(), login };
+            self.told.send_replace(Some(seen.clone()));
+            self.passed_on.send_replace(Some(seen));
         }
     }
 
@@ -223,4 +247,27 @@ fn screen<'a>(kind: &'a Kind, watcher: &Watcher) -> Option<&'a crate::agents::Sc
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agents::Library;
+    use crate::daemon::terminal::Extent;
+
+    #[tokio::test]
+    async fn nobody_follows_a_terminal_into_its_next_life() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (size, extent) = (Size { cols: 80, rows: 24 }, Extent { end: 0, ended: false });
+        let settled = directory.path().join("settled");
+        let (terminal, _wishes) = Terminal::start(directory.path(), size, extent, settled);
+        let kind = Library::of([], 0).load("claude").expect("a kind");
+        let ((seen, mut for_answers), eye) = follow(kind, &terminal, Arc::default(), Arc::default(), false);
+        assert!(eye.look().await.is_some(), "it is followed");
+        // Its agent has ended, and is started anew before all of its output was looked at.
+        drop(seen);
+        let over = async { while for_answers.changed().await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(60), over).await.expect("whoever answers is told");
+        assert!(eye.look().await.is_none(), "nobody follows it any more");
+    }
 }

@@ -25,7 +25,9 @@ impl Agent {
         let Ok(agent) = self.record.id.parse() else { return };
         let (desk, site) = (&self.handle.desk, now.login.as_ref().and_then(site));
         let event = match now.state {
-            State::LoginRequired if desk.opens(site.as_ref()) => Event::LoginBegun { agent, site },
+            State::LoginRequired if desk.opens(&self.record.id, site.as_ref()) => {
+                Event::LoginBegun { agent, site }
+            }
             State::Ready | State::Busy | State::Blocked if desk.closes() => {
                 Event::LoginCompleted { agent, outcome: Outcome::Done }
             }

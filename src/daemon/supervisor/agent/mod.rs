@@ -77,7 +77,7 @@ pub(crate) struct Handle {
     /// When it last put something out or got something, in milliseconds since 1970; 0: never.
     pub(crate) activity: AtomicU64,
     /// Held by whoever presses more keys than one that belong together.
-    pub(crate) hands: tokio::sync::Mutex<()>,
+    pub(crate) hands: Arc<tokio::sync::Mutex<()>>,
     /// What became of its latest messages.
     pub(crate) book: Book,
     /// Who follows its screen, if anybody can.

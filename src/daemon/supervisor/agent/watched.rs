@@ -23,10 +23,11 @@ impl Agent {
             Ok(rules) if !rules.screens.is_empty() => {
                 // A terminal that is renewed begins where the old one ended.
                 let fresh = self.record.restarts > 0 && !self.adopted;
-                let desk = self.handle.desk.clone();
-                let (seen, eye) = screens::follow(rules, &self.handle.terminal, desk, fresh);
+                let (desk, hands) = (self.handle.desk.clone(), self.handle.hands.clone());
+                let ((seen, for_answers), eye) =
+                    screens::follow(rules, &self.handle.terminal, desk, hands, fresh);
                 let (shared, handle) = (self.shared.clone(), self.handle.clone());
-                tokio::spawn(answers::attend(shared, handle, self.leave(), eye.clone(), seen.clone()));
+                tokio::spawn(answers::attend(shared, handle, self.leave(), eye.clone(), for_answers));
                 watched(Some(eye));
                 Observer::of_screens(seen, now)
             }

@@ -103,7 +103,12 @@ async fn answer(handle: &Handle, leave: &Leave, eye: &Eye, rule: &Screen) -> boo
         if n > 0 {
             tokio::time::sleep(BETWEEN).await;
         }
-        if is_there().await.is_none() || handle.terminal.input(Bytes::from(key(name))).await.is_err() {
+        if is_there().await.is_none() {
+            return false;
+        }
+        // Whoever reads nothing is not waited for: meanwhile nobody else can type.
+        let typed = tokio::time::timeout(GONE, handle.terminal.input(Bytes::from(key(name)))).await;
+        if !matches!(typed, Ok(Ok(()))) {
             return false;
         }
     }

@@ -15,9 +15,9 @@ use super::super::shared::Shared;
 use super::super::times::{iso, now};
 use super::book::Entry;
 use super::give_up;
-use crate::agents::kind;
 use crate::agents::typing::{key, pasted, pause};
 use crate::agents::view::{View, squeezed};
+use crate::agents::{Look, kind};
 use crate::api::{Stage, State};
 use crate::daemon::terminal::Spoken;
 
@@ -86,9 +86,13 @@ struct Typist<'a> {
 
 impl Typist<'_> {
     async fn carry(&self) -> Result<oneshot::Receiver<String>, Setback> {
-        match self.safe().await? {
-            Some((eye, sight)) => self.type_seeing(&eye, &sight.look.view).await,
-            None => self.type_blindly().await,
+        loop {
+            let Some((eye, _)) = self.safe().await? else { return self.type_blindly().await };
+            let _hands = self.handle.hands.lock().await;
+            // Whoever had them may have led to a screen on which this would be an answer.
+            if let Some(sight) = eye.look().await.filter(|sight| self.may_type(&sight.look)) {
+                return self.type_seeing(&eye, &sight.look.view).await;
+            }
         }
     }
 
@@ -117,7 +121,7 @@ impl Typist<'_> {
                 Some(eye) if safe => {
                     let settle = Duration::from_millis(eye.kind.typing.settle);
                     let sight = eye.look().await;
-                    if let Some(sight) = sight.filter(|s| s.look.safe_to_type && s.lasted >= settle) {
+                    if let Some(sight) = sight.filter(|s| self.may_type(&s.look) && s.lasted >= settle) {
                         return Ok(Some((eye.clone(), sight)));
                     }
                 }
@@ -127,14 +131,20 @@ impl Typist<'_> {
             if let Some(refusal) = self.refusal(state, eye.is_some(), begun.elapsed()) {
                 return Err(refusal);
             }
-            self.wait_for(state);
-            let pause = tokio::time::sleep(if safe { LOOK } else { Duration::from_millis(500) });
+            self.wait_for(state, begun.elapsed());
+            let soon = safe && state != State::LoginRequired;
+            let pause = tokio::time::sleep(if soon { LOOK } else { Duration::from_millis(500) });
             tokio::select! {
                 // The sender lives in the handle.
                 _ = shown.changed() => {}
                 () = pause => {}
             }
         }
+    }
+
+    /// Whether this message may be typed there. One that is not logged in answers only that; a command can log it in.
+    fn may_type(&self, look: &Look) -> bool {
+        look.safe_to_type && (look.state != Some(State::LoginRequired) || self.entry.text.starts_with('/'))
     }
 
     fn over(&self, state: State) -> Setback {
@@ -147,7 +157,7 @@ impl Typist<'_> {
     }
 
     /// Says what a queued message waits for.
-    fn wait_for(&self, state: State) {
+    fn wait_for(&self, state: State, waited: Duration) {
         let why = match state {
             State::Starting => "the agent is starting",
             State::Busy => "the agent is busy",
@@ -155,7 +165,8 @@ impl Typist<'_> {
             State::Blocked => "the agent waits for a decision",
             State::Unknown => "nothing says what the agent is doing",
             // It is about to be typed.
-            _ => return,
+            _ if waited < MOMENT => return,
+            _ => "it is not safe to type at this moment",
         };
         self.handle.book.change(&self.entry.delivery.id, |entry| {
             entry.delivery.why = (!entry.hurried).then(|| why.into());
@@ -207,7 +218,6 @@ impl Typist<'_> {
     /// Types where each step can be seen.
     async fn type_seeing(&self, eye: &Eye, view: &View) -> Result<oneshot::Receiver<String>, Setback> {
         let (typing, text) = (&eye.kind.typing, &self.entry.text);
-        let _hands = self.handle.hands.lock().await;
         let composer = Composer::new(typing, text);
         let empty = composer.on(view);
         let paste = typing.paste && view.paste;
@@ -254,6 +264,10 @@ impl Typist<'_> {
             let sight = eye.look().await.ok_or_else(|| self.lost())?;
             if matches!(sight.look.state, Some(State::Busy | State::Blocked)) {
                 return Ok(true);
+            }
+            // A command has led to a login's page.
+            if sight.look.state == Some(State::LoginRequired) && !sight.look.safe_to_type {
+                return Ok(false);
             }
             if composer.is_rid_of_it(&sight.look.view, standing) {
                 return Ok(false);

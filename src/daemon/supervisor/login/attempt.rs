@@ -25,6 +25,8 @@ const NEXT: Duration = Duration::from_secs(5);
 const PAGE: Duration = Duration::from_secs(2);
 /// Between a code and the key that submits it: in one write with it some take it for a part of it.
 const SUBMIT: Duration = Duration::from_millis(150);
+/// How long the agent may take to read it: meanwhile nobody else can type.
+const READ: Duration = Duration::from_secs(30);
 /// Longest code.
 const LONGEST_CODE: usize = 4096;
 
@@ -169,11 +171,17 @@ async fn type_in(handle: &Arc<Handle>, before: &Login, code: Secret) -> Result<(
     if !is_still(&handle.shown.borrow(), before) {
         return Err(state(handle, "its login is another one by now: look at it again"));
     }
-    let failed = |source| SupervisorError::Io { what: format!("typing to agent {}", handle.id), source };
-    handle.terminal.input(Bytes::copy_from_slice(code.0.as_bytes())).await.map_err(failed)?;
+    input(handle, Bytes::copy_from_slice(code.0.as_bytes())).await?;
     drop(code);
     tokio::time::sleep(SUBMIT).await;
-    handle.terminal.input(Bytes::from_static(b"\r")).await.map_err(failed)
+    input(handle, Bytes::from_static(b"\r")).await
+}
+
+async fn input(handle: &Handle, bytes: Bytes) -> Result<()> {
+    let what = || format!("typing to agent {}", handle.id);
+    let typed = tokio::time::timeout(READ, handle.terminal.input(bytes)).await;
+    let typed = typed.map_err(|_| SupervisorError::Timeout { what: what(), after: READ })?;
+    typed.map_err(|source| SupervisorError::Io { what: what(), source })
 }
 
 /// What the terminal says of it.

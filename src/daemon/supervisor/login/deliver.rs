@@ -26,6 +26,8 @@ const ALL: Duration = Duration::from_secs(30);
 /// Most bytes of an answer that are read, and characters that are told.
 const MOST: u64 = 64 * 1024;
 const TOLD: usize = 300;
+/// A shorter value is no secret, and could be a part of any word.
+const TELLING: usize = 4;
 /// How often an answer may lead on: some end their login only when their last page was fetched.
 const HOPS: usize = 3;
 
@@ -66,7 +68,7 @@ async fn follow(handle: &Arc<Handle>, callback: &Callback, target: String) -> Re
             }
         };
         let asked = tokio::time::timeout(ANSWER, ask(stream, callback, &next)).await;
-        wipe(next.into_bytes());
+        let asked_for = Asked(std::mem::take(&mut next));
         let answer = match asked {
             Ok(Ok(answer)) => answer,
             // Whoever ends with the login may not get as far as an answer; the terminal tells.
@@ -78,7 +80,7 @@ async fn follow(handle: &Arc<Handle>, callback: &Callback, target: String) -> Re
                 None => return Ok(Delivery::Taken),
             },
             Answer { status: 400.., status_line, body, .. } => {
-                return Ok(Delivery::Refused(words(&status_line, &body)));
+                return Ok(Delivery::Refused(words(&status_line, &body, &asked_for)));
             }
             _ => return Ok(Delivery::Taken),
         }
@@ -194,8 +196,30 @@ fn answer(bytes: &[u8]) -> io::Result<Answer> {
     })
 }
 
-/// What a page says, without its markup.
-fn words(status: &str, body: &[u8]) -> String {
+/// What was asked for: a secret. Wiped when it is no longer needed.
+struct Asked(String);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        wipe(std::mem::take(&mut self.0).into_bytes());
+    }
+}
+
+impl Asked {
+    /// Without it and what it brought: many servers repeat in an error what they were asked for.
+    fn taken_out_of(&self, mut text: String) -> String {
+        let (_, query) = self.0.split_once('?').unwrap_or_default();
+        let plain = form_urlencoded::parse(query.as_bytes()).map(|(_, value)| value.into_owned());
+        let raw = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value.to_owned());
+        for value in plain.chain(raw).filter(|value| value.len() >= TELLING) {
+            text = text.replace(&value, "…");
+        }
+        text
+    }
+}
+
+/// What a page says, without its markup, and without what it was asked for.
+fn words(status: &str, body: &[u8], asked: &Asked) -> String {
     let mut text = String::new();
     let mut markup = false;
     for c in String::from_utf8_lossy(body).chars() {
@@ -210,7 +234,9 @@ fn words(status: &str, body: &[u8]) -> String {
             c => text.push(c),
         }
     }
+    let text = asked.taken_out_of(text);
     let text: Vec<&str> = text.split_whitespace().collect();
+    let status = asked.taken_out_of(status.to_owned());
     let text = format!("the agent's server answered {}: {}", status.trim(), text.join(" "));
     let plain = text.chars().filter(|c| !c.is_control());
     plain.take(TOLD).collect::<String>().trim_end_matches([':', ' ']).to_owned()
@@ -232,12 +258,21 @@ mod tests {
 
     #[test]
     fn a_page_is_told_as_plain_words() {
+        let asked = Asked("/cb?code=c&state=s".into());
         let page = "<html>\x1b]0;x\x07<h1>Sign-in\nfailed</h1> <script>alert(1)</script>";
         assert_eq!(
-            words("400 Bad Request", page.as_bytes()),
+            words("400 Bad Request", page.as_bytes(), &asked),
             "the agent's server answered 400 Bad Request: ]0;x Sign-in failed alert(1)"
         );
-        assert_eq!(words("500 ", b""), "the agent's server answered 500");
-        assert_eq!(words("400 x", &[b'y'; 100_000]).chars().count(), TOLD);
+        assert_eq!(words("500 ", b"", &asked), "the agent's server answered 500");
+        assert_eq!(words("400 x", &[b'y'; 100_000], &asked).chars().count(), TOLD);
+    }
+
+    #[test]
+    fn what_was_brought_is_not_told_though_the_server_repeats_it() {
+        let asked = Asked("/cb?code=4%2F0Ab-se%20cret&state=state-1".into());
+        let page = b"Cannot GET /cb?code=4%2F0Ab-se%20cret&amp;state=state-1 (4/0Ab-se cret)";
+        let told = words("404 no state-1", page, &asked);
+        assert_eq!(told, "the agent's server answered 404 no …: Cannot GET /cb?code=…&amp;state=… (…)");
     }
 }

@@ -12,21 +12,47 @@ mod deliver;
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Notify};
+use tracing::warn;
 
 use crate::audit::text::Host;
 
 pub(super) use acknowledge::Acknowledger;
 pub(super) use attempt::Attempt;
 
+/// So many logins of one agent are recorded as begun in so long: its screen says so, and it draws what it likes.
+const RECORDED: u32 = 60;
+const WHILE: Duration = Duration::from_secs(3600);
+
+/// What is on record of one agent's logins.
+#[derive(Debug, Default)]
+struct Account {
+    /// The one that it waits for, and whether that is on record: where, once that is known.
+    open: Option<(Option<Host>, bool)>,
+    /// How many were begun, since when.
+    begun: Option<(Instant, u32)>,
+}
+
+impl Account {
+    /// Whether one more may be recorded.
+    fn has_room(&mut self, agent: &str, now: Instant) -> bool {
+        let (since, count) = self.begun.filter(|(since, _)| now < *since + WHILE).unwrap_or((now, 0));
+        self.begun = Some((since, count.saturating_add(1)));
+        if count == RECORDED {
+            warn!(agent, "it asks for logins without end: no more of them are recorded for an hour");
+        }
+        count < RECORDED
+    }
+}
+
 /// Where one agent's logins are completed.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     /// How often it was tried since it began to wait for a login.
     attempts: AtomicU32,
-    /// The login that is on record as begun: where, once that is known.
-    open: std::sync::Mutex<Option<Option<Host>>>,
+    account: std::sync::Mutex<Account>,
     /// Held by whoever tries.
     turn: Mutex<()>,
     /// An attempt was refused: its page is to begin the next.
@@ -39,23 +65,27 @@ impl Desk {
         self.attempts.load(Ordering::Relaxed)
     }
 
-    /// It waits for a login here; whether that is news.
-    pub(crate) fn opens(&self, site: Option<&Host>) -> bool {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.is_none() {
+    /// It waits for a login here; whether that is news to be recorded.
+    pub(crate) fn opens(&self, agent: &str, site: Option<&Host>) -> bool {
+        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+        if account.open.is_none() {
             self.attempts.store(0, Ordering::Relaxed);
         }
         // A page in between names no site, and does not make it another one.
-        let known = open.as_ref().is_some_and(|known| site.is_none() || known.as_ref() == site);
-        if !known {
-            *open = Some(site.cloned());
+        let open = account.open.as_ref();
+        if open.is_some_and(|(known, _)| site.is_none() || known.as_ref() == site) {
+            return false;
         }
-        !known
+        let recorded = open.is_some_and(|(_, recorded)| *recorded);
+        let news = account.has_room(agent, Instant::now());
+        account.open = Some((site.cloned(), recorded || news));
+        news
     }
 
-    /// It waits for none any more; whether that is news.
+    /// It waits for none any more; whether that is news to be recorded.
     pub(crate) fn closes(&self) -> bool {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+        let open = self.account.lock().unwrap_or_else(PoisonError::into_inner).open.take();
+        open.is_some_and(|(_, recorded)| recorded)
     }
 }
 
@@ -66,14 +96,25 @@ mod tests {
     #[test]
     fn a_login_begins_once_for_each_site_and_is_over_once() {
         let (desk, site) = (Desk::default(), Host::of("claude.com"));
-        assert!(desk.opens(None));
+        assert!(desk.opens("a", None));
         desk.attempts.store(3, Ordering::Relaxed);
-        assert!(!desk.opens(None));
-        assert!(desk.opens(Some(&site)));
-        assert!(!desk.opens(None) && !desk.opens(Some(&site)));
+        assert!(!desk.opens("a", None));
+        assert!(desk.opens("a", Some(&site)));
+        assert!(!desk.opens("a", None) && !desk.opens("a", Some(&site)));
         assert_eq!(desk.attempts(), 3, "it is the same login");
         assert!(desk.closes() && !desk.closes());
-        assert!(desk.opens(Some(&site)));
+        assert!(desk.opens("a", Some(&site)));
         assert_eq!(desk.attempts(), 0);
+    }
+
+    #[test]
+    fn an_agent_that_asks_for_logins_without_end_does_not_fill_the_record() {
+        let (desk, site) = (Desk::default(), ["claude.com", "claude.ai"].map(Host::of));
+        let begun = (0..10_000).filter(|n| desk.opens("a", Some(&site[n % 2]))).count();
+        assert_eq!(begun, RECORDED as usize);
+        assert!(desk.closes(), "what is on record as begun is recorded as over");
+        assert!(!desk.opens("a", Some(&site[0])) && !desk.closes(), "and what is not, is not");
+        let mut account = Account { begun: Some((Instant::now(), RECORDED)), ..Account::default() };
+        assert!(account.has_room("a", Instant::now() + WHILE), "an hour later it is");
     }
 }
