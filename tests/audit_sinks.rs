@@ -253,17 +253,35 @@ server.serve_forever()
 fn an_https_receiver_has_every_signed_record_exactly_as_in_the_file_over_restarts_of_either_side() {
     let ground = Ground::new();
     let (port, out) = (port(), ground.path("out.log"));
-    let start = || {
-        let mut command = Command::new("python3");
-        command.args(["-c", RECEIVER, &port.to_string()]).arg(ground.directory.path());
-        let mut process = Process(command.spawn().expect("it starts"));
-        await_port(port, &mut process, "the receiver");
-        process
-    };
+    both_sides_restart(&ground, &hook(&ground, port), &out, || receiver(&ground, port));
+}
+
+#[test]
+fn a_sink_that_was_fed_from_another_longer_log_gets_this_one_from_its_beginning() {
+    let ground = Ground::new();
+    let (port, out) = (port(), ground.path("out.log"));
+    let cursors = ground.places().records().join("sinks");
+    fs::create_dir(&cursors).expect("made");
+    fs::write(cursors.join("hook"), "1000000\n").expect("written");
+    let _receiver = receiver(&ground, port);
+    live(&ground, &hook(&ground, port), true, |audit| {
+        record(audit, RECORDS);
+        ground.await_all(&out, "all of the new log");
+    });
+}
+
+fn receiver(ground: &Ground, port: u16) -> Process {
+    let mut command = Command::new("python3");
+    command.args(["-c", RECEIVER, &port.to_string()]).arg(ground.directory.path());
+    let mut process = Process(command.spawn().expect("it starts"));
+    await_port(port, &mut process, "the receiver");
+    process
+}
+
+fn hook(ground: &Ground, port: u16) -> Sink {
     let url = format!("https://localhost:{port}/audit?from=node-1");
     let kind = Kind::Webhook { url, secret_file: ground.path("secret"), tls: ground.tls() };
-    let sink = Sink { name: "hook".into(), kind, format: Format::Native };
-    both_sides_restart(&ground, &sink, &out, start);
+    Sink { name: "hook".into(), kind, format: Format::Native }
 }
 
 #[test]
