@@ -264,7 +264,16 @@ fn a_sink_that_was_fed_from_another_longer_log_gets_this_one_from_its_beginning(
     fs::create_dir(&cursors).expect("made");
     fs::write(cursors.join("hook"), "1000000\n").expect("written");
     let _receiver = receiver(&ground, port);
+    // The log cannot be opened at first, so that the sink is there before it.
+    let key = ground.places().records().join("audit.key");
+    fs::create_dir(&key).expect("made");
     live(&ground, &hook(&ground, port), true, |audit| {
+        let deadline = Instant::now() + PATIENCE;
+        while !audit.state().is_err_and(|error| error.reason.contains("audit.key")) {
+            assert!(Instant::now() < deadline, "it says what is in its way");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        fs::remove_dir(&key).expect("removed");
         record(audit, RECORDS);
         ground.await_all(&out, "all of the new log");
     });
