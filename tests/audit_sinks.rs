@@ -275,6 +275,10 @@ fn a_sink_that_was_fed_from_another_longer_log_gets_this_one_from_its_beginning(
         }
         fs::remove_dir(&key).expect("removed");
         record(audit, RECORDS);
+        while ground.log().len() <= RECORDS {
+            assert!(Instant::now() < deadline, "the log is written");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         ground.await_all(&out, "all of the new log");
     });
 }
