@@ -107,7 +107,9 @@ impl Ready {
             Ok(Some(keeper)) if keeper.is_well() => Ok(Some(keeper)),
             // What was so while it waited need not be so any more.
             other => {
-                other.ok().flatten().map(Keeper::dismiss);
+                if let Ok(Some(keeper)) = other {
+                    keeper.dismiss();
+                }
                 host.refusals().is_empty().then(Keeper::start).transpose()
             }
         };
