@@ -216,6 +216,29 @@ fn a_key_that_was_rotated_is_vouched_for_by_the_one_before() {
     }
 }
 
+#[test]
+fn a_rotation_that_was_announced_and_not_finished_is_not_lost_by_the_next() {
+    let site = Site::new();
+    let log = site.open();
+    let (key, aside) = (site.dir.path().join("audit.key"), site.dir.path().join("aside"));
+    log.record(event(0)).wait().expect("written");
+    // The new key cannot take its place.
+    fs::rename(&key, &aside).expect("moved");
+    fs::create_dir(&key).expect("made");
+    log.rotate_key().wait().expect_err("it is announced, and waits beside the old one");
+    fs::remove_dir(&key).expect("removed");
+    fs::rename(&aside, &key).expect("moved back");
+    // And the one after that cannot even be made.
+    fs::create_dir(key.with_extension("part")).expect("made");
+    log.rotate_key().wait().expect_err("there is no third key");
+    fs::remove_dir(key.with_extension("part")).expect("removed");
+    drop(log);
+    let log = site.open();
+    log.record(event(1)).wait().expect("the log goes on with the key that it announced");
+    log.close();
+    assert!(site.verify().intact);
+}
+
 /// The same for the test below.
 const FULL: &str = "AUDIT_TEST_FULL";
 

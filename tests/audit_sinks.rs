@@ -253,17 +253,48 @@ server.serve_forever()
 fn an_https_receiver_has_every_signed_record_exactly_as_in_the_file_over_restarts_of_either_side() {
     let ground = Ground::new();
     let (port, out) = (port(), ground.path("out.log"));
-    let start = || {
-        let mut command = Command::new("python3");
-        command.args(["-c", RECEIVER, &port.to_string()]).arg(ground.directory.path());
-        let mut process = Process(command.spawn().expect("it starts"));
-        await_port(port, &mut process, "the receiver");
-        process
-    };
+    both_sides_restart(&ground, &hook(&ground, port), &out, || receiver(&ground, port));
+}
+
+#[test]
+fn a_sink_that_was_fed_from_another_longer_log_gets_this_one_from_its_beginning() {
+    let ground = Ground::new();
+    let (port, out) = (port(), ground.path("out.log"));
+    let cursors = ground.places().records().join("sinks");
+    fs::create_dir(&cursors).expect("made");
+    fs::write(cursors.join("hook"), "1000000\n").expect("written");
+    let _receiver = receiver(&ground, port);
+    // The log cannot be opened at first, so that the sink is there before it.
+    let key = ground.places().records().join("audit.key");
+    fs::create_dir(&key).expect("made");
+    live(&ground, &hook(&ground, port), true, |audit| {
+        let deadline = Instant::now() + PATIENCE;
+        while !audit.state().is_err_and(|error| error.reason.contains("audit.key")) {
+            assert!(Instant::now() < deadline, "it says what is in its way");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        fs::remove_dir(&key).expect("removed");
+        record(audit, RECORDS);
+        while ground.log().len() <= RECORDS {
+            assert!(Instant::now() < deadline, "the log is written");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        ground.await_all(&out, "all of the new log");
+    });
+}
+
+fn receiver(ground: &Ground, port: u16) -> Process {
+    let mut command = Command::new("python3");
+    command.args(["-c", RECEIVER, &port.to_string()]).arg(ground.directory.path());
+    let mut process = Process(command.spawn().expect("it starts"));
+    await_port(port, &mut process, "the receiver");
+    process
+}
+
+fn hook(ground: &Ground, port: u16) -> Sink {
     let url = format!("https://localhost:{port}/audit?from=node-1");
     let kind = Kind::Webhook { url, secret_file: ground.path("secret"), tls: ground.tls() };
-    let sink = Sink { name: "hook".into(), kind, format: Format::Native };
-    both_sides_restart(&ground, &sink, &out, start);
+    Sink { name: "hook".into(), kind, format: Format::Native }
 }
 
 #[test]

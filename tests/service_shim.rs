@@ -406,8 +406,32 @@ fn a_shim_that_died_while_it_waited_costs_no_agent() {
     });
     let [shim, _] = waiting.expect("there");
     kill(shim, libc::SIGKILL);
+    // Dead, whether the launcher has looked already or not. One that dies later has begun, and is said to have ended.
+    eventually("it has died", || {
+        fs::read_to_string(format!("/proc/{shim}/stat"))
+            .map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
+    });
     let mut line = node.run(&order("a", "exit 3"));
     assert_ne!(line.pid, shim);
+    assert_eq!(line.await_end().code, Some(3));
+}
+
+#[test]
+fn a_keeper_that_died_while_its_shim_waited_costs_no_agent() {
+    let node = Node::start();
+    let mut waiting = None;
+    eventually("a shim waits", || {
+        waiting = spare(node.launcher());
+        waiting.is_some()
+    });
+    let [shim, keeper] = waiting.expect("there");
+    kill(keeper, libc::SIGKILL);
+    eventually("it has died", || {
+        fs::read_to_string(format!("/proc/{keeper}/stat"))
+            .map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
+    });
+    let mut line = node.run(&order("a", "exit 3"));
+    assert_eq!(line.pid, shim, "the one that waited");
     assert_eq!(line.await_end().code, Some(3));
 }
 

@@ -59,6 +59,9 @@ pub struct Usage {
     pub incarnation: String,
     /// When that start began, ISO 8601.
     pub since: String,
+    /// The first record of this agent: earlier ones with its id are of another, which was removed. Otherwise missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub first: bool,
     /// False: the counters could not be read at the very end, and what came after `time` is missing.
     pub complete: bool,
     /// Amounts that this node's kernel does not count.

@@ -61,6 +61,13 @@ impl Head {
     }
 }
 
+impl Drop for Head {
+    fn drop(&mut self) {
+        // Whoever was forked meanwhile has a copy of the descriptor until it executes something: closing ours gives nothing back.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 /// Whether this open file is still the one that is there.
 pub fn is_at(file: &File, path: &Path) -> bool {
     let same = |a: &std::fs::Metadata, b: &std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
@@ -83,4 +90,20 @@ pub fn read_all(path: &Path) -> io::Result<Vec<Seal>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(2 * SLOT as u64).read_to_end(&mut bytes)?;
     Ok(bytes.chunks(SLOT).filter_map(|slot| serde_json::from_slice(slot).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_closed_can_be_opened_though_a_child_has_a_copy_of_its_descriptor() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("head");
+        let head = Head::open(&path).expect("opened");
+        let _copy = head.file.try_clone().expect("a copy, as fork(2) makes one");
+        assert!(Head::open(&path).is_err(), "one service writes a log");
+        drop(head);
+        Head::open(&path).expect("it was given back");
+    }
 }

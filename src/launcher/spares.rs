@@ -26,7 +26,8 @@ impl Spares {
     /// The shim that begins with this; its pid. One that has died meanwhile is replaced.
     pub fn engage(&mut self, engagement: &Engagement) -> io::Result<u32> {
         self.due = Some(Instant::now() + LATER);
-        let spare = self.ready.take().and_then(|spare| spare.engage(engagement).ok());
+        let spare = self.ready.take().filter(|spare| !spare.has_ended());
+        let spare = spare.and_then(|spare| spare.engage(engagement).ok());
         match spare {
             Some(pid) => Ok(pid),
             None => Spare::execute(&self.program)?.engage(engagement),

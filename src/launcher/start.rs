@@ -51,6 +51,14 @@ impl Spare {
         Ok(Self { pid: pid.cast_unsigned(), socket: ours })
     }
 
+    /// Whether it has ended, reaped or not. Its socket does not say so as long as its keeper is on the way to closing its copy.
+    pub fn has_ended(&self) -> bool {
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Pid::from_raw(self.pid.cast_signed())
+            .is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
+    }
+
     /// Has it begin; its pid.
     pub fn engage(self, engagement: &Engagement) -> io::Result<u32> {
         engagement.send(self.socket.as_fd()).map(|()| self.pid)

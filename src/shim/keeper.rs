@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
@@ -69,6 +69,18 @@ impl Keeper {
             self.network.set(true);
         }
         netns::within(self.process.pidfd(), deed)
+    }
+
+    /// Whether it lives, and has not said that it cannot make a network namespace.
+    pub fn is_well(&self) -> bool {
+        let mut polls = [
+            PollFd::from_borrowed_fd(self.process.pidfd(), PollFlags::IN),
+            PollFd::new(&self.socket, PollFlags::IN),
+        ];
+        let polled = poll(&mut polls, Some(&Timespec::default()));
+        let [ended, said] = polls.map(|poll| !poll.revents().is_empty());
+        // Nobody hears twice what it said: it is kept.
+        polled.is_ok() && !ended && (!said || self.network.replace(true) || self.await_network().is_ok())
     }
 
     /// Which process it is.

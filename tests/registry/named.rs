@@ -102,6 +102,13 @@ async fn an_agent_answers_by_its_name_to_whoever_has_a_grant_for_it_and_to_nobod
     let of =
         |who: &str, verdict: &str| ["a", &format!("spiffe://stockade.dev/{who}"), verdict].map(str::to_owned);
     assert_eq!(asked, [of("operator", "allowed"), of("viewer", "refused")]);
+    let of_nobody = log
+        .lines()
+        .filter(|line| line.contains(r#""ConfidenceHealth""#) && line.contains(r#""agent":"b""#))
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).expect("a record")["event"]["status"].clone()
+        });
+    assert_eq!(of_nobody.collect::<Vec<_>>(), [404], "whoever found nothing was not answered 200");
 
     dev.ok(&["stop", "a", "--force"]);
     becomes(&mut etcd.client().await, &[], PATIENCE).await;

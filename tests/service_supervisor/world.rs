@@ -79,7 +79,8 @@ fn live<T>(
         let supervisor = Supervisor::start(places, config).await.expect("it starts");
         life(&World { supervisor, me: caller("research"), asks }).await
     });
-    runtime.shutdown_background();
+    // Whatever holds its logs has let go of them before the next one opens them.
+    runtime.shutdown_timeout(PATIENCE);
     lived
 }
 

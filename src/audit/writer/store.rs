@@ -247,6 +247,11 @@ impl Store {
     /// Signs with another key from here on. The number of the record that says so.
     pub fn rotate_key(&mut self, options: &Options) -> Result<u64, StoreError> {
         let next = options.key.with_extension("next");
+        if Key::load(&next).is_ok_and(|key| key.public() == self.key.public()) {
+            // The last rotation was announced, and not brought to its end.
+            let failed = io_error("rename", &next);
+            fs::rename(&next, &options.key).and_then(|()| sync_directory_of(&options.key)).map_err(failed)?;
+        }
         // One that was never announced is worth nothing.
         let _ = fs::remove_file(&next);
         let key = Key::make(&next)?;

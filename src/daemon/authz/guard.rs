@@ -29,11 +29,27 @@ fn in_grpc(response: &Response) -> Response {
     let code = match response.status() {
         http::StatusCode::UNAUTHORIZED => tonic::Code::Unauthenticated,
         http::StatusCode::FORBIDDEN => tonic::Code::PermissionDenied,
+        http::StatusCode::PAYLOAD_TOO_LARGE | http::StatusCode::TOO_MANY_REQUESTS => {
+            tonic::Code::ResourceExhausted
+        }
         _ => tonic::Code::Unavailable,
     };
     let detail =
         response.extensions().get::<Fault>().map(|fault| fault.detail().to_owned()).unwrap_or_default();
     tonic::Status::new(code, detail).into_http()
+}
+
+/// What it came to: a gRPC refusal without a body is a 200 in HTTP's words.
+fn status_of(response: &Response) -> http::StatusCode {
+    match tonic::Status::from_header_map(response.headers()).map(|status| status.code()) {
+        None | Some(tonic::Code::Ok) => response.status(),
+        Some(tonic::Code::NotFound) => http::StatusCode::NOT_FOUND,
+        Some(tonic::Code::PermissionDenied) => http::StatusCode::FORBIDDEN,
+        Some(tonic::Code::Unauthenticated) => http::StatusCode::UNAUTHORIZED,
+        Some(tonic::Code::ResourceExhausted) => http::StatusCode::TOO_MANY_REQUESTS,
+        Some(tonic::Code::InvalidArgument) => http::StatusCode::BAD_REQUEST,
+        Some(_) => http::StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
 /// What the request is answered, by the handler or in its stead.
@@ -73,7 +89,7 @@ fn judge(
         };
         authz.record().decided(&decision);
         let response = if allowed { next.run(request).await } else { refusal(&decision).into_response() };
-        authz.record().answered(&decision, response.status());
+        authz.record().answered(&decision, status_of(&response));
         response
     })
 }
@@ -107,5 +123,30 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fault> {
         parts.extensions.get::<Self>().cloned().ok_or_else(unguarded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_in_grpc_is_recorded_as_one_though_http_calls_it_a_success() {
+        let answer = |code| tonic::Status::new(code, "no").into_http::<axum::body::Body>();
+        assert_eq!(answer(tonic::Code::NotFound).status(), http::StatusCode::OK);
+        let told =
+            [tonic::Code::Ok, tonic::Code::NotFound, tonic::Code::PermissionDenied, tonic::Code::Internal];
+        assert_eq!(told.map(|code| status_of(&answer(code)).as_u16()), [200, 404, 403, 503]);
+        assert_eq!(status_of(&http::StatusCode::CONFLICT.into_response()).as_u16(), 409);
+    }
+
+    #[test]
+    fn too_much_is_said_to_be_that_in_grpc() {
+        let code = |status: http::StatusCode| {
+            tonic::Status::from_header_map(in_grpc(&status.into_response()).headers()).map(|said| said.code())
+        };
+        for status in [http::StatusCode::TOO_MANY_REQUESTS, http::StatusCode::PAYLOAD_TOO_LARGE] {
+            assert_eq!(code(status), Some(tonic::Code::ResourceExhausted));
+        }
     }
 }

@@ -53,7 +53,7 @@ impl Ledger {
         self.through = sequence.parse().unwrap_or(self.through);
         let number = record.id.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
         let mut earlier = Amounts::default();
-        if let Some(old) = self.marks.get(subject) {
+        if let Some(old) = self.marks.get(subject).filter(|_| !data.first) {
             earlier = old.earlier.clone();
             if old.incarnation != data.incarnation {
                 earlier.add(&old.total, 1);

@@ -145,7 +145,9 @@ impl Usage {
             before.map_or((0, Amounts::default()), |mark| (mark.number + 1, mark.total.clone()));
         let split = times.split(&metered.incarnation, metered.wall_ms, &recorded.states_ms);
         let number = number.max(metered.number);
-        let record = record::make(&self.shared.source, subject, metered, kind, number, &recorded, split);
+        let is_first = !told.marks.contains_key(subject.agent);
+        let mut record = record::make(&self.shared.source, subject, metered, kind, number, &recorded, split);
+        record.data.first = is_first;
         told.apply(&record);
         let (done, synced) = oneshot::channel();
         let entries = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -269,6 +271,20 @@ mod tests {
         let day = &records[0].time[..10];
         assert_eq!((usage.used("t", day).cpu_us, usage.in_all().1), (10, [1, 2, 1]));
         assert!(usage.is_written("a"));
+    }
+
+    #[tokio::test]
+    async fn a_new_agent_with_the_id_of_one_that_was_removed_has_used_nothing_of_it_at_any_daemon() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let usage = open(directory.path());
+        end(&usage, &metered("i", 1, 5)).await;
+        usage.forget("a");
+        end(&usage, &metered("j", 1, 2)).await;
+        end(&usage, &metered("k", 1, 1)).await;
+        drop(usage);
+        let usage = open(directory.path());
+        assert_eq!(usage.mark("a").expect("known").earlier.cpu_us, 2, "its own earlier start, and no more");
+        assert_eq!(usage.in_all().0.cpu_us, 8, "all of it was used");
     }
 
     #[tokio::test]

@@ -61,6 +61,7 @@ pub(super) fn make(
             agent_type: subject.kind.to_owned(),
             incarnation: metered.incarnation.clone(),
             since: iso(metered.since),
+            first: false,
             complete: kind == Kind::Interval || metered.complete,
             uncounted: uncounted.map(|(name, _)| name.to_owned()).collect(),
             memory_peak: metered.memory_peak,

@@ -104,8 +104,14 @@ impl Ready {
     fn look(self) -> Result<(Host, Option<Keeper>), Refusal> {
         let host = Host::probe();
         let keeper = match self.keeper {
-            Ok(None) if host.refusals().is_empty() => Keeper::start().map(Some),
-            keeper => keeper,
+            Ok(Some(keeper)) if keeper.is_well() => Ok(Some(keeper)),
+            // What was so while it waited need not be so any more.
+            other => {
+                if let Ok(Some(keeper)) = other {
+                    keeper.dismiss();
+                }
+                host.refusals().is_empty().then(Keeper::start).transpose()
+            }
         };
         Ok((host, keeper.map_err(|error| refusal(&ShimError::Keeper(error).into()))?))
     }

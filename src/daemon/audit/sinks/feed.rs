@@ -61,8 +61,10 @@ async fn feed(
     let mut deliver = deliver?;
     let mut synced = source.synced.clone();
     let mut cursor = Cursor::open(&source.cursors, &sink.name)?;
+    // Before the log was opened nobody knows how far it reaches.
+    let Ok(end) = synced.wait_for(|end| *end > 0).await.map(|end| *end) else { return Ok(()) };
     // Another log: what was delivered of the one before says nothing of it.
-    if *synced.borrow() > 0 && cursor.at() > *synced.borrow() {
+    if cursor.at() > end {
         cursor.advance(0)?;
     }
     sinks.change(at, |status| status.delivered = cursor.at());
