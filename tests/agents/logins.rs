@@ -103,9 +103,7 @@ fn claude_logs_in_by_a_pasted_code_after_a_wrong_one() {
 fn claude_logs_in_by_a_callback_too() {
     let service = Service::start(&["claude"]);
     let claude = service.spawn("claude", "claude-callback", &[]);
-    // The questions of its first start are spared, and with them its sign-in: it has a composer, and says so.
-    claude.until("not logged in", |agent| agent["state"] == "login-required" && agent["safeToType"] == true);
-    service.dev.ok(&["send", "claude-callback", "/login", "--queue"]);
+    // The other questions of its first start are answered; how to sign in is nobody's to decide but a person's.
     claude.until("the choice", |agent| agent["evidence"] == "the choice of how to sign in");
     claude.press(&["enter"]);
     claude.asks("paste-code");
