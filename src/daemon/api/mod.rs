@@ -17,6 +17,7 @@ pub mod pulse;
 pub mod query;
 pub mod seed;
 pub mod stream;
+pub(crate) mod tail;
 pub mod terminal;
 
 use super::authz::{Endpoint, Routes};

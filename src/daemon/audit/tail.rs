@@ -1,26 +1,20 @@
 //! `GET /v1/audit`: the log as it stands in the files, byte for byte, so that what was read can be verified.
 
-use std::io;
-
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use bytes::Bytes;
-use tokio::sync::watch;
 
 use super::Audit;
 use crate::api::node::Rotated;
 use crate::audit::Reader;
 use crate::daemon::Daemon;
 use crate::daemon::api::query::Query;
-use crate::daemon::api::stream::{self, Source};
+use crate::daemon::api::stream;
+use crate::daemon::api::tail::{Lines, Tail};
 use crate::daemon::authz::Caller;
 use crate::daemon::problem::Fault;
 use crate::daemon::serve::ConnectionWatch;
 use crate::daemon::supervisor::SupervisorError;
-
-/// One piece, about.
-const PIECE: usize = 64 * 1024;
 
 /// The audit log, one record a line. What comes out of it can be verified like the files: `stockade audit verify FILE`.
 #[utoipa::path(
@@ -50,7 +44,7 @@ pub async fn tail(
     };
     // What is written while this is read belongs to whoever follows.
     let until = if query.flag("follow")? { None } else { Some(end) };
-    let records = Records { reader: Some(Reader::new(dir, since)), synced, until };
+    let records = Tail::new(Reader::new(dir, since), synced, until, |lines| lines);
     Ok(stream::answer("application/x-ndjson", watch, records))
 }
 
@@ -66,33 +60,8 @@ pub async fn rotate_key(State(daemon): State<Daemon>, _caller: Caller) -> Result
     Ok(Json(Rotated { record, key_id: head.map(|seal| seal.key_id) }))
 }
 
-struct Records {
-    reader: Option<Reader>,
-    synced: watch::Receiver<u64>,
-    /// The last record; none: whatever comes.
-    until: Option<u64>,
-}
-
-impl Source for Records {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        loop {
-            let synced = *self.synced.borrow_and_update();
-            let synced = self.until.map_or(synced, |until| until.min(synced));
-            let Some(mut reader) = self.reader.take() else { return Ok(None) };
-            let read = tokio::task::spawn_blocking(move || {
-                let lines = reader.lines(synced, PIECE);
-                (reader, lines)
-            });
-            let (reader, lines) = read.await.map_err(io::Error::other)?;
-            self.reader = Some(reader);
-            let lines = lines?;
-            if !lines.is_empty() {
-                return Ok(Some(lines.into()));
-            }
-            // Once the log is closed, nothing more comes.
-            if self.until.is_some() || self.synced.changed().await.is_err() {
-                return Ok(None);
-            }
-        }
+impl Lines for Reader {
+    fn lines(&mut self, synced: u64, most: usize) -> std::io::Result<Vec<u8>> {
+        self.lines(synced, most)
     }
 }

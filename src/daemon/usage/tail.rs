@@ -1,24 +1,18 @@
 //! `GET /v1/usage`: the records as they stand in the log, of the tenants that the caller may see.
 
-use std::io;
-
 use axum::extract::State;
 use axum::response::Response;
-use bytes::Bytes;
-use tokio::sync::watch;
 
 use super::Usage;
 use super::log::Reader;
 use crate::api::usage::Record;
 use crate::daemon::Daemon;
 use crate::daemon::api::query::Query;
-use crate::daemon::api::stream::{self, Source};
+use crate::daemon::api::stream;
+use crate::daemon::api::tail::{Lines, Tail};
 use crate::daemon::authz::Caller;
 use crate::daemon::problem::Fault;
 use crate::daemon::serve::ConnectionWatch;
-
-/// One piece, about.
-const PIECE: usize = 64 * 1024;
 
 /// What agents have used, one CloudEvents 1.0 record a line. Whoever remembers the last `sequence` goes on without a gap.
 #[utoipa::path(
@@ -41,31 +35,24 @@ pub async fn tail(
     let usage = daemon.supervisor.usage().clone();
     let since = query.number("since")?.unwrap_or(0);
     let until = if query.flag("follow")? { None } else { Some(*usage.synced.borrow()) };
-    let records = Records {
-        reader: Some(Reader::new(usage.shared.dir.clone(), since)),
-        synced: usage.synced.clone(),
-        _open: usage,
-        until,
-        caller,
-        tenant: query.one("tenant").map(str::to_owned),
-        agent: query.one("agent").map(str::to_owned),
-    };
+    let (tenant, agent) = (query.one("tenant").map(str::to_owned), query.one("agent").map(str::to_owned));
+    let (log, synced) = (Reader::new(usage.shared.dir.clone(), since), usage.synced.clone());
+    let seen = Seen { caller, tenant, agent, _open: usage };
+    let records = Tail::new(log, synced, until, move |lines| seen.of(&lines));
     Ok(stream::answer("application/x-ndjson", watch, records))
 }
 
-struct Records {
-    reader: Option<Reader>,
-    synced: watch::Receiver<u64>,
-    _open: Usage,
-    /// The last record; none: whatever comes.
-    until: Option<u64>,
+/// What is asked for, of what the caller may see.
+struct Seen {
     caller: Caller,
     tenant: Option<String>,
     agent: Option<String>,
+    /// The log is written as long as somebody follows it.
+    _open: Usage,
 }
 
-impl Records {
-    fn wanted(&self, lines: &[u8]) -> Vec<u8> {
+impl Seen {
+    fn of(&self, lines: &[u8]) -> Vec<u8> {
         let is_wanted = |line: &&[u8]| {
             let Ok(Record { subject, data, .. }) = serde_json::from_slice(line) else { return false };
             self.caller.sees(&data.tenant)
@@ -76,27 +63,8 @@ impl Records {
     }
 }
 
-impl Source for Records {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        loop {
-            let synced = *self.synced.borrow_and_update();
-            let synced = self.until.map_or(synced, |until| until.min(synced));
-            let Some(mut reader) = self.reader.take() else { return Ok(None) };
-            let read = tokio::task::spawn_blocking(move || {
-                let lines = reader.lines(synced, PIECE);
-                (reader, lines)
-            });
-            let (reader, lines) = read.await.map_err(io::Error::other)?;
-            self.reader = Some(reader);
-            let lines = lines?;
-            let wanted = self.wanted(&lines);
-            if !wanted.is_empty() {
-                return Ok(Some(wanted.into()));
-            }
-            let is_all = lines.is_empty();
-            if is_all && (self.until.is_some() || self.synced.changed().await.is_err()) {
-                return Ok(None);
-            }
-        }
+impl Lines for Reader {
+    fn lines(&mut self, synced: u64, most: usize) -> std::io::Result<Vec<u8>> {
+        self.lines(synced, most)
     }
 }
