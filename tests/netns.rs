@@ -1,11 +1,12 @@
 //! The sandbox's network namespace by itself: every address leads to a listener, and what leads to none is refused and seen.
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use stockade::netns;
+use stockade::netns::{self, Door, Range};
 
 const VISIBLE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const INSIDE: &str = "STOCKADE_TEST_NETWORK";
@@ -34,12 +35,12 @@ struct Doors {
 }
 
 fn doors(port: u16) -> Doors {
-    doors_at(&[SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)])
+    doors_at(&[Door::Everywhere { port }])
 }
 
-fn doors_at(places: &[SocketAddrV4]) -> Doors {
+fn doors_at(wanted: &[Door]) -> Doors {
     netns::own_every_address(VISIBLE).expect("routes");
-    let mut doors = netns::open_doors(places).expect("doors").into_iter();
+    let mut doors = netns::open_doors(wanted).expect("doors").into_iter();
     let mut next = || doors.next().expect("as many as were asked for");
     let (datagrams, monitor, listener) = (next().into(), next(), next().into());
     Doors { datagrams, monitor, listener, _others: doors.collect() }
@@ -118,9 +119,9 @@ fn what_nobody_listens_on_is_refused_at_once_and_seen() {
 fn a_port_that_is_listened_on_at_some_addresses_is_refused_at_all_others_and_seen() {
     let test = "a_port_that_is_listened_on_at_some_addresses_is_refused_at_all_others_and_seen";
     in_a_namespace(test, || {
-        let place = |text: &str| text.parse::<SocketAddrV4>().expect("a place");
-        let places = ["198.18.7.9:443", "198.18.7.10:443", "198.18.7.9:22", "0.0.0.0:5432"].map(place);
-        let doors = doors_at(&places);
+        let at = |text: &str| Door::At(text.parse().expect("a place"));
+        let everywhere = Door::Everywhere { port: 5432 };
+        let doors = doors_at(&[at("198.18.7.9:443"), at("198.18.7.10:443"), at("198.18.7.9:22"), everywhere]);
         for open in ["198.18.7.9:443", "198.18.7.10:443", "198.18.7.9:22", "203.0.113.9:5432"] {
             TcpStream::connect(open).expect(open);
         }
@@ -130,6 +131,31 @@ fn a_port_that_is_listened_on_at_some_addresses_is_refused_at_all_others_and_see
         }
         assert_eq!(doors.seen(), [(6, 443), (6, 22), (6, 443), (6, 80)]);
         TcpListener::bind("127.0.0.1:443").expect("the port is free for the agent's own servers");
+    });
+}
+
+#[test]
+fn a_listener_within_ranges_takes_nothing_else_and_what_it_does_not_take_is_seen() {
+    let test = "a_listener_within_ranges_takes_nothing_else_and_what_it_does_not_take_is_seen";
+    in_a_namespace(test, || {
+        let range = |a, b, length| Range { first: Ipv4Addr::new(a, b, 0, 0), length };
+        let ranges = vec![range(198, 18, 15), range(10, 2, 16)];
+        let doors = doors_at(&[Door::Within { port: 5432, ranges }]);
+        for open in ["198.18.7.9:5432", "198.19.255.255:5432", "10.2.0.0:5432", "127.0.0.1:5432"] {
+            let mut made = TcpStream::connect(open).expect(open);
+            let (mut accepted, _) = doors.listener.accept().expect("accepted");
+            made.write_all(b"more than a beginning").expect("sent");
+            let mut heard = [0; 21];
+            accepted.read_exact(&mut heard).expect("what is accepted can talk");
+        }
+        assert_eq!(doors.seen(), []);
+        for closed in ["198.17.255.255:5432", "198.20.0.0:5432", "10.3.0.1:5432", "0.0.0.1:5432"] {
+            // Nobody sends the reset here: the gateway does.
+            let address: SocketAddr = closed.parse().expect("an address");
+            let error = TcpStream::connect_timeout(&address, Duration::from_millis(200)).expect_err(closed);
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{closed}: {error}");
+        }
+        assert_eq!(doors.seen(), [(6, 5432); 4]);
     });
 }
 

@@ -56,6 +56,40 @@ fn tools_reach_an_allowed_name_without_any_setting() {
 }
 
 #[test]
+fn a_go_program_speaks_http_2_with_an_allowed_name() {
+    apart("a_go_program_speaks_http_2_with_an_allowed_name", || {
+        let site = Site::named(&["h2.example.test"]);
+        let at = |name: &str| site.around.path().join(name);
+        let program = site.workspace.path().join("h2");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/h2.go");
+        // Without cgo Go resolves names itself; its cache of compiled packages is the test's own.
+        let mut build = Command::new("go");
+        build
+            .args(["build", "-o", text(&program), source])
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "-trimpath");
+        let built = build.env("GOCACHE", at("cache")).env("GOPATH", at("path")).stdin(Stdio::null()).output();
+        let built = built.expect("go(1) from golang-go starts");
+        assert!(built.status.success(), "{}", shown(&built));
+        let listening = format!("{SITE}:8443");
+        let mut server = Command::new(&program);
+        server.args(["serve", &listening, text(&at("cert.pem")), text(&at("key.pem"))]);
+        let mut server = Running::start(server.stdin(Stdio::null()));
+        let policy = site.policy("'h2.example.test:8443'", &["h2.example.test"]);
+
+        let script = "SSL_CERT_FILE=$PWD/ca.pem ./h2 get https://h2.example.test:8443/";
+        let (output, report) = site.run(&policy, &[], script);
+
+        assert!(output.status.success(), "{}", shown(&output));
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(answer.starts_with("HTTP/2.0 for h2.example.test:8443 x"), "{}", shown(&output));
+        assert!(answer.len() > 100_000, "{} bytes", answer.len());
+        assert_eq!(refusals(&report), []);
+        server.child.kill().and_then(|()| server.child.wait()).expect("it is ended");
+    });
+}
+
+#[test]
 fn each_connection_is_in_the_report() {
     apart("each_connection_is_in_the_report", || {
         let site = Site::named(&[NAME]);
@@ -120,6 +154,43 @@ fn whatever_no_rule_covers_is_refused_at_once_and_reported() {
             assert!(refused[0].1.ends_with(&format!(":{port}")), "{refused:?}");
         }
         echo.iter().for_each(|echo| assert_eq!(echo.heard(), ["datagram knock"], "once, from this host"));
+    });
+}
+
+#[test]
+fn on_a_port_of_a_suffix_or_a_range_other_addresses_are_refused_at_once_and_reported() {
+    apart("on_a_port_of_a_suffix_or_a_range_other_addresses_are_refused_at_once_and_reported", || {
+        let site = Site::named(&[NAME]);
+        let at = |name: &str| site.around.path().join(name);
+        let (certificate, key) = (at("cert.pem"), at("key.pem"));
+        let others = ["192.0.2.7", "198.51.100.7"].map(|address| {
+            add_address(&format!("{address}/32"));
+            Server::start(&["web", address, text(site.around.path()), text(&certificate), text(&key)])
+        });
+        let policy = site.policy("'*.example.test:443,80', '198.51.100.7:80'", &[NAME]);
+        for (host, port, said) in [
+            ("192.0.2.7", 443, "ECONNREFUSED"),
+            ("192.0.2.7", 80, "ECONNREFUSED"),
+            ("198.51.100.7", 443, "ECONNREFUSED"),
+            ("198.51.100.7", 80, "reached"),
+            (NAME, 80, "reached"),
+        ] {
+            let script = attempt("tcp", host, port);
+            if host != NAME {
+                assert_eq!(on_the_host(&script), "reached", "the way to {host}:{port} is open: {script}");
+            }
+            let (output, report) = site.run(&policy, &[], &script);
+            assert_eq!(
+                String::from_utf8_lossy(&output.stdout).trim(),
+                said,
+                "{host}:{port}: {}",
+                shown(&output)
+            );
+            let refused = refusals(&report);
+            assert_eq!(refused.len(), usize::from(said != "reached"), "{host}:{port}: {report}");
+            assert!(refused.iter().all(|(_, to)| to.ends_with(&format!("{host}:{port}"))), "{refused:?}");
+        }
+        drop(others);
     });
 }
 

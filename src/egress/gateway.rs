@@ -40,6 +40,8 @@ pub struct Gateway {
     pub injector: Injector,
     /// Where its listeners inside are bound: to every address, or to one.
     pub listening: BTreeSet<SocketAddr>,
+    /// The ports on which a listener takes only what rules are about, and drops the rest.
+    pub within: BTreeSet<u16>,
     /// How long it waits.
     pub patience: Patience,
     /// Most connections at one time.
@@ -95,11 +97,12 @@ impl Gateway {
         Duration::from_millis(self.patience.idle)
     }
 
-    /// Whether a connection to this address reaches one of its listeners.
+    /// Whether a connection to this address, which was seen on its way, reaches one of its listeners. What a listener within
+    /// ranges takes is not seen.
     pub fn listens(&self, address: IpAddr, port: u16) -> bool {
         let every = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-        self.listening.contains(&SocketAddr::new(address, port))
-            || address.is_ipv4() && self.listening.contains(&every)
+        let everywhere = address.is_ipv4() && !self.within.contains(&port) && self.listening.contains(&every);
+        everywhere || self.listening.contains(&SocketAddr::new(address, port))
     }
 
     /// Runs `task` beside the others; it ends when the gateway finishes, if not before.

@@ -56,7 +56,7 @@ pub fn end(config: &Config) -> i32 {
 
 fn take(socket: Socket, fd: OwnedFd) -> Taken {
     match socket {
-        Socket::Listener { port } => Taken::Listener(port, fd.into()),
+        Socket::Listener { port, .. } => Taken::Listener(port, fd.into()),
         Socket::DnsUdp => Taken::DnsUdp(fd.into()),
         Socket::DnsTcp => Taken::DnsTcp(fd.into()),
         Socket::Denials => Taken::Denials(fd.into()),

@@ -35,6 +35,7 @@ pub mod ledger;
 pub mod monitor;
 pub mod names;
 pub mod published;
+mod reset;
 pub mod rules;
 pub mod upstream;
 
@@ -50,7 +51,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::wire::egress::{Config, FromEgress, Protocol};
+use crate::wire::egress::{Config, FromEgress, Protocol, Socket};
 use confine::{ConfineError, Needs};
 use control::Control;
 use gateway::Gateway;
@@ -138,6 +139,10 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         Taken::Listener(_, listener) | Taken::DnsTcp(listener) => listener.local_addr().ok(),
         _ => None,
     });
+    let within = config.sockets.iter().filter_map(|socket| match socket {
+        Socket::Listener { port, within: true } => Some(*port),
+        _ => None,
+    });
     let limit = config.connections.min(confine::room_for_connections());
     Ok(Rc::new(Gateway {
         upstream: Upstream::new(Rc::clone(&rules), Duration::from_millis(config.patience.connect)),
@@ -147,6 +152,7 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         pipes: carry::Pipes::default(),
         injector: Injector::new(config)?,
         listening: listening.collect(),
+        within: within.collect(),
         patience: config.patience,
         limit,
         permits: Arc::new(Semaphore::new(limit as usize)),

@@ -1,16 +1,19 @@
-//! Attempts that no socket takes: the kernel refuses them at once, and this is how they are seen.
+//! Attempts that no socket takes. The kernel refuses most of them at once, and this is how they are seen; those on a port whose
+//! listener takes only what rules are about are refused from here.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::sys::socket::{LinkAddr, recvfrom};
 
 use super::account::Account;
 use super::gateway::Gateway;
+use super::reset;
 use super::rules::Refusal;
 use crate::policy::synthetic::is_synthetic;
+use crate::sys::net::send_over_loopback;
 use crate::sys::ready;
 use crate::wire::egress::{Protocol, Reason};
 
@@ -42,8 +45,13 @@ pub async fn watch(gateway: Rc<Gateway>, socket: OwnedFd) -> io::Result<()> {
                 Ok((length, from)) => {
                     // What is sent over `lo` comes by twice, going out and coming in.
                     let outgoing = from.is_none_or(|from| from.pkttype() == libc::PACKET_OUTGOING);
-                    if let Some(attempt) = read(&buffer[..length]).filter(|_| outgoing) {
-                        report(&gateway, attempt);
+                    if let Some(attempt) = read(&buffer[..length]).filter(|_| outgoing)
+                        && report(&gateway, attempt)
+                        && gateway.within.contains(&attempt.port)
+                        && let Some(reset) = reset::answer_to(&buffer[..length])
+                    {
+                        // One that does not fit in is missed: the agent's kernel asks again after a second.
+                        let _ = send_over_loopback(socket.get_ref().as_fd(), &reset);
                     }
                 }
                 Err(nix::errno::Errno::EAGAIN) => {
@@ -58,7 +66,8 @@ pub async fn watch(gateway: Rc<Gateway>, socket: OwnedFd) -> io::Result<()> {
     }
 }
 
-fn report(gateway: &Gateway, attempt: Attempt) {
+/// Accounts for it; whether it is one that is refused.
+fn report(gateway: &Gateway, attempt: Attempt) -> bool {
     let Attempt { protocol, address, port } = attempt;
     let named = match address {
         IpAddr::V4(v4) => gateway.names.borrow().name(v4).cloned(),
@@ -69,7 +78,7 @@ fn report(gateway: &Gateway, attempt: Attempt) {
         _ => gateway.listens(address, port),
     };
     if is_taken || address.is_loopback() {
-        return;
+        return false;
     }
     let refusal = match (protocol, &named) {
         (Protocol::Udp, _) => Refusal::final_one(
@@ -82,11 +91,11 @@ fn report(gateway: &Gateway, attempt: Attempt) {
         }
         (_, Some(name)) => match gateway.rules.for_name(name, port) {
             Err(refusal) => refusal,
-            Ok(_) => return,
+            Ok(_) => return false,
         },
         (_, None) => match gateway.rules.for_address(address, port) {
             Err(refusal) => refusal,
-            Ok(_) => return,
+            Ok(_) => return false,
         },
     };
     let account = Account::open(&gateway.ledger, protocol, named.map(|name| name.to_string()), port);
@@ -94,6 +103,7 @@ fn report(gateway: &Gateway, attempt: Attempt) {
         account.to(address);
     }
     account.refuse(refusal);
+    true
 }
 
 /// Reads a packet from its network header on: a TCP SYN, or a UDP datagram.

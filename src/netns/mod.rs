@@ -12,25 +12,24 @@
 //! Where a policy names destinations, every address there belongs to `lo`. Sockets that were made inside are the only way
 //! on; what nobody listens on, the kernel refuses at once.
 
+mod doors;
+mod filter;
 mod monitor;
 mod routes;
 
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::sys;
 
+pub use doors::{Door, Range, open_doors};
 pub use routes::own_every_address;
 
 /// Where names are asked for.
 pub const DNS: u16 = 53;
-
-/// As many as may wait for a gateway that has just died (the kernel's own limit is net.core.somaxconn).
-const BACKLOG: i32 = 4096;
 
 /// Does something in another process's network namespace, and comes back whatever comes of it.
 pub fn within<T>(pidfd: BorrowedFd<'_>, deed: impl FnOnce() -> T) -> io::Result<T> {
@@ -52,30 +51,7 @@ pub fn close_fast_open() -> io::Result<()> {
     std::fs::write("/proc/sys/net/ipv4/tcp_fastopen", "0")
 }
 
-/// What a gateway needs of this namespace, in this order: the datagrams to port 53, the view of what is refused, then a
-/// listener at each of `places`, of which 0.0.0.0 is every address. Needs the rights of the namespace's owner.
-pub fn open_doors(places: &[SocketAddrV4]) -> io::Result<Vec<OwnedFd>> {
-    let mut doors = vec![datagrams()?, monitor::open(places)?];
-    for place in places {
-        doors.push(listener(place)?);
-    }
-    Ok(doors)
-}
-
 /// A socket of this namespace, not yet connected: whoever holds it can connect it to a server inside.
 pub fn unconnected() -> io::Result<OwnedFd> {
     Ok(socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
-}
-
-fn datagrams() -> io::Result<OwnedFd> {
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DNS))?;
-    Ok(socket)
-}
-
-fn listener(place: &SocketAddrV4) -> io::Result<OwnedFd> {
-    let socket = unconnected()?;
-    bind(&socket, place)?;
-    listen(&socket, BACKLOG)?;
-    Ok(socket)
 }

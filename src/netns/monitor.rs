@@ -1,20 +1,21 @@
 //! The view of what is refused: a packet socket that sees the first packet of each attempt that no listener answers.
 //!
-//! The kernel refuses such an attempt at once, by a reset or an ICMP message; this is how it is known of. Only packets on
+//! The kernel refuses such an attempt at once, by a reset or an ICMP message; this is how it is known of. What a door within
+//! ranges does not admit is seen as well, and whoever sees it sends the reset, by this socket. Only packets on
 //! their way out count, since on `lo` each one passes twice; those to the sandbox's own loopback are its own affair.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use super::DNS;
+use super::filter::{
+    self, AND, ANY_OF, BYTE, BYTE_FROM_X, DESTINATION, EQUAL, HALF, HALF_FROM_X, HEADER_LENGTH, Instruction,
+    LOOPBACK, NONE, WORD, drop_if, drop_unless, load, skip_if, skip_unless, within,
+};
+use super::{DNS, Door};
 use crate::sys::net::{attach_filter, watch_all_packets};
-
-/// One instruction of classic BPF: code, jt, jf, k.
-type Instruction = (u16, u8, u8, u32);
 
 /// linux/filter.h: words of the packet's description, as offsets that no packet has.
 const PROTOCOL: u32 = 0xffff_f000;
@@ -29,35 +30,21 @@ const UDP: u32 = 17;
 const SYN: u32 = 0x02;
 const SYN_AND_ACK: u32 = 0x12;
 
-/// Loads into A from an offset, or from X and an offset (linux/bpf_common.h).
-const WORD: u16 = 0x20;
-const HALF: u16 = 0x28;
-const BYTE: u16 = 0x30;
-const HALF_FROM_X: u16 = 0x48;
-const BYTE_FROM_X: u16 = 0x50;
-/// X = 4 * (byte & 15): the length of an IPv4 header.
-const HEADER_LENGTH: u16 = 0xb1;
-const AND: u16 = 0x54;
-const EQUAL: u16 = 0x15;
-const ANY_OF: u16 = 0x45;
-const RETURN: u16 = 0x06;
-
-const DROP: Instruction = (RETURN, 0, 0, 0);
 /// Enough for both headers.
-const SEE: Instruction = (RETURN, 0, 0, 128);
+const SEE: Instruction = filter::answer(128);
 
 /// Makes the socket. It sees no packet before its filter is there.
-pub fn open(listened: &[SocketAddrV4]) -> io::Result<OwnedFd> {
+pub fn open(doors: &[Door]) -> io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    attach_filter(socket.as_fd(), &filter(listened))?;
+    attach_filter(socket.as_fd(), &view(doors))?;
     watch_all_packets(socket.as_fd())?;
     Ok(socket)
 }
 
-/// Sees what opens a TCP connection to a place of IPv4 that is not `listened` at, or to any of IPv6; and UDP but to or
+/// Sees what opens a TCP connection to a place of IPv4 that no door is for, or to any of IPv6; and UDP but to or
 /// from port 53 of IPv4. Offsets count from the network header.
-fn filter(listened: &[SocketAddrV4]) -> Vec<Instruction> {
-    let (ipv4, ipv6) = (ipv4(listened), ipv6());
+fn view(doors: &[Door]) -> Vec<Instruction> {
+    let (ipv4, ipv6) = (ipv4(doors), ipv6());
     let mut code = vec![load(WORD, PACKET_TYPE)];
     code.extend(drop_unless(EQUAL, PACKET_OUTGOING));
     code.extend([load(WORD, PROTOCOL), skip_if(EQUAL, IPV4, &ipv6)]);
@@ -66,9 +53,8 @@ fn filter(listened: &[SocketAddrV4]) -> Vec<Instruction> {
     code
 }
 
-fn ipv4(listened: &[SocketAddrV4]) -> Vec<Instruction> {
-    let mut code = vec![load(WORD, 16), load(AND, 0xff00_0000)];
-    code.extend(drop_if(EQUAL, 0x7f00_0000)); // to 127.0.0.0/8
+fn ipv4(doors: &[Door]) -> Vec<Instruction> {
+    let mut code = within(DESTINATION, LOOPBACK, NONE).to_vec();
     code.push(load(HALF, 6));
     code.extend(drop_if(ANY_OF, 0x1fff)); // all fragments but the first have no header
     code.extend([load(HEADER_LENGTH, 0), load(BYTE, 9)]);
@@ -83,22 +69,24 @@ fn ipv4(listened: &[SocketAddrV4]) -> Vec<Instruction> {
     code.extend(udp);
     code.extend(opens_connection(load(BYTE_FROM_X, 13)));
     code.push(load(HALF_FROM_X, 2));
-    let (everywhere, places): (Vec<SocketAddrV4>, Vec<SocketAddrV4>) =
-        listened.iter().partition(|place| place.ip().is_unspecified());
-    everywhere.iter().for_each(|place| code.extend(drop_if(EQUAL, u32::from(place.port()))));
-    let ports: BTreeSet<u16> = places.iter().map(|place| place.port()).collect();
-    for port in ports {
-        let at = places.iter().filter(|place| place.port() == port).map(|place| place.ip().to_bits());
-        code.extend(dropped_at(port, at));
-    }
+    let ports: BTreeSet<u16> = doors.iter().map(Door::port).collect();
+    ports.into_iter().for_each(|port| code.extend(on_port(port, doors)));
     code.push(SEE);
     code
 }
 
 /// Has the port in A, and goes on with it there if it is another one.
-fn dropped_at(port: u16, addresses: impl Iterator<Item = u32>) -> Vec<Instruction> {
-    let mut block = vec![load(WORD, 16)];
-    addresses.for_each(|address| block.extend(drop_if(EQUAL, address)));
+fn on_port(port: u16, doors: &[Door]) -> Vec<Instruction> {
+    let mut block = vec![load(WORD, DESTINATION)];
+    for door in doors.iter().filter(|door| door.port() == port) {
+        match door {
+            Door::At(place) => block.extend(drop_if(EQUAL, place.ip().to_bits())),
+            Door::Within { ranges, .. } => {
+                ranges.iter().for_each(|range| block.extend(within(DESTINATION, *range, NONE)));
+            }
+            Door::Everywhere { .. } => block.push(NONE),
+        }
+    }
     block.push(SEE);
     let mut code = vec![skip_unless(EQUAL, u32::from(port), &block)];
     code.extend(block);
@@ -126,24 +114,4 @@ fn opens_connection(flags: Instruction) -> Vec<Instruction> {
     let mut code = vec![flags, load(AND, SYN_AND_ACK)];
     code.extend(drop_unless(EQUAL, SYN));
     code
-}
-
-fn load(code: u16, from: u32) -> Instruction {
-    (code, 0, 0, from)
-}
-
-fn drop_if(test: u16, value: u32) -> [Instruction; 2] {
-    [(test, 0, 1, value), DROP]
-}
-
-fn drop_unless(test: u16, value: u32) -> [Instruction; 2] {
-    [(test, 1, 0, value), DROP]
-}
-
-fn skip_if(test: u16, value: u32, over: &[Instruction]) -> Instruction {
-    (test, u8::try_from(over.len()).expect("a few instructions"), 0, value)
-}
-
-fn skip_unless(test: u16, value: u32, over: &[Instruction]) -> Instruction {
-    (test, 0, u8::try_from(over.len()).expect("a few instructions"), value)
 }

@@ -1,4 +1,4 @@
-//! Two routes and an address by netlink: every address there is, of IPv4 and of IPv6, is this host's own (AnyIP).
+//! Two routes, an address and a switch by netlink: every address there is, of IPv4 and of IPv6, is this host's own (AnyIP).
 
 use std::fs;
 use std::io;
@@ -9,6 +9,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 /// rtnetlink(7), netlink(7): what `ip route add local 0.0.0.0/0 dev lo` sends.
 const NLMSG_ERROR: u16 = 2;
+const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const NLM_F_REQUEST: u16 = 0x01;
@@ -22,17 +23,22 @@ const RTN_LOCAL: u8 = 2;
 const RTA_OIF: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+/// What `lo` does about IPv4 (linux/if_link.h, linux/ip.h): the same as /proc/sys/net/ipv4/conf/lo/accept_local.
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET_CONF: u16 = 1;
+const IPV4_DEVCONF_ACCEPT_LOCAL: u16 = 23;
 /// In every namespace `lo` is the first interface.
 const LOOPBACK: u32 = 1;
 
 const HEADER: usize = 16;
 
-/// Adds all three. An IPv6 that this host has switched off needs no route: nothing can be sent by it.
+/// Does all four. An IPv6 that this host has switched off needs no route: nothing can be sent by it.
 ///
 /// `visible` is one more address of IPv4 beside 127.0.0.1: resolvers count that one for none, and give no address of a
 /// family that the host has none of (AI_ADDRCONFIG of getaddrinfo(3)).
 pub fn own_every_address(visible: Ipv4Addr) -> io::Result<()> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    ask(&socket, &message(RTM_NEWLINK, &accepting_local()))?;
     ask(&socket, &message(RTM_NEWADDR, &address(visible)))?;
     ask(&socket, &message(RTM_NEWROUTE, &route(AddressFamily::INET)))?;
     match ask(&socket, &message(RTM_NEWROUTE, &route(AddressFamily::INET6))) {
@@ -48,11 +54,23 @@ fn ask(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
     acknowledged(&answer[..length])
 }
 
+/// `struct ifinfomsg`, and that a packet may come in from an address of this host's own: what is sent by a packet socket is
+/// not known to have come from here.
+fn accepting_local() -> Vec<u8> {
+    let mut message = vec![number(AddressFamily::UNSPEC), 0, 0, 0];
+    message.extend(LOOPBACK.to_ne_bytes());
+    message.extend([0; 8]); // flags, and which of them change: none
+    let accepts = attribute(IPV4_DEVCONF_ACCEPT_LOCAL, &1_u32.to_ne_bytes());
+    let inet = attribute(u16::from(number(AddressFamily::INET)), &attribute(IFLA_INET_CONF, &accepts));
+    message.extend(attribute(IFLA_AF_SPEC, &inet));
+    message
+}
+
 /// `struct rtmsg` and the interface.
 fn route(family: AddressFamily) -> Vec<u8> {
     let mut route = vec![number(family), 0, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL];
     route.extend(0_u32.to_ne_bytes());
-    route.extend(attribute(RTA_OIF, LOOPBACK.to_ne_bytes()));
+    route.extend(attribute(RTA_OIF, &LOOPBACK.to_ne_bytes()));
     route
 }
 
@@ -60,8 +78,8 @@ fn route(family: AddressFamily) -> Vec<u8> {
 fn address(address: Ipv4Addr) -> Vec<u8> {
     let mut message = vec![number(AddressFamily::INET), 32, 0, 0];
     message.extend(LOOPBACK.to_ne_bytes());
-    message.extend(attribute(IFA_LOCAL, address.octets()));
-    message.extend(attribute(IFA_ADDRESS, address.octets()));
+    message.extend(attribute(IFA_LOCAL, &address.octets()));
+    message.extend(attribute(IFA_ADDRESS, &address.octets()));
     message
 }
 
@@ -69,13 +87,16 @@ fn number(family: AddressFamily) -> u8 {
     u8::try_from(family.as_raw()).expect("both families are small numbers")
 }
 
-fn attribute(kind: u16, value: [u8; 4]) -> Vec<u8> {
-    [8_u16.to_ne_bytes().as_slice(), &kind.to_ne_bytes(), &value].concat()
+/// Every value here is a multiple of four bytes, so that nothing is padded.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).expect("a short value");
+    [length.to_ne_bytes().as_slice(), &kind.to_ne_bytes(), value].concat()
 }
 
 fn message(kind: u16, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEADER + body.len()).expect("a short message");
-    let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    let made = if kind == RTM_NEWLINK { 0 } else { NLM_F_CREATE | NLM_F_EXCL }; // `lo` is there
+    let flags = NLM_F_REQUEST | NLM_F_ACK | made;
     let mut message = length.to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());
     message.extend(flags.to_ne_bytes());

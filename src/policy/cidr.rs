@@ -67,6 +67,14 @@ impl Cidr {
         parent.length <= self.length && parent.contains(self.first)
     }
 
+    /// The lowest address and the length of the prefix, if it is a range of IPv4 addresses.
+    pub fn as_v4(&self) -> Option<(Ipv4Addr, u8)> {
+        match self.first {
+            IpAddr::V4(first) => Some((first, self.length)),
+            IpAddr::V6(_) => None,
+        }
+    }
+
     fn is_v4(&self) -> bool {
         self.first.is_ipv4()
     }

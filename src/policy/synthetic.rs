@@ -13,6 +13,8 @@ use super::hostname::Hostname;
 /// 198.18.0.0/15: for benchmarks of isolated networks (RFC 2544), so no host on the internet has such an address.
 const FIRST: u32 = Ipv4Addr::new(198, 18, 0, 0).to_bits();
 const COUNT: u32 = 1 << 17;
+/// All of them: the first, and how many bits they share.
+pub const RANGE: (Ipv4Addr, u8) = (Ipv4Addr::from_bits(FIRST), 32 - COUNT.trailing_zeros() as u8);
 /// The first 256 addresses stand for no name but the gateway's.
 const RESERVED: u32 = 256;
 

@@ -1,5 +1,5 @@
-//! Network namespaces; interfaces by ioctl, where a netlink conversation would take more calls; packet sockets and their
-//! filters.
+//! Network namespaces; interfaces by ioctl, where a netlink conversation would take more calls; packet sockets, and filters
+//! of sockets.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -23,7 +23,7 @@ pub fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }.into()).map(drop)
 }
 
-/// Lets only packets through that `program` (classic BPF: code, jt, jf, k) returns a length for, and lets nobody change it
+/// Lets only packets to this socket through that `program` (classic BPF: code, jt, jf, k) returns a length for, and lets nobody change it
 /// (SO_ATTACH_FILTER and SO_LOCK_FILTER of socket(7)).
 pub fn attach_filter(socket: BorrowedFd<'_>, program: &[(u16, u8, u8, u32)]) -> io::Result<()> {
     let mut code: Vec<libc::sock_filter> =
@@ -62,4 +62,21 @@ pub fn watch_all_packets(socket: BorrowedFd<'_>) -> io::Result<()> {
     let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: the kernel reads `length` bytes of the address, which outlives the call.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }.into()).map(drop)
+}
+
+/// Sends a packet of IPv4 from its header on, as if it came in over `lo` of the packet socket's namespace (packet(7)).
+pub fn send_over_loopback(socket: BorrowedFd<'_>, packet: &[u8]) -> io::Result<()> {
+    // SAFETY: an all-zero sockaddr_ll is a valid value of this plain C struct.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+    // In every namespace `lo` is the first interface.
+    address.sll_ifindex = 1;
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the kernel reads the packet and `length` bytes of the address, which both outlive the call.
+    let sent = unsafe {
+        let (start, flags) = (packet.as_ptr().cast(), libc::MSG_DONTWAIT);
+        libc::sendto(socket.as_raw_fd(), start, packet.len(), flags, (&raw const address).cast(), length)
+    };
+    check(sent as libc::c_long).map(drop)
 }

@@ -113,6 +113,10 @@ pub enum Socket {
     Listener {
         /// Its port.
         port: u16,
+        /// Whether it takes only connections to the addresses that rules are about. The others are not refused by the
+        /// kernel, but by the gateway, through [`Socket::Monitor`].
+        #[serde(default)]
+        within: bool,
     },
     /// UDP, bound inside to port 53 of every address.
     DnsUdp,

@@ -63,7 +63,7 @@ fn a_configuration_survives_and_an_unknown_key_does_not() {
         sockets: vec![
             Socket::DnsUdp,
             Socket::DnsTcp,
-            Socket::Listener { port: 443 },
+            Socket::Listener { port: 443, within: true },
             Socket::Denials,
             Socket::Monitor,
             Socket::Published { inside: 3000 },

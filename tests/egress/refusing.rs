@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
+use stockade::netns::Range;
 use stockade::wire::egress::{Protocol, Reason, Socket, Verdict};
 
 use crate::tls::{Says, Tls};
@@ -33,6 +34,29 @@ fn a_raw_address_is_reached_by_a_rule_about_it_and_not_otherwise() {
     let (reason, detail, remedy) = world.refusal(5432);
     assert_eq!((reason, detail.as_str()), (Reason::Address, "no rule covers the address 203.0.113.8"));
     assert_eq!(remedy.as_deref(), Some(r#"[network] allow = ["203.0.113.8:5432"]"#));
+}
+
+#[test]
+fn a_raw_address_on_the_port_of_a_suffix_and_a_range_is_refused_at_once_and_reported() {
+    let range = |a, b, length| Range { first: Ipv4Addr::new(a, b, 0, 0), length };
+    let ranges = vec![range(198, 18, 15), range(203, 0, 16)];
+    let mut world = World::within(&["*.example.org:5432", "203.0.0.0/16:5432"], 5432, ranges);
+    world.echo("203.0.113.7:5432");
+    world.resolve("api.example.org", "203.0.113.7");
+    world.start();
+    for open in [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)), world.address("api.example.org").into()] {
+        assert_eq!(greet(world.connect_to(open, 5432).expect("accepted")).expect("carried"), "hello");
+    }
+    for n in 1..=20 {
+        let refused = world.connect_to(Ipv4Addr::new(192, 0, 2, n), 5432).expect_err("refused");
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{refused}");
+    }
+
+    let record = world.record(|record| record.address == Some(Ipv4Addr::new(192, 0, 2, 20).into()));
+
+    let Verdict::Refused { reason, remedy, .. } = record.verdict else { panic!("{record:?}") };
+    assert_eq!(reason, Reason::Address);
+    assert_eq!(remedy.as_deref(), Some(r#"[network] allow = ["192.0.2.20:5432"]"#));
 }
 
 #[test]
@@ -292,7 +316,7 @@ fn a_listener_may_stand_on_the_address_of_one_name() {
     let name = "api.example.org".parse().expect("a name");
     let placed = stockade::policy::synthetic::place_all("test", std::iter::once(&name))[&name];
     let listener = world.inside.run(move || std::net::TcpListener::bind((placed, 9443)).expect("a listener"));
-    world.add_made(Socket::Listener { port: 9443 }, listener.into());
+    world.add_made(Socket::Listener { port: 9443, within: false }, listener.into());
     world.resolve("api.example.org", "127.0.0.1");
     world.serve("127.0.0.1:9443", |mut stream| stream.write_all(b"hello").expect("sent"));
     world.start();

@@ -13,6 +13,7 @@ use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{Name, RData, RecordType};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use stockade::netns::{self, DNS, Door, Range};
 use stockade::wire::egress::{Config, FromEgress, GATEWAY_ADDRESS, Record, Socket, ToEgress, Verdict};
 
 use crate::room::Room;
@@ -48,20 +49,37 @@ impl World {
 
     /// The same, on a host with another resolv.conf.
     pub fn on(allow: &[&str], resolv_conf: &str) -> Self {
-        let inside = Room::open(&format!("nameserver {GATEWAY_ADDRESS}\n"), "127.0.0.1 localhost\n");
-        inside.catch_everything();
-        let outside = Room::open(resolv_conf, "127.0.0.1 localhost\n203.0.113.9 in-hosts.test\n");
-        let allow: Vec<String> = allow.iter().map(|text| (*text).to_owned()).collect();
-        let config = Config { sandbox: "test".into(), allow, ..Config::default() };
-        let mut world =
-            Self { inside, outside, config, sockets: Vec::new(), gateway: None, records: Vec::new() };
+        let mut world = Self::bare(allow, resolv_conf);
+        world.inside.catch_everything();
         for socket in [Socket::DnsUdp, Socket::DnsTcp, Socket::Monitor] {
             world.add(socket);
         }
         for port in [22, 80, 443, 5432, 8443] {
-            world.add(Socket::Listener { port });
+            world.add(Socket::Listener { port, within: false });
         }
         world
+    }
+
+    /// A sandbox whose one port beside DNS is listened on as the shim does it: within `ranges`.
+    pub fn within(allow: &[&str], port: u16, ranges: Vec<Range>) -> Self {
+        let mut world = Self::bare(allow, "nameserver 127.0.0.1\n");
+        let doors = [Door::Everywhere { port: DNS }, Door::Within { port, ranges }];
+        let sockets = world.inside.run(move || {
+            netns::own_every_address(GATEWAY_ADDRESS).expect("routes");
+            netns::open_doors(&doors).expect("doors")
+        });
+        let kinds =
+            [Socket::DnsUdp, Socket::Monitor, Socket::DnsTcp, Socket::Listener { port, within: true }];
+        kinds.into_iter().zip(sockets).for_each(|(kind, socket)| world.add_made(kind, socket));
+        world
+    }
+
+    fn bare(allow: &[&str], resolv_conf: &str) -> Self {
+        let inside = Room::open(&format!("nameserver {GATEWAY_ADDRESS}\n"), "127.0.0.1 localhost\n");
+        let outside = Room::open(resolv_conf, "127.0.0.1 localhost\n203.0.113.9 in-hosts.test\n");
+        let allow: Vec<String> = allow.iter().map(|text| (*text).to_owned()).collect();
+        let config = Config { sandbox: "test".into(), allow, ..Config::default() };
+        Self { inside, outside, config, sockets: Vec::new(), gateway: None, records: Vec::new() }
     }
 
     fn add(&mut self, kind: Socket) {
@@ -70,7 +88,7 @@ impl World {
             match kind {
                 Socket::DnsUdp => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).expect("a socket").into(),
                 Socket::DnsTcp => listen(53),
-                Socket::Listener { port } => listen(port),
+                Socket::Listener { port, .. } => listen(port),
                 Socket::Monitor => {
                     let all = SockProtocol::EthAll;
                     socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, all)

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Seek, Write};
-use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::doors;
 use crate::id::AgentId;
+use crate::netns::Door;
 use crate::plan::Network;
 use crate::plan::network::DNS;
 use crate::policy::Shortfall;
@@ -30,11 +30,11 @@ pub fn config(network: &Network, sandbox: &AgentId, tolerated: &BTreeSet<Shortfa
 }
 
 /// In the order in which the descriptors come: the doors as `netns::open_doors` makes them, then what the host gives.
-fn sockets(network: &Network, doors: &[SocketAddrV4]) -> Vec<Socket> {
+fn sockets(network: &Network, doors: &[Door]) -> Vec<Socket> {
     let mut sockets = vec![Socket::DnsUdp, Socket::Monitor];
     sockets.extend(doors.iter().map(|door| match door.port() {
         DNS => Socket::DnsTcp,
-        port => Socket::Listener { port },
+        port => Socket::Listener { port, within: matches!(door, Door::Within { .. }) },
     }));
     sockets.extend(network.published.iter().map(|port| Socket::Published { inside: port.inside }));
     if !network.published.is_empty() {
@@ -88,8 +88,8 @@ mod tests {
                 Socket::DnsUdp,
                 Socket::Monitor,
                 Socket::DnsTcp,
-                Socket::Listener { port: 80 },
-                Socket::Listener { port: 443 },
+                Socket::Listener { port: 80, within: false },
+                Socket::Listener { port: 443, within: false },
                 Socket::Published { inside: 3000 },
                 Socket::Dialer,
             ]

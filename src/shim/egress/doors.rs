@@ -1,26 +1,31 @@
-//! Where a sandbox is listened in: on every address of a port, or only on those that stand for the names that it is for.
+//! Where a sandbox is listened in: at the addresses that stand for the names that a port is for, or within ranges.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::id::AgentId;
+use crate::netns::{Door, Range};
 use crate::plan::Network;
 use crate::plan::network::{DNS, HTTP};
 use crate::policy::{HostPattern, Hostname, synthetic};
 use crate::wire::egress::GATEWAY_ADDRESS;
 
-/// Most listeners. Each is a descriptor of the gateway's and a line in the filter of its view; beyond, a port is listened on
-/// everywhere.
+/// Most listeners. Each is a descriptor of the gateway's and a line in the filter of its view; beyond, a port has one for all
+/// addresses that can stand for names.
 const MOST: usize = 200;
 /// Most on one port: the filter jumps over them, by a byte.
 const MOST_ON_A_PORT: usize = 100;
+/// Most ranges of one port, for the same reason; beyond, it is listened on everywhere.
+const MOST_RANGES: usize = 60;
+/// Most ranges of all ports: a filter has 4096 instructions.
+const MOST_RANGES_IN_ALL: usize = 600;
 
-/// In the order in which the gateway gets them. What goes to an address that is not here, the kernel refuses at once.
-pub fn all(network: &Network, sandbox: &AgentId) -> Vec<SocketAddrV4> {
+/// In the order in which the gateway gets them. What goes to an address that is not here is refused at once.
+pub fn all(network: &Network, sandbox: &AgentId) -> Vec<Door> {
     let exact: Vec<Hostname> = exact(network).collect();
     // As the gateway places them itself.
     let placed = synthetic::place_all(sandbox.as_str(), exact.iter());
-    let mut doors = Vec::new();
+    let (mut doors, mut ranges) = (Vec::new(), 0);
     let mut left = network.ports.len();
     for port in &network.ports {
         left -= 1;
@@ -33,11 +38,34 @@ pub fn all(network: &Network, sandbox: &AgentId) -> Vec<SocketAddrV4> {
             all
         });
         match addresses.filter(|all| all.len() <= room) {
-            Some(all) => doors.extend(all.into_iter().map(|address| SocketAddrV4::new(address, *port))),
-            None => doors.push(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, *port)),
+            Some(all) => {
+                doors.extend(all.into_iter().map(|address| Door::At(SocketAddrV4::new(address, *port))));
+            }
+            None => {
+                let door = wide(network, *port, MOST_RANGES.min(MOST_RANGES_IN_ALL - ranges));
+                ranges += match &door {
+                    Door::Within { ranges, .. } => ranges.len(),
+                    Door::At(_) | Door::Everywhere { .. } => 0,
+                };
+                doors.push(door);
+            }
         }
     }
     doors
+}
+
+/// For addresses that nobody knows yet: those that can stand for names, and those of the rules about `port`.
+fn wide(network: &Network, port: u16, room: usize) -> Door {
+    let ruled = network.allow.iter().filter(|destination| destination.ports().contains(&port));
+    let mut ranges = BTreeSet::from([synthetic::RANGE]);
+    ranges.extend(ruled.filter_map(|destination| match destination.host() {
+        HostPattern::Range(range) => range.as_v4(),
+        HostPattern::Name(_) | HostPattern::Below(_) => None,
+    }));
+    if port == DNS || ranges.len() > room {
+        return Door::Everywhere { port };
+    }
+    Door::Within { port, ranges: ranges.into_iter().map(|(first, length)| Range { first, length }).collect() }
 }
 
 /// The names that rules name exactly.
@@ -88,7 +116,19 @@ mod tests {
             published: Vec::new(),
             search: Vec::new(),
         };
-        all(&network, &"run-0".parse().expect("a name")).iter().map(ToString::to_string).collect()
+        all(&network, &"run-0".parse().expect("a name")).iter().map(text).collect()
+    }
+
+    fn text(door: &Door) -> String {
+        match door {
+            Door::At(place) => place.to_string(),
+            Door::Everywhere { port } => format!("*:{port}"),
+            Door::Within { port, ranges } => {
+                let ranges: Vec<String> =
+                    ranges.iter().map(|range| format!("{}/{}", range.first, range.length)).collect();
+                format!("{}:{port}", ranges.join("+"))
+            }
+        }
     }
 
     #[test]
@@ -96,11 +136,20 @@ mod tests {
         let name = "api.example.org".parse().expect("a name");
         let placed = synthetic::place_all("run-0", std::iter::once(&name))[&name];
         let at = |port: u16| format!("{placed}:{port}");
-        assert_eq!(doors(&[]), ["0.0.0.0:53", "198.18.0.1:80"]);
-        assert_eq!(doors(&["api.example.org:443"]), ["0.0.0.0:53", "198.18.0.1:80", &at(443)]);
+        assert_eq!(doors(&[]), ["*:53", "198.18.0.1:80"]);
+        assert_eq!(doors(&["api.example.org:443"]), ["*:53", "198.18.0.1:80", &at(443)]);
+    }
+
+    #[test]
+    fn a_port_that_is_for_a_suffix_or_a_range_is_listened_on_within_what_it_is_for() {
         assert_eq!(
-            doors(&["api.example.org:443,5432", "10.0.0.0/8:5432", "*.example.net:80"]),
-            ["0.0.0.0:53", "0.0.0.0:80", &at(443), "0.0.0.0:5432"]
+            doors(&[
+                "api.example.org:443,5432",
+                "10.0.0.0/8:5432",
+                "[2001:db8::/32]:5432",
+                "*.example.net:80"
+            ])[1..],
+            ["198.18.0.0/15:80", &doors(&["api.example.org:443"])[2], "10.0.0.0/8+198.18.0.0/15:5432"]
         );
     }
 
@@ -108,12 +157,15 @@ mod tests {
     fn there_are_never_too_many() {
         let names: Vec<String> = (0..120).map(|n| format!("{n}.example.org:443")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        assert_eq!(doors(&names)[2..], ["0.0.0.0:443"]);
+        assert_eq!(doors(&names)[2..], ["198.18.0.0/15:443"]);
         let ports: Vec<String> = (1000..1010).map(|port| port.to_string()).collect();
         let many: Vec<String> = (0..30).map(|n| format!("{n}.example.org:{}", ports.join(","))).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let all = doors(&many);
         assert!(all.len() <= MOST, "{}", all.len());
-        assert_eq!(all.last().map(String::as_str), Some("0.0.0.0:1009"));
+        assert_eq!(all.last().map(String::as_str), Some("198.18.0.0/15:1009"));
+        let ranges: Vec<String> = (0..61).map(|n| format!("10.{n}.0.0/16:5432")).collect();
+        let ranges: Vec<&str> = ranges.iter().map(String::as_str).collect();
+        assert_eq!(doors(&ranges)[2..], ["*:5432"]);
     }
 }
