@@ -455,3 +455,18 @@ fn a_shim_that_waits_goes_with_its_launcher_however_that_ends() {
         node.start_launcher();
     }
 }
+
+#[test]
+fn a_launcher_that_is_told_to_end_does_so_although_its_spare_is_stopped() {
+    let mut node = Node::start();
+    let mut waiting = None;
+    eventually("a shim waits", || {
+        waiting = spare(node.launcher());
+        waiting.is_some()
+    });
+    let [shim, keeper] = waiting.expect("there");
+    kill(shim, libc::SIGSTOP);
+    node.end_launcher(libc::SIGTERM);
+    eventually("both have gone", || ![shim, keeper].iter().any(|pid| fs::metadata(format!("/proc/{pid}")).is_ok()));
+    node.start_launcher();
+}

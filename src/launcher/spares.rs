@@ -4,11 +4,17 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+
 use super::start::{self, Spare};
 use crate::wire::service::claim::Engagement;
 
 /// After a start: the new agent's own processes go first.
 const LATER: Duration = Duration::from_millis(10);
+
+/// How long a spare that is not wanted any more may take to go.
+const FAREWELL: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// One at the most.
 pub struct Spares {
@@ -54,12 +60,20 @@ impl Spares {
         self.ready = self.ready.take().filter(|spare| spare.pid != pid);
     }
 
-    /// Sends the spare away, and waits until it has gone.
+    /// Sends the spare away, and waits until it has gone. One that does not go, because somebody has stopped it, is killed.
     pub fn dismiss(&mut self) {
         let Some(Spare { pid, socket }) = self.ready.take() else { return };
         drop(socket);
-        if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
-            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        let Some(pid) = Pid::from_raw(pid.cast_signed()) else { return };
+        if !ends_within(pid, FAREWELL) {
+            let _ = kill_process(pid, Signal::KILL);
         }
+        let _ = waitpid(Some(pid), WaitOptions::empty());
     }
+}
+
+/// Of a child that nobody else reaps.
+fn ends_within(pid: Pid, patience: Timespec) -> bool {
+    let Ok(ended) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
+    matches!(poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&patience)), Ok(1))
 }
