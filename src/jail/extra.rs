@@ -9,6 +9,7 @@ use nix::sys::signal::SigSet;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::pty::OpenptFlags;
 
+use super::step::exec_cause;
 use super::{capabilities, init};
 use crate::plan::{Command, Plan};
 use crate::sys::{fd, process, signal};
@@ -21,7 +22,7 @@ const LONGEST: u64 = 1 << 20;
 const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
 
-/// Starts it; its pid. One that cannot be executed ends at once, with a shell's exit code.
+/// Starts it; its pid. One that cannot be executed ends at once, with a shell's exit code, and says why where its errors go.
 pub fn start(plan: &Plan, fds: Vec<OwnedFd>) -> io::Result<i32> {
     let mut fds = fds.into_iter();
     let words = fds.next().ok_or(io::ErrorKind::InvalidData)?;
@@ -34,6 +35,9 @@ pub fn start(plan: &Plan, fds: Vec<OwnedFd>) -> io::Result<i32> {
             _ => Err(io::ErrorKind::InvalidData.into()),
         };
         let error = result.err().unwrap_or_else(|| init::exec(&command));
+        let name = command.argv.first().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let _ =
+            rustix::io::write(fd::fixed(2), format!("stockade: {name}: {}\n", exec_cause(&error)).as_bytes());
         let code = match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => NOT_FOUND,
             _ => NOT_EXECUTABLE,

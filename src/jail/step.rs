@@ -166,3 +166,16 @@ impl<T, E: Into<Fault>> At<T> for Result<T, E> {
         })
     }
 }
+
+/// Why a program could not be executed inside, for people.
+pub fn exec_cause(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => {
+            "not found inside the sandbox (policy: filesystem.system, filesystem.expose-command)".into()
+        }
+        Some(libc::EACCES) => {
+            "cannot be executed inside the sandbox: not executable, or on a noexec mount".into()
+        }
+        _ => error.to_string(),
+    }
+}

@@ -8,7 +8,7 @@ use super::placeholders::PlaceholderError;
 use super::sources::SourceError;
 use super::streams::StreamError;
 use crate::cgroup::CgroupError;
-use crate::jail::step::Step;
+use crate::jail::step::{Step, exec_cause};
 
 /// What went wrong, with the object and the cause.
 #[derive(Debug, thiserror::Error)]
@@ -143,18 +143,6 @@ fn of(object: &str) -> String {
 /// An empty name is still one.
 fn named(command: &str) -> &str {
     if command.is_empty() { "\"\"" } else { command }
-}
-
-fn exec_cause(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::ENOENT) => {
-            "not found inside the sandbox (policy: filesystem.system, filesystem.expose-command)".into()
-        }
-        Some(libc::EACCES) => {
-            "cannot be executed inside the sandbox: not executable, or on a noexec mount".into()
-        }
-        _ => error.to_string(),
-    }
 }
 
 /// What mount_setattr(2) means by EINVAL on an idmap request.

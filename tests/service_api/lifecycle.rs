@@ -77,6 +77,11 @@ async fn something_else_runs_within_an_agent_s_walls() {
     let result = client.ask("POST", "/v1/agents/exec/exec", request).await.expect(200).json();
     assert_eq!(result, json!({ "exitCode": 3, "stdout": "in", "stderr": "err\n", "truncated": false }));
     client.ask("POST", "/v1/agents/exec/exec", json!({ "command": [] })).await.expect(422);
+    let missing = json!({ "command": ["no-such-program"] });
+    let result = client.ask("POST", "/v1/agents/exec/exec", missing).await.expect(200).json();
+    assert_eq!(result["exitCode"], 127);
+    let why = result["stderr"].as_str().expect("a text");
+    assert!(why.starts_with("stockade: no-such-program: not found inside the sandbox"), "{why}");
     gone(&client, "exec").await;
 }
 
