@@ -141,7 +141,9 @@ fn the_size_has_one_owner_which_is_followed_by_the_next_one_who_may_type() {
         drop(two);
         world.supervisor.resize(&world.me, "a", Size { cols: 60, rows: 20 }).await.expect("heard");
         world.shows("a", "20 60").await;
-        let recording = String::from_utf8(terminal.recording().await.expect("recorded")).expect("text");
+        let (recording, _) =
+            terminal.recording().expect("readable").next().await.expect("read").expect("lines");
+        let recording = String::from_utf8(recording).expect("text");
         assert!(recording.lines().next().expect("a header").contains("\"version\":2"));
         assert!(recording.contains("\"r\",\"80x25\""), "{recording}");
         let lines = terminal.lines(Some(2), None).await.expect("lines");

@@ -18,7 +18,7 @@ use crate::daemon::Daemon;
 use crate::daemon::authz::Caller;
 use crate::daemon::problem::Fault;
 use crate::daemon::serve::ConnectionWatch;
-use crate::daemon::terminal::{Piece, Reader, Terminal};
+use crate::daemon::terminal::{Piece, Reader, Recording, Terminal};
 
 const PIECE: usize = 64 * 1024;
 const QUIET: Duration = Duration::from_millis(100);
@@ -159,10 +159,27 @@ pub async fn screen(
     params(("id" = String, Path, description = "The agent")),
     responses((status = 200, description = "All that is kept", body = String, content_type = "application/x-asciicast"))
 )]
-pub async fn recording(State(daemon): State<Daemon>, caller: Caller, id: Id) -> Result<Response, Fault> {
+pub async fn recording(
+    State(daemon): State<Daemon>,
+    caller: Caller,
+    watch: ConnectionWatch,
+    id: Id,
+) -> Result<Response, Fault> {
     let terminal = daemon.supervisor.terminal(&caller, id.as_str())?;
-    let recording = terminal.recording().await.map_err(unreadable)?;
-    Ok(([(CONTENT_TYPE, "application/x-asciicast")], recording).into_response())
+    let recording = terminal.recording().map_err(unreadable)?;
+    Ok(stream::answer("application/x-asciicast", watch, Cast(Some(recording))))
+}
+
+struct Cast(Option<Recording>);
+
+impl Source for Cast {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let Some(recording) = self.0.take() else { return Ok(None) };
+        Ok(recording.next().await?.map(|(piece, rest)| {
+            self.0 = Some(rest);
+            piece.into()
+        }))
+    }
 }
 
 /// The log cannot be read.

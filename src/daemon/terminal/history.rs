@@ -15,8 +15,8 @@ pub(crate) enum Moment<'a> {
     Size(u64, Size),
 }
 
-/// Shows everything that is kept from `from` up to `to`, in order.
-pub(crate) fn walk(log: &Log, from: u64, to: u64, mut see: impl FnMut(Moment<'_>)) -> io::Result<()> {
+/// Shows everything that is kept from `from` up to `to`, in order; how far it came.
+pub(crate) fn walk(log: &Log, from: u64, to: u64, mut see: impl FnMut(Moment<'_>)) -> io::Result<u64> {
     let mut position = Position::new(log.clone(), from);
     let mut now = 0;
     while position.offset < to {
@@ -34,7 +34,7 @@ pub(crate) fn walk(log: &Log, from: u64, to: u64, mut see: impl FnMut(Moment<'_>
             Found::Nothing => break,
         }
     }
-    Ok(())
+    Ok(position.offset)
 }
 
 /// Shows bytes from offset `at` on, divided by marks.

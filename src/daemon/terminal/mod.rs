@@ -12,6 +12,7 @@ mod lines;
 pub(crate) mod log;
 mod modes;
 mod reader;
+mod recording;
 mod replies;
 mod scan;
 mod screen;
@@ -32,6 +33,7 @@ use crate::api::agent::Size;
 use feed::Feed;
 use log::{Log, Position};
 pub use reader::Reader;
+pub use recording::Recording;
 pub(crate) use text::{Spoken, newest};
 pub(crate) use viewers::Shape;
 use viewers::Viewers;
@@ -227,10 +229,23 @@ impl Terminal {
         aside(move || text::answer(&log, &spoken, end, rules.as_ref())).await
     }
 
-    /// Everything that is kept as asciicast v2, line by line.
-    pub async fn recording(&self) -> io::Result<Vec<u8>> {
-        let (log, end, size) = (self.log.clone(), self.extent().end, self.size());
-        decoded(move || text::recording(&log, end, size)).await
+    /// Everything that is kept, as asciicast v2.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn recording(&self) -> io::Result<Recording> {
+        Recording::new(self.log.clone(), self.extent().end, self.size())
+    }
+}
+
+impl Recording {
+    /// Whole lines; none: that was all.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn next(self) -> io::Result<Option<(Vec<u8>, Self)>> {
+        let mut recording = self;
+        decoded(move || Ok(recording.piece()?.map(|piece| (piece, recording)))).await
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::Size;
 use super::history::tests::{Marked, written};
+use super::recording::Recording;
 use super::screen::Screen;
-use super::text::{LONGEST_ANSWER, Spoken, answer, lines, recording};
+use super::text::{LONGEST_ANSWER, Spoken, answer, lines};
 
 const SIZE: Size = Size { cols: 40, rows: 6 };
 
@@ -63,7 +64,9 @@ fn a_recording_breaks_no_character_and_knows_its_sizes() {
     let marks: Vec<Marked> =
         (0..bytes).map(|n| (n, 1_000_000 + n * 500_000, (n == 0).then_some((40, 6)))).collect();
     let (_agent, log) = written(&[(0, text)], &[marks, vec![(bytes - 1, 9_000_000, Some((50, 7)))]].concat());
-    let cast = recording(&log, bytes, Size { cols: 1, rows: 1 }).expect("read");
+    let mut recording = Recording::new(log, bytes, Size { cols: 1, rows: 1 }).expect("read");
+    let cast = recording.piece().expect("read").expect("all of it");
+    assert_eq!(recording.piece().expect("read"), None);
     let lines: Vec<serde_json::Value> = cast
         .split(|b| *b == b'\n')
         .filter(|l| !l.is_empty())
@@ -79,4 +82,32 @@ fn a_recording_breaks_no_character_and_knows_its_sizes() {
     assert_eq!((of("o").as_str(), of("r").as_str()), (text, "50x7"));
     let times: Vec<f64> = lines[1..].iter().map(|l| l[0].as_f64().expect("a time")).collect();
     assert!(times.is_sorted(), "{times:?}");
+}
+
+#[test]
+fn a_long_recording_comes_in_pieces_with_one_header_and_every_character() {
+    let text = "aä€😀".repeat(100_000);
+    let size = Size { cols: 40, rows: 6 };
+    let (_agent, log) = written(&[(0, &text)], &[(0, 1_000_000, Some((40, 6)))]);
+    let mut recording = Recording::new(log, text.len() as u64, size).expect("read");
+    let (mut pieces, mut lines) = (0, Vec::new());
+    while let Some(piece) = recording.piece().expect("read") {
+        pieces += 1;
+        let whole =
+            piece.strip_suffix(b"\n").expect("whole lines").split(|b| *b == b'\n').map(<[u8]>::to_vec);
+        lines.extend(whole.map(|line| serde_json::from_slice::<serde_json::Value>(&line).expect("JSON")));
+    }
+    assert!(pieces > 2, "{pieces}");
+    assert_eq!(lines.iter().filter(|line| line.is_object()).count(), 1);
+    assert!(lines[1..].iter().all(|line| line[1] == "o"), "no size is told twice");
+    assert_eq!(lines[1..].iter().map(|line| line[2].as_str().expect("text")).collect::<String>(), text);
+}
+
+#[test]
+fn a_recording_of_nothing_is_its_header() {
+    let (_agent, log) = written(&[], &[]);
+    let mut recording = Recording::new(log, 0, SIZE).expect("read");
+    let header = recording.piece().expect("read").expect("a header");
+    assert!(String::from_utf8(header).expect("text").contains("\"width\":40"));
+    assert_eq!(recording.piece().expect("read"), None);
 }
