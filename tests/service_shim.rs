@@ -8,7 +8,6 @@ use std::os::fd::AsFd;
 use common::leaks::eventually;
 use common::node::{Line, Node, Socket, order};
 use common::stockade::{field, kill};
-use stockade::wire::service::claim::SPARE;
 use stockade::wire::service::launcher::{Reason, ToLauncher};
 use stockade::wire::service::order::Size;
 use stockade::wire::service::shim::{FromShim, Phase, ToShim};
@@ -363,110 +362,4 @@ fn a_socket_that_the_service_manager_made_is_taken() {
     node.start_launcher_with_socket();
     let mut line = node.run(&order("a", "exit 3"));
     assert_eq!(line.await_end().code, Some(3));
-}
-
-/// The shim that waits for the next agent, and the keeper that waits with it.
-fn spare(launcher: u32) -> Option<[u32; 2]> {
-    let child = |of: u32, name: &str| {
-        let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).ok()?;
-        let mut children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-        children
-            .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name))
-    };
-    let shim = child(launcher, SPARE)?;
-    Some([shim, child(shim, "stockade-keeper")?])
-}
-
-#[test]
-fn one_shim_is_ready_before_it_is_wanted_and_the_next_agent_gets_it() {
-    let node = Node::start();
-    for id in ["a", "b"] {
-        let mut found = None;
-        eventually("a shim waits", || {
-            found = spare(node.launcher());
-            found.is_some()
-        });
-        let [shim, keeper] = found.expect("there");
-        let mut line = node.run(&order(id, "echo ready; read x"));
-        assert_eq!(line.pid, shim, "the one that waited");
-        let whereabouts = node.trace(id).expect("there");
-        assert_eq!(whereabouts.keeper.pid, keeper);
-        line.type_in(b"\n");
-        assert_eq!(line.await_end().code, Some(0));
-    }
-}
-
-#[test]
-fn a_shim_that_died_while_it_waited_costs_no_agent() {
-    let node = Node::start();
-    let mut waiting = None;
-    eventually("a shim waits", || {
-        waiting = spare(node.launcher());
-        waiting.is_some()
-    });
-    let [shim, _] = waiting.expect("there");
-    kill(shim, libc::SIGKILL);
-    // Dead, whether the launcher has looked already or not. One that dies later has begun, and is said to have ended.
-    eventually("it has died", || {
-        fs::read_to_string(format!("/proc/{shim}/stat"))
-            .map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
-    });
-    let mut line = node.run(&order("a", "exit 3"));
-    assert_ne!(line.pid, shim);
-    assert_eq!(line.await_end().code, Some(3));
-}
-
-#[test]
-fn a_keeper_that_died_while_its_shim_waited_costs_no_agent() {
-    let node = Node::start();
-    let mut waiting = None;
-    eventually("a shim waits", || {
-        waiting = spare(node.launcher());
-        waiting.is_some()
-    });
-    let [shim, keeper] = waiting.expect("there");
-    kill(keeper, libc::SIGKILL);
-    eventually("it has died", || {
-        fs::read_to_string(format!("/proc/{keeper}/stat"))
-            .map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
-    });
-    let mut line = node.run(&order("a", "exit 3"));
-    assert_eq!(line.pid, shim, "the one that waited");
-    assert_eq!(line.await_end().code, Some(3));
-}
-
-#[test]
-fn a_shim_that_waits_goes_with_its_launcher_however_that_ends() {
-    let mut node = Node::start();
-    for signal in [libc::SIGKILL, libc::SIGTERM] {
-        let mut waiting = None;
-        eventually("a shim waits", || {
-            waiting = spare(node.launcher());
-            waiting.is_some()
-        });
-        let waiting = waiting.expect("there");
-        node.end_launcher(signal);
-        let is_there = |pid: &u32| fs::metadata(format!("/proc/{pid}")).is_ok();
-        match signal {
-            libc::SIGKILL => eventually("both have gone", || !waiting.iter().any(is_there)),
-            // Told to end, it sees to it.
-            _ => assert!(!waiting.iter().any(is_there), "{waiting:?}"),
-        }
-        node.start_launcher();
-    }
-}
-
-#[test]
-fn a_launcher_that_is_told_to_end_does_so_although_its_spare_is_stopped() {
-    let mut node = Node::start();
-    let mut waiting = None;
-    eventually("a shim waits", || {
-        waiting = spare(node.launcher());
-        waiting.is_some()
-    });
-    let [shim, keeper] = waiting.expect("there");
-    kill(shim, libc::SIGSTOP);
-    node.end_launcher(libc::SIGTERM);
-    eventually("both have gone", || ![shim, keeper].iter().any(|pid| fs::metadata(format!("/proc/{pid}")).is_ok()));
-    node.start_launcher();
 }

@@ -111,10 +111,11 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
             (false, true) => Some(LOOK),
             (false, false) => launcher.spares.wait().and_then(|wait| wait.try_into().ok()),
         };
-        match poll(&mut polls, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        let nobody_asks = match poll(&mut polls, timeout.as_ref()) {
+            Ok(0) => true,
+            Ok(_) | Err(rustix::io::Errno::INTR) => false,
             Err(error) => return Err(io::Error::from(error).into()),
-        }
+        };
         let fired: Vec<bool> = polls.iter().map(|poll| !poll.revents().is_empty()).collect();
         drop(polls);
         if fired[0] {
@@ -135,7 +136,9 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
         if first == 2 && fired[1] {
             connections.accept(listener.as_fd(), launcher.daemon_uid());
         }
-        launcher.spares.prepare();
+        if nobody_asks {
+            launcher.spares.prepare();
+        }
         launcher.refuse.remove_some();
         for (asker, answer) in launcher.settle() {
             connections.answer(asker, answer);
