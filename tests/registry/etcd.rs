@@ -35,12 +35,22 @@ fn ports(count: usize) -> Vec<u16> {
     listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
 }
 
+/// The program that all of these tests start, if it is to be another one than this host's.
+pub const PROGRAM: &str = "STOCKADE_ETCD";
+
 fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os(PROGRAM) {
+        return path.into();
+    }
+    found(&["path"]).expect("no etcd: `packaging/prerequisites.sh test` gets one")
+}
+
+/// Where `packaging/etcd.sh` has one.
+pub fn found(words: &[&str]) -> Option<PathBuf> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/etcd.sh");
-    let output = Command::new(script).arg("path").output().expect("bash");
+    let output = Command::new(script).args(words).output().expect("bash");
     let path = String::from_utf8(output.stdout).expect("a path");
-    assert!(!path.trim().is_empty(), "no etcd: `packaging/prerequisites.sh test` gets one");
-    path.trim().into()
+    Some(path.trim().into()).filter(|path: &PathBuf| path.is_file())
 }
 
 impl Etcd {

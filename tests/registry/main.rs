@@ -15,5 +15,6 @@ mod faults;
 mod load;
 mod named;
 mod node;
+mod relay;
 mod security;
 mod signatures;
