@@ -62,9 +62,11 @@ fn run(output: Output, connection: &Connection, command: Command) -> Result<u8, 
         Command::Dev(words) => runtime.block_on(dev::dev(output, words)),
         Command::Agents(command) => kinds::run(output, command),
         Command::Pki(command) => authority::run(output, command),
-        Command::Registry(words) => runtime.block_on(registry::run(output, words)),
-        Command::Node(site::Node { command: Some(site::NodeCommand::Ls(etcd)) }) => {
-            runtime.block_on(registry::nodes(output, &etcd))
+        Command::Registry(words) if words.command.etcd().is_named() => {
+            runtime.block_on(registry::in_etcd(output, &words.command))
+        }
+        Command::Node(site::Node { command: Some(site::NodeCommand::Ls(etcd)) }) if etcd.is_named() => {
+            runtime.block_on(registry::nodes_in_etcd(output, &etcd))
         }
         // Files of this host's: no service is asked.
         Command::Audit(words::Audit::Verify(words)) => audit::verify(output, &words),
@@ -97,15 +99,14 @@ async fn ask(client: &Client, output: Output, command: Command) -> Result<u8, Cl
         Command::Recording(words) => texts::recording(client, output, words).await,
         Command::Events(words) => texts::events(client, output, words).await,
         Command::Audit(words) => audit::ask(client, output, words).await,
+        Command::Registry(words) => registry::of_service(client, output, &words.command).await,
+        Command::Node(site::Node { command: Some(site::NodeCommand::Ls(_)) }) => {
+            registry::node_of_service(client, output).await
+        }
         Command::Node(words) => node::node(client, output, words).await,
         Command::Attach(words) => attach::attach(client, output, words).await,
         Command::Proxy(words) => proxy::proxy(&client.target, output, words).await,
-        Command::Agents(_)
-        | Command::Completions(_)
-        | Command::Dev(_)
-        | Command::Man
-        | Command::Pki(_)
-        | Command::Registry(_) => {
+        Command::Agents(_) | Command::Completions(_) | Command::Dev(_) | Command::Man | Command::Pki(_) => {
             unreachable!("these ask no service")
         }
     }

@@ -1,4 +1,4 @@
-//! What is registered in etcd, and what Parallax would choke on: read from etcd itself, as Parallax reads it.
+//! What is registered, and what Parallax would choke on: read from etcd itself, as Parallax reads it, or told by the service.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,13 +9,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::{ClientError, code};
+use super::http;
 use super::output::{Output, colours, plain};
 use super::table::Table;
 use crate::cli::service::site as words;
 use crate::registry::access::within;
 use crate::registry::check::{self, Fault, Harm, short};
-use crate::registry::entry::{self, NODES, SERVICES};
-use crate::registry::{Access, AccessError};
+use crate::registry::entry::{self, NODES, SERVICES, agent_key, node_key};
+use crate::registry::{Access, AccessError, Entry, View};
 
 /// For each member, to answer one request.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,34 +35,80 @@ struct Row {
     faults: Vec<Fault>,
 }
 
-/// Shows what is there, or what is wrong with it.
-pub async fn run(output: Output, words: words::Registry) -> Result<u8, ClientError> {
-    match words.command {
-        words::RegistryCommand::Ls(etcd) => {
-            let rows = rows(&etcd).await?;
-            output.result(&rows, || table(&rows))?;
+/// Shows what is in etcd, or what is wrong with it.
+pub async fn in_etcd(output: Output, command: &words::RegistryCommand) -> Result<u8, ClientError> {
+    show(output, command, rows(command.etcd()).await?, Vec::new())
+}
+
+/// Shows what a service registers, or what keeps it from that.
+pub async fn of_service(
+    client: &http::Client,
+    output: Output,
+    command: &words::RegistryCommand,
+) -> Result<u8, ClientError> {
+    let view: View = client.get("/v1/registry").await?;
+    let trouble = view.trouble.iter().chain(&view.unregistered).cloned().collect();
+    let row = |entry: &Entry| {
+        let key = if entry.kind == "agent" { agent_key(&entry.id) } else { node_key(&entry.id) };
+        row((key, entry.value()))
+    };
+    show(output, command, view.agents.iter().chain([&view.node]).map(row).collect(), trouble)
+}
+
+/// `trouble`: what is to be told beside entries.
+fn show(
+    output: Output,
+    command: &words::RegistryCommand,
+    rows: Vec<Row>,
+    trouble: Vec<String>,
+) -> Result<u8, ClientError> {
+    let told = |text: &mut String| trouble.iter().for_each(|why| text.push_str(&format!("{}\n", plain(why))));
+    match command {
+        words::RegistryCommand::Ls(_) => {
+            output.result(&rows, || {
+                let mut text = table(&rows);
+                told(&mut text);
+                text
+            })?;
             Ok(code::OK)
         }
-        words::RegistryCommand::Check(etcd) => {
-            let rows = rows(&etcd).await?;
+        words::RegistryCommand::Check(_) => {
             let count = rows.len();
             let faulty: Vec<Row> = rows.into_iter().filter(|row| !row.faults.is_empty()).collect();
-            output.result(&faulty, || faults(&faulty, count))?;
-            Ok(if faulty.is_empty() { code::OK } else { code::FAILURE })
+            output.result(&faulty, || {
+                let mut text = faults(&faulty, count);
+                told(&mut text);
+                text
+            })?;
+            Ok(if faulty.is_empty() && trouble.is_empty() { code::OK } else { code::FAILURE })
         }
     }
 }
 
-/// Shows the nodes that are registered.
-pub async fn nodes(output: Output, etcd: &words::Etcd) -> Result<u8, ClientError> {
-    let rows: Vec<Row> = rows(etcd).await?.into_iter().filter(|row| row.key.starts_with(NODES)).collect();
+/// Shows the nodes that are registered in etcd.
+pub async fn nodes_in_etcd(output: Output, etcd: &words::Etcd) -> Result<u8, ClientError> {
+    nodes(output, rows(etcd).await?.into_iter().filter(|row| row.key.starts_with(NODES)).collect())
+}
+
+/// Shows the service's own node as it registers it.
+pub async fn node_of_service(client: &http::Client, output: Output) -> Result<u8, ClientError> {
+    let view: View = client.get("/v1/registry").await?;
+    nodes(output, vec![row((node_key(&view.node.id), view.node.value()))])
+}
+
+fn nodes(output: Output, rows: Vec<Row>) -> Result<u8, ClientError> {
     output.result(&rows, || {
         let mut table =
             Table::new(&["NODE", "STATE", "AGENTS", "CPUS", "MEMORY", "VERSION", "KERNEL", "SERVICE"]);
         for value in rows.iter().filter_map(|row| row.value.as_ref()) {
             let node = &value["metadata"]["node"];
-            let state = if node["draining"] == true { "draining" } else { "ready" };
+            let state = match (node["launcher"] == true, node["draining"] == true) {
+                (_, true) => "draining",
+                (false, _) => "no launcher",
+                _ => "ready",
+            };
             let (capacity, used) = (&node["capacity"], &node["used"]);
+            let bytes = |value: &Value| super::table::bytes(value.as_u64().unwrap_or(0));
             let agents = match capacity["agents"].as_u64() {
                 None | Some(0) => text(&used["agents"]),
                 Some(most) => format!("{}/{most}", text(&used["agents"])),
@@ -70,8 +117,8 @@ pub async fn nodes(output: Output, etcd: &words::Etcd) -> Result<u8, ClientError
                 text(&value["name"]),
                 state.into(),
                 agents,
-                text(&capacity["cpus"]),
-                super::table::bytes(capacity["memory"].as_u64().unwrap_or(0)),
+                format!("{}/{}", text(&used["cpus"]), text(&capacity["cpus"])),
+                format!("{}/{}", bytes(&used["memory"]), bytes(&capacity["memory"])),
                 text(&value["metadata"]["version"]),
                 text(&node["kernel"]),
                 text(&value["endpoint"]),

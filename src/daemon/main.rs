@@ -195,7 +195,8 @@ fn policy_directories(places: &Places) -> Vec<PathBuf> {
 
 /// Every endpoint, with its handler.
 pub fn routes() -> Routes {
-    api::routes().and(parallax::routes()).and(operations::routes()).and(registry::confidence::routes())
+    let registry = registry::confidence::routes().and(registry::view::routes());
+    api::routes().and(parallax::routes()).and(operations::routes()).and(registry)
 }
 
 /// What the process is told from outside.

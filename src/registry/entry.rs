@@ -27,6 +27,7 @@ pub fn node_key(name: &str) -> String {
 
 /// A value. `registeredAt` is left out on purpose: Parallax calls a date's methods on it, and after JSON it is none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema), schema(as = RegistryEntry))]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// Last part of the key.
@@ -48,6 +49,7 @@ pub struct Entry {
 
 /// What it is. The first five are Parallax's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema), schema(as = RegistryMetadata))]
 pub struct Metadata {
     /// What it says it can do.
     pub capabilities: Vec<String>,
@@ -71,6 +73,7 @@ pub struct Metadata {
 
 /// Who wrote an entry. Whoever finds another mark, or none, keeps its hands off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema), schema(as = RegistryMark))]
 #[serde(rename_all = "camelCase")]
 pub struct Mark {
     /// The node's name.
@@ -83,6 +86,7 @@ pub struct Mark {
 
 /// Of an agent: nothing that one tenant should not read of another's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema), schema(as = RegistryAgent))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentFacts {
     /// `claude`, `codex` …
@@ -94,14 +98,18 @@ pub struct AgentFacts {
 
 /// Of a node: what chooses between several.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema), schema(as = RegistryNode))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeFacts {
     /// What it has.
     pub capacity: Amounts,
-    /// What its agents were given of it.
+    /// What its agents may use of it: how many run, and the sums of their limits, which may exceed what there is.
     pub used: Amounts,
     /// It takes no new agents.
     pub draining: bool,
+    /// It can start agents: its launcher answers.
+    #[serde(default)]
+    pub launcher: bool,
     /// The policies that an agent can be started under.
     pub policies: Vec<String>,
     /// `uname -r`
@@ -112,6 +120,7 @@ pub struct NodeFacts {
 
 /// Of a node's resources.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema), schema(as = RegistryAmounts))]
 #[serde(rename_all = "camelCase")]
 pub struct Amounts {
     /// Agents; as a capacity 0 means that nobody set a bound.
@@ -124,6 +133,7 @@ pub struct Amounts {
 
 /// How it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema), schema(as = RegistryHealth))]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     /// In Parallax's words.
@@ -136,6 +146,7 @@ pub struct Health {
 
 /// In Parallax's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema), schema(as = RegistryHealthStatus))]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
     /// Can be given work.
@@ -160,9 +171,13 @@ impl Entry {
 
     /// The value, written now. Always JSON, and always JSON that Parallax takes: names are text by then.
     pub fn value(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.now()).expect("text, finite numbers and maps with text for keys")
+    }
+
+    /// As it is now.
+    pub fn now(&self) -> Self {
         let last_check = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
-        let entry = Self { health: Health { last_check, ..self.health.clone() }, ..self.clone() };
-        serde_json::to_vec(&entry).expect("text, finite numbers and maps with text for keys")
+        Self { health: Health { last_check, ..self.health.clone() }, ..self.clone() }
     }
 
     /// Whether these differ in nothing but when they were written.

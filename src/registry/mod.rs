@@ -8,6 +8,8 @@
 pub mod access;
 pub mod check;
 pub mod entry;
+pub mod view;
 
 pub use access::{Access, AccessError};
 pub use entry::{Entry, Mark};
+pub use view::View;

@@ -136,6 +136,30 @@ impl World {
             }
         }
     }
+
+    /// From when etcd serves again to when it is as it should be.
+    async fn settles(&self, after: &str) -> Duration {
+        let mut expected: BTreeSet<String> = self.runs.values().flatten().cloned().collect();
+        expected.insert("theirs".into());
+        let within = TTL + Duration::from_secs(2);
+        let began = Instant::now();
+        loop {
+            let mut client = self.etcd.client().await;
+            let found = tokio::time::timeout(PATIENCE, ids(&mut client)).await.expect("etcd answers");
+            if found == expected {
+                return began.elapsed();
+            }
+            let (ghosts, missing): (Vec<_>, Vec<_>) =
+                (found.difference(&expected).collect(), expected.difference(&found).collect());
+            let say = |node: &Node| node.status();
+            assert!(
+                began.elapsed() < within,
+                "{within:?} after {after}: ghosts {ghosts:?}, missing {missing:?} below {AGENTS}; the nodes say {:#?}",
+                self.nodes.iter().map(say).collect::<Vec<_>>()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 fn node(at: usize, networks: &[Relay]) -> Node {
@@ -175,7 +199,7 @@ async fn after_every_fault_what_is_registered_is_what_runs_and_nothing_else_has_
         let name = FAULTS[usize::try_from(what).expect("small")];
         world.strike(what).await;
         world.etcd.serves().await;
-        let took = settles(&world.etcd, &world.runs, name).await;
+        let took = world.settles(name).await;
         let (count, longest) = worst.entry(name).or_default();
         (*count, *longest) = (*count + 1, took.max(*longest));
     }
@@ -188,26 +212,4 @@ async fn after_every_fault_what_is_registered_is_what_runs_and_nothing_else_has_
         println!("{fault}: {count} times; everything as it should be within {longest:?}");
     }
     println!("{agents} agents at the end");
-}
-
-/// From when etcd serves again to when it is as it should be.
-async fn settles(etcd: &Etcd, runs: &BTreeMap<usize, BTreeSet<String>>, after: &str) -> Duration {
-    let mut expected: BTreeSet<String> = runs.values().flatten().cloned().collect();
-    expected.insert("theirs".into());
-    let within = TTL + Duration::from_secs(2);
-    let began = Instant::now();
-    loop {
-        let mut client = etcd.client().await;
-        let found = tokio::time::timeout(PATIENCE, ids(&mut client)).await.expect("etcd answers");
-        if found == expected {
-            return began.elapsed();
-        }
-        let (ghosts, missing): (Vec<_>, Vec<_>) =
-            (found.difference(&expected).collect(), expected.difference(&found).collect());
-        assert!(
-            began.elapsed() < within,
-            "{within:?} after {after}: ghosts {ghosts:?}, missing {missing:?} below {AGENTS}"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

@@ -36,21 +36,17 @@ fn ports(count: usize) -> Vec<u16> {
 }
 
 /// The program that all of these tests start, if it is to be another one than this host's.
-pub const PROGRAM: &str = "STOCKADE_ETCD";
+const PROGRAM: &str = "STOCKADE_ETCD";
 
 fn program() -> PathBuf {
     if let Some(path) = std::env::var_os(PROGRAM) {
         return path.into();
     }
-    found(&["path"]).expect("no etcd: `packaging/prerequisites.sh test` gets one")
-}
-
-/// Where `packaging/etcd.sh` has one.
-pub fn found(words: &[&str]) -> Option<PathBuf> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/etcd.sh");
-    let output = Command::new(script).args(words).output().expect("bash");
+    let output = Command::new(script).arg("path").output().expect("bash");
     let path = String::from_utf8(output.stdout).expect("a path");
-    Some(path.trim().into()).filter(|path: &PathBuf| path.is_file())
+    assert!(!path.trim().is_empty(), "no etcd: `packaging/prerequisites.sh test` gets one");
+    path.trim().into()
 }
 
 impl Etcd {
@@ -168,6 +164,11 @@ impl Etcd {
 
     pub fn certificates(&self) -> &Certificates {
         self.tls.as_ref().expect("started with TLS")
+    }
+
+    /// Other certificates for everybody, of another authority; a member shows them once it is started again.
+    pub fn reissue(&mut self) {
+        self.tls = Some(Certificates::make(self.directory.path()));
     }
 
     /// A client of the test's own, to whichever member answers.

@@ -29,34 +29,34 @@ pub enum NodeCommand {
         #[arg(long, value_name = "TIME", value_parser = super::words::duration)]
         grace: Option<std::time::Duration>,
     },
-    /// List the nodes that are registered in etcd
+    /// List the nodes that are registered in etcd; without `--etcd` this one
     Ls(Etcd),
 }
 
 /// How etcd is reached
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Etcd {
-    /// A member of the cluster, like https://etcd-1:2379; may be repeated
-    #[arg(long, value_name = "URL", required = true)]
+    /// A member of the cluster, like https://etcd-1:2379; may be repeated [default: ask the service instead]
+    #[arg(long, value_name = "URL")]
     pub etcd: Vec<String>,
     /// Who vouches for its members, PEM
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "etcd")]
     pub etcd_ca: Option<PathBuf>,
     /// Client certificate for it, PEM
-    #[arg(long, value_name = "FILE", requires = "etcd_key")]
+    #[arg(long, value_name = "FILE", requires_all = ["etcd", "etcd_key"])]
     pub etcd_cert: Option<PathBuf>,
     /// Its private key, PEM
-    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    #[arg(long, value_name = "FILE", requires_all = ["etcd", "etcd_cert"])]
     pub etcd_key: Option<PathBuf>,
     /// User there
-    #[arg(long, value_name = "NAME", requires = "etcd_password_file")]
+    #[arg(long, value_name = "NAME", requires_all = ["etcd", "etcd_password_file"])]
     pub etcd_user: Option<String>,
     /// File with the user's password
-    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    #[arg(long, value_name = "FILE", requires_all = ["etcd", "etcd_user"])]
     pub etcd_password_file: Option<PathBuf>,
 }
 
-/// What is registered in etcd, where Parallax looks for agents
+/// What is registered, where Parallax looks for agents
 #[derive(Debug, Clone, clap::Args)]
 pub struct Registry {
     /// What to do with it
@@ -67,10 +67,25 @@ pub struct Registry {
 /// What can be asked of a registry.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum RegistryCommand {
-    /// List everything that is registered, whoever wrote it
+    /// List everything that is registered in etcd, whoever wrote it; without `--etcd` what the service registers
     Ls(Etcd),
-    /// Name what Parallax would choke on, whoever wrote it; exits 1 if there is anything
+    /// Name what Parallax would choke on, whoever wrote it, or what keeps the service from registering; exits 1 if there is anything
     Check(Etcd),
+}
+
+impl RegistryCommand {
+    /// Where to look.
+    pub fn etcd(&self) -> &Etcd {
+        let (Self::Ls(etcd) | Self::Check(etcd)) = self;
+        etcd
+    }
+}
+
+impl Etcd {
+    /// Whether etcd itself is asked; else the service is.
+    pub fn is_named(&self) -> bool {
+        !self.etcd.is_empty()
+    }
 }
 
 /// Lead plain connections to the service, with this client's certificate

@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn every_endpoint_of_the_table_but_those_of_operations_is_served() {
-        let routes = routes().and(crate::daemon::parallax::routes());
+        let routes =
+            routes().and(crate::daemon::parallax::routes()).and(crate::daemon::registry::view::routes());
         let operations = [Endpoint::Livez, Endpoint::Readyz, Endpoint::Metrics];
         let known = |endpoint: &&Endpoint| {
             routes.registered().contains(endpoint) || operations.contains(endpoint) || endpoint.is_grpc()

@@ -13,6 +13,7 @@ use crate::daemon::audit::tail as audit;
 use crate::daemon::authz::{Action, Endpoint};
 use crate::daemon::parallax;
 use crate::daemon::problem::MEDIA_TYPE;
+use crate::daemon::registry::view as registry;
 use crate::daemon::usage::tail as usage;
 
 #[derive(utoipa::OpenApi)]
@@ -30,7 +31,7 @@ use crate::daemon::usage::tail as usage;
         logs::logs, logs::screen, logs::recording,
         terminal::attach,
         events::follow,
-        node::policies, node::node, node::drain,
+        node::policies, node::node, node::drain, registry::registry,
         audit::tail, audit::rotate_key, usage::tail,
         seed::spawn, seed::stop, seed::list, seed::logs,
         parallax::agents::root, parallax::agents::health, parallax::agents::list, parallax::agents::spawn,

@@ -119,6 +119,7 @@ endpoints! {
     Events: "GET" "/v1/events" See;
     Policies: "GET" "/v1/policies" See;
     Node: "GET" "/v1/node" See;
+    Registry: "GET" "/v1/registry" See;
     Drain: "POST" "/v1/node/drain" Administer;
     AuditTail: "GET" "/v1/audit" Audit;
     AuditRotate: "POST" "/v1/audit/rotate-key" Administer;

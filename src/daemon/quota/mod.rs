@@ -79,11 +79,6 @@ impl Standing {
 }
 
 impl Quota {
-    /// Whether sums of claims are limited, so that each agent's has to be known.
-    pub(crate) fn counts_claims(&self) -> bool {
-        self.memory.is_some() || self.millicpus.is_some() || self.processes.is_some()
-    }
-
     /// Whether there may be one more agent with this claim. `whose`: `tenant research`.
     ///
     /// # Errors

@@ -11,16 +11,17 @@
 
 pub mod confidence;
 mod etcd;
+mod facts;
 mod node_id;
 pub mod running;
 mod seen;
 mod session;
 pub mod settings;
 pub mod status;
+pub mod view;
 mod wanted;
 mod wiring;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -32,10 +33,10 @@ pub use settings::{Kind, OnDelete, Settings};
 pub use status::Status;
 pub use wiring::start;
 
-use crate::registry::Entry;
 use crate::registry::entry::NodeFacts;
+use crate::registry::{Entry, View};
 use confidence::{Doors, Turns};
-use wanted::Wanted;
+use wanted::{Kept, Wanted};
 
 /// What the registry is told, and tells.
 pub struct Wires {
@@ -52,7 +53,9 @@ pub struct Wires {
 /// The registry of this node, at work.
 pub struct Registry {
     status: watch::Receiver<Status>,
-    entries: watch::Receiver<BTreeMap<String, Entry>>,
+    kept: watch::Receiver<Kept>,
+    running: watch::Receiver<Option<Running>>,
+    node: watch::Receiver<NodeFacts>,
     named: confidence::Named,
     /// What tells it what runs, if that is not somebody else's.
     tellers: Vec<AbortHandle>,
@@ -63,15 +66,15 @@ impl Registry {
     /// ends, so that a daemon that is started again finds it there.
     pub fn start(settings: Settings, wires: Wires) -> Self {
         let (told, status) = watch::channel(Status::new(settings.kind_name()));
-        let (kept, entries) = watch::channel(BTreeMap::new());
+        let (running, node) = (wires.running.clone(), wires.node.clone());
         let doors = Doors::new(&settings, wires.running.clone(), wires.turns.clone());
         let named = doors.named().clone();
-        let wanted = Wanted::new(&settings, doors, kept);
+        let (wanted, kept) = Wanted::new(&settings, doors);
         match settings.kind.clone() {
             Kind::Embedded => tokio::spawn(embedded(wanted, wires, told)),
             Kind::Etcd(etcd) => tokio::spawn(etcd::Etcd::new(settings, etcd, wanted, wires, told).run()),
         };
-        Self { status, entries, named, tellers: Vec::new() }
+        Self { status, kept, running, node, named, tellers: Vec::new() }
     }
 
     /// How it is.
@@ -84,9 +87,26 @@ impl Registry {
         &self.named
     }
 
-    /// What should be registered, by id: in the embedded registry this is what is.
-    pub fn entries(&self) -> BTreeMap<String, Entry> {
-        self.entries.borrow().clone()
+    /// What should be registered of the agents in tenants that `sees`: in the embedded registry this is what is.
+    pub fn view(&self, sees: impl Fn(&str) -> bool) -> View {
+        let (kept, status) = (self.kept.borrow().clone(), self.status.borrow().clone());
+        let running = self.running.borrow().clone().unwrap_or_default();
+        let is_seen = |id: &str| running.agents.get(id).is_some_and(|agent| sees(&agent.tenant));
+        let agents = kept.agents.values().filter(|entry| is_seen(&entry.id)).map(Entry::now);
+        // No id has a colon.
+        let is_theirs = |why: &String| why.split_once(':').is_some_and(|(id, _)| is_seen(id));
+        let facts = self.node.borrow().clone();
+        let mut node = kept.node.now();
+        node.health.status = wanted::node_health(&facts);
+        node.metadata.node = Some(facts);
+        View {
+            kind: status.kind.into(),
+            connected: status.connected,
+            trouble: status.trouble,
+            node,
+            agents: agents.collect(),
+            unregistered: status.conflicts.into_iter().filter(is_theirs).collect(),
+        }
     }
 
     /// The daemon ends.
@@ -105,8 +125,8 @@ impl Registry {
 /// The registry that needs nothing: what should be registered is.
 async fn embedded(mut wanted: Wanted, mut wires: Wires, told: watch::Sender<Status>) {
     loop {
-        let entries = wires.running.borrow_and_update().clone().map(|running| wanted.update(&running).len());
-        if let Some(count) = entries {
+        let running = wires.running.borrow_and_update().clone();
+        if let Some(count) = running.map(|running| wanted.update(&running).len()) {
             told.send_modify(|status| status.settled(count, count, Vec::new()));
         }
         if wires.running.changed().await.is_err() {

@@ -29,9 +29,21 @@ pub struct Picture {
     pub keys: BTreeMap<String, Seen>,
     /// Keys that this daemon has deleted, and when: a watch still tells of what was before.
     deleted: BTreeMap<String, i64>,
+    /// The revision of the last listing: a watch still tells of what was before.
+    listed: i64,
 }
 
 impl Picture {
+    /// A listing begins.
+    pub fn begin_anew(&mut self) {
+        self.keys.clear();
+    }
+
+    /// A listing at this revision has been gone through.
+    pub fn listed(&mut self, revision: i64) {
+        self.listed = revision;
+    }
+
     /// A key as a listing has it.
     pub fn found(&mut self, id: &str, value: &[u8], revision: i64, is_own_lease: bool, own: &Mark) {
         let seen = match entry::mark(value) {
@@ -46,8 +58,11 @@ impl Picture {
         self.keys.insert(id.to_owned(), seen);
     }
 
-    /// Whether a change at `revision` is news: neither a write of ours nor older than one.
+    /// Whether a change at `revision` is news: neither a write of ours nor older than one, nor than the last listing.
     pub fn is_news(&mut self, id: &str, revision: i64) -> bool {
+        if revision <= self.listed {
+            return false;
+        }
         if let Some(deleted) = self.deleted.get(id).copied() {
             if revision <= deleted {
                 return false;
@@ -158,6 +173,9 @@ mod tests {
         picture.applied(&Write::Delete { id: "1".into(), revision: 5 }, 7);
         assert!(!picture.is_news("1", 5) && !picture.is_news("1", 7));
         assert!(picture.is_news("1", 8));
+        picture.begin_anew();
+        picture.listed(9);
+        assert!(!picture.is_news("1", 9) && !picture.is_news("2", 8) && picture.is_news("2", 10));
     }
 
     #[test]

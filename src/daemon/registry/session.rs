@@ -80,9 +80,9 @@ async fn begin(of: &mut Etcd, turn: usize) -> Result<std::convert::Infallible> {
     session.of.wanted.inherits(session.picture.ours());
     let mut watch = session.watch(revision + 1).await?;
     session.of.told.send_modify(|status| status.counts.sessions += 1);
-    session.converge().await?;
+    let smooth = session.converge().await?;
     tracing::info!(endpoint = %session.endpoint, "agents are registered in etcd");
-    session.follow(&mut watch, keeper).await
+    session.follow(&mut watch, keeper, smooth).await
 }
 
 impl Session<'_> {
@@ -101,6 +101,7 @@ impl Session<'_> {
     /// Everything under agents' keys, at one revision; returns that.
     async fn list(&mut self) -> Result<i64> {
         let (mut from, mut revision) = (AGENTS.as_bytes().to_vec(), 0);
+        self.picture.begin_anew();
         let end = after_prefix(AGENTS);
         loop {
             let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
@@ -118,9 +119,11 @@ impl Session<'_> {
             match page.kvs().last() {
                 // The next possible key after the last one.
                 Some(last) if page.more() => from = [last.key(), b"\0"].concat(),
-                _ => return Ok(revision),
+                _ => break,
             }
         }
+        self.picture.listed(revision);
+        Ok(revision)
     }
 
     async fn watch(&mut self, from: i64) -> Result<WatchStream> {
@@ -129,14 +132,15 @@ impl Session<'_> {
         self.ask(client.watch(SERVICES, Some(options))).await
     }
 
-    /// Keeps etcd as it should be, until something ends the session.
+    /// Keeps etcd as it should be, until something ends the session. `smooth`: it is by now.
     async fn follow(
         &mut self,
         watch: &mut WatchStream,
         mut keeper: Keeper,
+        smooth: bool,
     ) -> Result<std::convert::Infallible> {
         let old = Instant::now() + jittered(OLD);
-        let mut due: Option<Instant> = None;
+        let mut due: Option<Instant> = (!smooth).then(|| Instant::now() + MEDDLED);
         let mut node_due: Option<Instant> = None;
         let mut node_written = Instant::now();
         let later = Duration::from_secs(3600);

@@ -17,7 +17,7 @@ pub struct Status {
     pub wanted: usize,
     /// Agents that are.
     pub registered: usize,
-    /// Agents whose key somebody else has, and who.
+    /// Usable agents that are not registered, and why: somebody else has its key, or it has no door.
     pub conflicts: Vec<String>,
     /// Since this daemon was started.
     pub counts: Counts,

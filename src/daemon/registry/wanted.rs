@@ -20,15 +20,29 @@ pub struct Wanted {
     announced: BTreeSet<String>,
     /// Agents that somebody wants stopped: not put back while that takes its time.
     unwanted: BTreeSet<String>,
+    /// Agents that cannot be called, and why.
+    doorless: Vec<String>,
     mark: Mark,
-    kept: watch::Sender<BTreeMap<String, Entry>>,
+    kept: watch::Sender<Kept>,
+}
+
+/// What should be registered, for whoever looks.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Agents, by id.
+    pub agents: BTreeMap<String, Entry>,
+    /// What the node's entry says beside its facts.
+    pub node: Entry,
 }
 
 impl Wanted {
-    pub fn new(settings: &Settings, doors: Doors, kept: watch::Sender<BTreeMap<String, Entry>>) -> Self {
+    /// Nothing yet; from now on whoever looks sees it.
+    pub fn new(settings: &Settings, doors: Doors) -> (Self, watch::Receiver<Kept>) {
         let mark = Mark { node: settings.node.clone(), node_id: settings.node_id.clone(), generation: 0 };
-        let (announced, unwanted) = Default::default();
-        Self { settings: settings.clone(), doors, announced, unwanted, mark, kept }
+        let node = node(settings, &mark, NodeFacts::default());
+        let (kept, looked_at) = watch::channel(Kept { agents: BTreeMap::new(), node });
+        let (announced, unwanted, doorless) = Default::default();
+        (Self { settings: settings.clone(), doors, announced, unwanted, doorless, mark, kept }, looked_at)
     }
 
     /// From now on entries carry this generation.
@@ -59,14 +73,24 @@ impl Wanted {
         self.announced = running.agents.iter().filter(belong).map(|(id, _)| id.clone()).collect();
         self.doors.only(&self.announced);
         let mut entries = BTreeMap::new();
+        self.doorless.clear();
         for id in self.announced.difference(&self.unwanted) {
-            // Without a door there is nothing that could be called: the reason has been logged, and is tried again.
-            if let Some(endpoint) = self.doors.open(id) {
-                entries.insert(id.clone(), self.entry(id, &running.agents[id], endpoint));
+            match self.doors.open(id) {
+                Ok(endpoint) => {
+                    entries.insert(id.clone(), self.entry(id, &running.agents[id], endpoint));
+                }
+                // There is nothing that could be called. It is tried again.
+                Err(why) => self.doorless.push(format!("{id}: {why}")),
             }
         }
-        self.kept.send_replace(entries.clone());
+        let node = self.node(NodeFacts::default());
+        self.kept.send_replace(Kept { agents: entries.clone(), node });
         entries
+    }
+
+    /// Usable agents that had no door when they were looked at last, and why.
+    pub fn doorless(&self) -> &[String] {
+        &self.doorless
     }
 
     fn entry(&self, id: &str, agent: &Registered, endpoint: String) -> Entry {
@@ -82,49 +106,61 @@ impl Wanted {
                 capabilities: agent.capabilities.iter().map(prefixed).collect(),
                 labels: labels.collect(),
                 agent: Some(AgentFacts { kind: agent.kind.clone(), runtime: self.settings.runtime.clone() }),
-                ..self.metadata()
+                ..metadata(&self.settings, &self.mark)
             },
-            health: self.health(health(agent.state)),
-            ttl: self.ttl(),
+            health: how(health(agent.state)),
+            ttl: ttl(&self.settings),
         }
         .bounded()
     }
 
     /// The node's own entry.
     pub fn node(&self, facts: NodeFacts) -> Entry {
-        let draining = facts.draining;
-        Entry {
-            id: self.settings.node.clone(),
-            name: self.settings.node.clone(),
-            kind: "monitor".into(),
-            endpoint: self.settings.service.clone(),
-            metadata: Metadata { node: Some(facts), ..self.metadata() },
-            health: self.health(if draining { HealthStatus::Degraded } else { HealthStatus::Healthy }),
-            ttl: self.ttl(),
-        }
+        node(&self.settings, &self.mark, facts)
     }
+}
 
-    fn metadata(&self) -> Metadata {
-        Metadata {
-            capabilities: Vec::new(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            region: self.settings.region.clone(),
-            labels: BTreeMap::new(),
-            default_confidence: self.settings.confidence,
-            stockade: self.mark.clone(),
-            agent: None,
-            node: None,
-        }
+fn node(settings: &Settings, mark: &Mark, facts: NodeFacts) -> Entry {
+    Entry {
+        id: settings.node.clone(),
+        name: settings.node.clone(),
+        kind: "monitor".into(),
+        endpoint: settings.service.clone(),
+        health: how(node_health(&facts)),
+        metadata: Metadata { node: Some(facts), ..metadata(settings, mark) },
+        ttl: ttl(settings),
     }
+}
 
-    fn health(&self, status: HealthStatus) -> Health {
-        Health { status, last_check: String::new(), check_interval: CHECK_INTERVAL }
+/// Whether agents can be started there.
+pub(super) fn node_health(facts: &NodeFacts) -> HealthStatus {
+    match (facts.launcher, facts.draining) {
+        (false, _) => HealthStatus::Unhealthy,
+        (true, true) => HealthStatus::Degraded,
+        (true, false) => HealthStatus::Healthy,
     }
+}
 
-    fn ttl(&self) -> u64 {
-        match &self.settings.kind {
-            Kind::Embedded => 0,
-            Kind::Etcd(etcd) => etcd.ttl.as_secs(),
-        }
+fn metadata(settings: &Settings, mark: &Mark) -> Metadata {
+    Metadata {
+        capabilities: Vec::new(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        region: settings.region.clone(),
+        labels: BTreeMap::new(),
+        default_confidence: settings.confidence,
+        stockade: mark.clone(),
+        agent: None,
+        node: None,
+    }
+}
+
+fn how(status: HealthStatus) -> Health {
+    Health { status, last_check: String::new(), check_interval: CHECK_INTERVAL }
+}
+
+fn ttl(settings: &Settings) -> u64 {
+    match &settings.kind {
+        Kind::Embedded => 0,
+        Kind::Etcd(etcd) => etcd.ttl.as_secs(),
     }
 }

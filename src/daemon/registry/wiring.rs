@@ -1,6 +1,6 @@
 //! The registry, and the supervisor: what runs is told from here, and what the registry asks for is done there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 
 use super::confidence::{Answer, TurnError, Turns};
+use super::facts::Facts;
 use super::{Registered, Registry, Running, Wires, node_id};
 use crate::api::agent::Send;
 use crate::api::events::{Event, Happened};
 use crate::daemon::authz::{Caller, Role};
 use crate::daemon::config::Config;
 use crate::daemon::supervisor::{Stop, Supervisor, SupervisorError};
-use crate::host::Host;
 use crate::id::PolicyName;
-use crate::registry::entry::{Amounts, NodeFacts};
+use crate::registry::entry::NodeFacts;
 use crate::wire::service::Places;
 
 /// Who asks, where a registry does.
@@ -44,11 +44,12 @@ pub fn start(
     let settings =
         config.registry.settings(&config.node.name, id, port, &config.parallax.runtime_name, places);
     let (running, told) = watch::channel(None);
-    let (facts, node) = watch::channel(self::facts(supervisor, config, &policies));
+    let facts = Facts::of(config, policies);
+    let (told_facts, node) = watch::channel(facts.now(supervisor));
     let (wish, wishes) = mpsc::channel(WISHES);
     let turns = Arc::new(Typing { supervisor: supervisor.clone() });
     let mut registry = Registry::start(settings, Wires { running: told, node, wishes: wish, turns });
-    let teller = tokio::spawn(tell(supervisor.clone(), config.clone(), policies, running, facts));
+    let teller = tokio::spawn(tell(supervisor.clone(), facts, running, told_facts));
     registry.tellers.push(teller.abort_handle());
     tokio::spawn(carry_out(supervisor.clone(), wishes));
     Ok(registry)
@@ -68,10 +69,9 @@ fn everything(supervisor: &Supervisor) -> Running {
 /// Tells the registry what runs, as it happens.
 async fn tell(
     supervisor: Supervisor,
-    config: Config,
-    policies: BTreeSet<PolicyName>,
+    facts: Facts,
     running: watch::Sender<Option<Running>>,
-    facts: watch::Sender<NodeFacts>,
+    node: watch::Sender<NodeFacts>,
 ) {
     // Before the list is looked at, so that nothing happens between.
     let (_, mut events) = supervisor.events().follow(None);
@@ -86,8 +86,8 @@ async fn tell(
             },
             _ = look.tick() => renew(&running, everything(&supervisor)),
         };
-        let now = self::facts(&supervisor, &config, &policies);
-        facts.send_if_modified(|before| {
+        let now = facts.now(&supervisor);
+        node.send_if_modified(|before| {
             let differs = *before != now;
             *before = now;
             differs
@@ -108,37 +108,6 @@ fn happened(running: &mut Running, event: &Event) -> bool {
         }
         (Happened::AgentRemoved, Some(id)) => running.agents.remove(id).is_some(),
         _ => false,
-    }
-}
-
-/// What this node has, and what of it is given away.
-fn facts(supervisor: &Supervisor, config: &Config, policies: &BTreeSet<PolicyName>) -> NodeFacts {
-    let (node, host, system) = (supervisor.node(), Host::probe(), rustix::system::sysinfo());
-    let most: u32 = config.tenants.values().map(|tenant| tenant.max_agents.unwrap_or(0) as u32).sum();
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let abilities = [
-        ("landlock", host.landlock_abi >= 1),
-        ("landlock-tcp", host.landlock_abi >= 4),
-        ("landlock-scope", host.landlock_abi >= 6),
-        ("landlock-audit", host.audit.is_ok()),
-        ("seccomp-notify", host.seccomp.notify),
-        ("user-namespaces", host.user_namespaces),
-        ("launcher", node.launcher),
-    ];
-    NodeFacts {
-        capacity: Amounts {
-            agents: most.into(),
-            memory: system.totalram * u64::from(system.mem_unit),
-            cpus: cpus as f64,
-        },
-        used: Amounts { agents: node.active as u64, ..Amounts::default() },
-        draining: node.draining,
-        policies: policies.iter().map(ToString::to_string).collect(),
-        kernel: node.kernel,
-        abilities: abilities
-            .map(|(name, has)| (name.to_owned(), has))
-            .into_iter()
-            .collect::<BTreeMap<_, _>>(),
     }
 }
 

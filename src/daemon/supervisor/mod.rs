@@ -42,6 +42,7 @@ use crate::audit::text::Release;
 use crate::daemon::audit::Audit;
 use crate::daemon::authz::{Caller, Role};
 use crate::daemon::events::Events;
+use crate::daemon::quota::Standing;
 use crate::daemon::terminal::Terminal;
 use crate::daemon::usage::Usage;
 use crate::id::AgentId;
@@ -376,6 +377,11 @@ impl Supervisor {
             launcher: self.shared.launcher.is_connected(),
             quotas: Vec::new(),
         }
+    }
+
+    /// What all agents that have not ended may use at most.
+    pub(crate) fn given(&self) -> Standing {
+        quota::standing_of_all(&self.shared.agents())
     }
 
     /// The node as this caller sees it: with how the quotas stand that concern it.

@@ -90,6 +90,11 @@ pub(super) fn lifetime(shared: &Shared, asker: &Asker<'_>) -> Option<Duration> {
     [shared.config.quota(asker.tenant).lifetime, of_identity].into_iter().flatten().min()
 }
 
+/// All agents of the node.
+pub(super) fn standing_of_all(agents: &Agents) -> Standing {
+    standing(agents, |_| true)
+}
+
 fn standing_of_tenant(agents: &Agents, tenant: &str) -> Standing {
     standing(agents, |handle| handle.tenant == tenant)
 }

@@ -19,7 +19,7 @@ use crate::api::agent::{Size, Spawn};
 use crate::audit::Digest;
 use crate::daemon::audit::facts;
 use crate::daemon::authz::Caller;
-use crate::daemon::quota::{Claim, Quota};
+use crate::daemon::quota::Claim;
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal};
 use crate::id::{AgentId, PolicyName};
@@ -54,11 +54,12 @@ pub(super) async fn spawn(shared: &Arc<Shared>, caller: &Caller, request: Spawn)
     }
     let asker = Asker { tenant, identity: &caller.identity };
     let lifetime = lifetime(shared, &asker, request.lifetime)?;
-    let record = record(shared, &id, caller, &policy, digest.clone(), &request);
+    let in_force = load(shared, &policy);
+    let record = record(shared, &id, caller, &policy, in_force.as_ref(), digest.clone(), &request);
     let order = prepared(shared, &id, tenant, request)?;
     let asked = (order.memory, order.millicpus, order.processes);
     let workspace = workspace(shared, tenant, &order.workspace);
-    let intent = facts::spawn(&id, caller, &order, policy_hash(shared, &policy));
+    let intent = facts::spawn(&id, caller, &order, in_force.as_ref().and_then(hash));
     let order = request::seal(order)?;
     let record = Record {
         workspace,
@@ -170,11 +171,12 @@ fn record(
     id: &AgentId,
     caller: &Caller,
     policy: &PolicyName,
+    in_force: Option<&Policy>,
     digest: String,
     request: &Spawn,
 ) -> Record {
     let size = request.size.unwrap_or(request::SIZE);
-    let claim = policy_claim(shared, caller, policy);
+    let claim = in_force.map_or_else(Claim::default, claim);
     Record {
         id: id.to_string(),
         name: request.name.clone().unwrap_or_else(|| id.to_string()),
@@ -204,24 +206,22 @@ fn record(
     }
 }
 
-/// What an agent of this policy may use at most, where that counts. A policy that this process cannot read is the
-/// launcher's to refuse.
-fn policy_claim(shared: &Shared, caller: &Caller, policy: &PolicyName) -> Claim {
-    let of_identity = shared.config.identity_quota(&caller.identity).is_some_and(Quota::counts_claims);
-    if !of_identity && !shared.config.quota(caller.tenant.as_str()).counts_claims() {
-        return Claim::default();
-    }
-    let policy = load(shared, policy);
-    policy.map_or_else(Claim::default, |policy| Claim {
+/// What an agent of this policy may use at most. One that this process cannot read is the launcher's to refuse.
+fn claim(policy: &Policy) -> Claim {
+    Claim {
         memory: policy.limits.memory.get(),
         millicpus: policy.limits.cpus.millis().into(),
         processes: policy.limits.processes.into(),
-    })
+    }
 }
 
 /// What is in force now under this name; an order may narrow it.
 pub(super) fn policy_hash(shared: &Shared, policy: &PolicyName) -> Option<Digest> {
-    policy::hash(&load(shared, policy)?).parse().ok()
+    hash(&load(shared, policy)?)
+}
+
+fn hash(policy: &Policy) -> Option<Digest> {
+    policy::hash(policy).parse().ok()
 }
 
 fn load(shared: &Shared, policy: &PolicyName) -> Option<Policy> {

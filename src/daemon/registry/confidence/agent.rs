@@ -156,12 +156,21 @@ fn object(data: &Struct) -> serde_json::Value {
 fn json(value: &Value) -> serde_json::Value {
     match &value.kind {
         None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
-        Some(Kind::NumberValue(number)) => serde_json::json!(number),
+        Some(Kind::NumberValue(number)) => self::number(*number),
         Some(Kind::StringValue(text)) => serde_json::json!(text),
         Some(Kind::BoolValue(flag)) => serde_json::json!(flag),
         Some(Kind::StructValue(data)) => object(data),
         Some(Kind::ListValue(list)) => list.values.iter().map(json).collect(),
     }
+}
+
+/// The wire has nothing but doubles; a whole one is shown as whoever sent it wrote it.
+fn number(number: f64) -> serde_json::Value {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= EXACT {
+        return serde_json::json!(number as i64);
+    }
+    serde_json::json!(number)
 }
 
 /// How sure the agent says it is: the last `CONFIDENCE: 0.85` in its answer.
@@ -195,6 +204,10 @@ mod tests {
         assert_eq!(task(&request), "sum");
         let seven = Value { kind: Some(Kind::NumberValue(7.0)) };
         request.data = Some(Struct { fields: [("a".to_owned(), seven)].into() });
-        assert_eq!(task(&request), "sum\n\n{\"a\":7.0}");
+        assert_eq!(task(&request), "sum\n\n{\"a\":7}");
+        assert_eq!(
+            [0.5, -0.0, f64::NAN, 1e300].map(|n| number(n).to_string()),
+            ["0.5", "0", "null", "1e+300"]
+        );
     }
 }

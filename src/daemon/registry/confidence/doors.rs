@@ -101,11 +101,14 @@ impl Doors {
         self.open.retain(|id, _| ids.contains(id));
     }
 
-    /// The endpoint of this agent, which is opened if it is not; none when that does not go.
-    pub fn open(&mut self, id: &str) -> Option<String> {
-        let Some(place) = &self.place else { return Some(format!("stockade://{}/{id}", self.node)) };
+    /// The endpoint of this agent, which is opened if it is not.
+    ///
+    /// # Errors
+    /// Why that does not go.
+    pub fn open(&mut self, id: &str) -> Result<String, String> {
+        let Some(place) = &self.place else { return Ok(format!("stockade://{}/{id}", self.node)) };
         if let Some(door) = self.open.get(id).filter(|door| !door.is_shut()) {
-            return Some(door.endpoint.clone());
+            return Ok(door.endpoint.clone());
         }
         self.open.remove(id);
         let agent =
@@ -133,15 +136,15 @@ impl Doors {
             Ok(door) => {
                 let endpoint = door.endpoint.clone();
                 self.open.insert(id.to_owned(), door);
-                Some(endpoint)
+                Ok(endpoint)
             }
             Err(error) => {
                 let problem = error.to_string();
                 if self.told.as_ref() != Some(&problem) {
                     tracing::error!(agent = id, %error, "an agent has no door and is not registered");
-                    self.told = Some(problem);
+                    self.told = Some(problem.clone());
                 }
-                None
+                Err(problem)
             }
         }
     }

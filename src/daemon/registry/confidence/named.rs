@@ -17,6 +17,9 @@ use crate::daemon::authz::{Caller, Endpoint, Routes};
 
 /// Of a label (RFC 1035, 2.3.4).
 const LONGEST: usize = 63;
+/// Before the digest of an id that is none.
+const DIGEST: &str = "agent-";
+const DIGITS: usize = 32;
 
 /// Those that answer by name now. Cheap to clone.
 #[derive(Clone, Default)]
@@ -60,15 +63,24 @@ impl Drop for Registration {
     }
 }
 
-/// An id as one label of a domain name: itself, or a digest of it where it could not be one.
+/// An id as one label of a domain name: itself, or a digest of it where it could not be one. No id is another's digest:
+/// whoever can choose ids could take a name away from another tenant.
 fn label(id: &str) -> String {
     let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    if id.len() <= LONGEST && id.bytes().all(plain) && !id.starts_with('-') && !id.ends_with('-') {
+    let is_digest = id.strip_prefix(DIGEST).is_some_and(|rest| {
+        rest.len() == DIGITS && rest.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+    });
+    if id.len() <= LONGEST
+        && id.bytes().all(plain)
+        && !id.starts_with('-')
+        && !id.ends_with('-')
+        && !is_digest
+    {
         return id.to_owned();
     }
-    let digest: String =
-        Sha256::digest(id.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("agent-{digest}")
+    let digest = Sha256::digest(id.as_bytes());
+    let digits: String = digest.iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
+    format!("{DIGEST}{digits}")
 }
 
 /// The four calls.
@@ -111,5 +123,15 @@ mod tests {
             assert!(label.len() == 38 && label.starts_with("agent-"), "{label}");
         }
         assert_eq!(labels.iter().collect::<std::collections::BTreeSet<_>>().len(), labels.len());
+    }
+
+    #[test]
+    fn no_id_can_be_chosen_so_that_it_takes_the_name_of_another() {
+        let theirs = label("a.b");
+        assert_ne!(label(&theirs), theirs);
+        // Nor is what is only like a digest changed.
+        assert_eq!(label("agent-1"), "agent-1");
+        let longer = format!("{theirs}0");
+        assert_eq!(label(&longer), longer);
     }
 }

@@ -1,45 +1,74 @@
 //! Writes: many in one request, each only if its key is as it was seen.
 
+use std::collections::BTreeMap;
+
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 
 use super::{Result, Session};
 use crate::daemon::registry::seen::Write;
+use crate::registry::Entry;
 use crate::registry::entry::agent_key;
 
 /// Writes in one transaction: etcd takes 128 operations, and a megabyte and a half.
 const TOGETHER: usize = 50;
+
+/// What follows when a key is not as it was seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    /// No more is written.
+    Ends,
+    /// Everything else is.
+    IsPassed,
+}
 
 impl Session<'_> {
     /// Makes this node's keys what they should be; false: something was in the way, and has been looked at anew.
     pub(super) async fn converge(&mut self) -> Result<bool> {
         let running = self.of.wires.running.borrow_and_update().clone().unwrap_or_default();
         let wanted = self.of.wanted.update(&running);
-        let mut smooth = true;
+        let mut smooth = self.write(&wanted, Obstacle::Ends).await?;
+        if !smooth {
+            // Often everything is different at once, as when a lease has ended meanwhile: one look at all costs a request
+            // for five hundred keys, one at each three for each.
+            self.list().await?;
+            smooth = self.write(&wanted, Obstacle::IsPassed).await?;
+        }
+        let mut conflicts = self.picture.conflicts(&wanted);
+        let told = self.of.told.borrow().conflicts.clone();
+        for conflict in conflicts.iter().filter(|conflict| !told.contains(conflict)) {
+            tracing::warn!(conflict, "an agent cannot be registered");
+        }
+        // These have been logged where it happened.
+        conflicts.extend_from_slice(self.of.wanted.doorless());
+        let registered = self.picture.ours().count();
+        self.of.told.send_modify(|status| status.settled(wanted.len(), registered, conflicts));
+        Ok(smooth)
+    }
+
+    /// Whatever differs; false: not all of it applied.
+    async fn write(&mut self, wanted: &BTreeMap<String, Entry>, obstacle: Obstacle) -> Result<bool> {
         // Deletions apart from the rest: an etcd that is full takes these still.
         let (deletions, puts): (Vec<_>, Vec<_>) = self
             .picture
-            .differences(&wanted)
+            .differences(wanted)
             .into_iter()
             .partition(|write| matches!(write, Write::Delete { .. }));
+        let mut smooth = true;
         for writes in deletions.chunks(TOGETHER).chain(puts.chunks(TOGETHER)) {
             if self.apply(writes).await? {
                 continue;
             }
-            // One of them does not apply: find out which, and why.
             smooth = false;
+            if obstacle == Obstacle::Ends {
+                break;
+            }
+            // One of them does not apply, again: find out which, and why, so that it does not hold up the others.
             for write in writes {
                 if !self.apply(std::slice::from_ref(write)).await? {
                     self.look(write.id()).await?;
                 }
             }
         }
-        let conflicts = self.picture.conflicts(&wanted);
-        let told = self.of.told.borrow().conflicts.clone();
-        for conflict in conflicts.iter().filter(|conflict| !told.contains(conflict)) {
-            tracing::warn!(conflict, "an agent cannot be registered");
-        }
-        let registered = self.picture.ours().count();
-        self.of.told.send_modify(|status| status.settled(wanted.len(), registered, conflicts));
         Ok(smooth)
     }
 
