@@ -1,6 +1,7 @@
 # make demo      builds Stockade and shows what a sandbox enforces and refuses, and what the service withstands
 # make test      formatting, lints and every test
 # make test-agents  the real agents: first screens, and logins through the service
+# make test-parallax  the clients that Parallax has, from npm, against the service and its registry
 # make fuzz      the parsers against whatever a fuzzer thinks of
 # make dist      packages: .deb and .rpm
 # make test-vm   the tests on other kernels, in emulated machines
@@ -15,7 +16,7 @@ MAKEFLAGS += --no-print-directory
 STOCKADE := target/release/stockade
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' Makefile | while IFS='|' read -r what why; do printf '  %-12s %s\n' "$$what" "$$why"; done
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' Makefile | while IFS='|' read -r what why; do printf '  %-18s %s\n' "$$what" "$$why"; done
 
 root:
 	@packaging/prerequisites.sh root
@@ -79,4 +80,8 @@ test-agents: root ## Claude Code, Codex, Gemini CLI and aider (1.4 GB, downloade
 	@packaging/prerequisites.sh build agents
 	@agents="$$(packaging/agents.sh)" && STOCKADE_AGENTS="$$agents" cargo test --locked --test agents
 
-.PHONY: help root build dist demo test test-agents test-vm fuzz bench soak
+test-parallax: root ## the clients of etcd, gRPC, HTTP and WebSockets that Parallax has (npm, downloaded once)
+	@packaging/prerequisites.sh build test
+	@clients="$$(packaging/parallax.sh)" && STOCKADE_PARALLAX="$$clients" cargo test --locked --test parallax
+
+.PHONY: help root build dist demo test test-agents test-parallax test-vm fuzz bench soak

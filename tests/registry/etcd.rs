@@ -29,7 +29,7 @@ struct Member {
 }
 
 /// Ports that nobody has now; the tests of one binary never get the same.
-fn ports(count: usize) -> Vec<u16> {
+pub fn ports(count: usize) -> Vec<u16> {
     let listeners: Vec<_> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port of the loopback")).collect();
     listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()

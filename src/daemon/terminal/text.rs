@@ -104,7 +104,9 @@ pub(super) fn answer(log: &Log, spoken: &Spoken, end: u64, rules: Option<&Turn>)
         return Ok(newest(&turn::text(rules, &after, &spoken.text)));
     }
     let same = before.iter().zip(&after).take_while(|(before, after)| before == after).count();
-    let answer = without_echo(&after[same..], &spoken.text, before.last().map_or("", String::as_str));
+    // A program without a prompt has ended its last line: what it says now may end with the same one.
+    let prompt = before.last().filter(|_| spoken.before.cursor.0 > 0);
+    let answer = without_echo(&after[same..], &spoken.text, prompt.map_or("", String::as_str));
     Ok(newest(&answer.join("\n")))
 }
 

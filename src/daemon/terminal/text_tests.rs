@@ -51,6 +51,14 @@ fn an_answer_has_neither_echo_nor_prompt_nor_what_stood_there_before() {
 }
 
 #[test]
+fn the_last_line_of_an_answer_is_no_prompt_where_the_program_has_none() {
+    let before = "said a\r\nCONFIDENCE: 0.6\r\n";
+    let after = "b\r\nsaid b\r\nCONFIDENCE: 0.6\r\n";
+    assert_eq!(answered(before, "b", after), "said b\nCONFIDENCE: 0.6");
+    assert_eq!(answered("said a\r\n> ", "b", "b\r\nsaid b\r\n> "), "said b");
+}
+
+#[test]
 fn of_a_long_answer_the_last_characters_are_told() {
     let many: String = (0..5000).map(|n| format!("äöü {n}\r\n")).collect();
     let told = answered("$ ", "x", &format!("x\r\n{many}$ "));
