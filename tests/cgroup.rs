@@ -306,12 +306,12 @@ fn killing_by_name_can_be_repeated() {
     let cgroup = create(&id, &limits(64, "1", 30));
     let mut child = start(&cgroup, "sleep 1000 & wait");
 
-    cgroup::kill_and_remove(&layout(), &id).expect("by name");
+    cgroup::kill_and_remove(&layout(), &id, |_| {}).expect("by name");
 
     assert!(!child.wait().expect("it ends").success());
     assert_eq!(directories(&id), NOTHING);
     for _ in 0..2 {
-        cgroup::kill_and_remove(&layout(), &id).expect("nothing to do is success");
+        cgroup::kill_and_remove(&layout(), &id, |_| {}).expect("nothing to do is success");
     }
     cgroup.kill().expect("the owner does not stumble over it");
     assert!(cgroup.wait_empty(SOON).expect("nor here"));
@@ -434,7 +434,7 @@ fn a_group_that_a_mount_hides_is_not_written_to() {
     drop(cgroup);
     let hide = format!("mount -t tmpfs hides {}; export HIDDEN={id}", group.display());
     with_mounts(&hide, &["inner_hidden_group"]);
-    cgroup::kill_and_remove(&layout(), &id).expect("it is there, once nothing hides it");
+    cgroup::kill_and_remove(&layout(), &id, |_| {}).expect("it is there, once nothing hides it");
 }
 
 #[test]

@@ -91,6 +91,8 @@ pub struct Layout {
     swap: Swap,
     /// Whether a group can be killed by one write (Linux 5.14).
     atomic_kill: bool,
+    /// Whether bytes to and from disks are counted where nothing limits them.
+    counts_io: bool,
 }
 
 /// Whether an agent's memory could move to swap, and whether that can be limited.
@@ -121,7 +123,7 @@ impl Layout {
         }
         // The v2 group first: a leftover is killed through it in one write.
         trees.sort_by_key(|tree| tree.version != Version::Unified);
-        Ok(Self { swap: swap(&trees), atomic_kill: atomic_kill(&trees), trees })
+        Ok(Self { swap: swap(&trees), atomic_kill: atomic_kill(&trees), trees, counts_io: false })
     }
 
     /// Which of these limits this host cannot enforce. The answer was found by [`Layout::detect`].
@@ -156,9 +158,15 @@ impl Layout {
         &self.trees
     }
 
+    /// The same, for one who is billed: bytes to and from disks are counted, whether something limits them or not. On v1
+    /// that is a group more; v2 counts in the one that there is.
+    pub fn counting_io(self) -> Self {
+        Self { counts_io: true, ..self }
+    }
+
     /// The hierarchies that these limits need: the v2 tree always, for it holds and kills.
     pub(super) fn trees_for(&self, limits: &Limits) -> impl Iterator<Item = &Arc<Tree>> {
-        let io = limits.io.is_some();
+        let io = limits.io.is_some() || self.counts_io;
         let freezer = !self.atomic_kill;
         self.trees.iter().filter(move |tree| {
             tree.version == Version::Unified
@@ -298,7 +306,7 @@ mod tests {
     fn shortfalls(trees: Vec<Arc<Tree>>, swap: Swap, atomic_kill: bool, io: bool) -> Vec<&'static str> {
         let bytes = crate::policy::Bytes::mib(1);
         let io = io.then_some(crate::policy::Io { read: bytes, write: bytes });
-        let layout = Layout { trees, swap, atomic_kill };
+        let layout = Layout { trees, swap, atomic_kill, counts_io: false };
         layout.shortfalls(&Limits { io, ..Limits::default() }).into_iter().map(Shortfall::name).collect()
     }
 

@@ -341,14 +341,18 @@ impl Cgroup {
 }
 
 /// Kills and removes whatever groups an agent has, for one who knows only its name and that its owner is gone:
-/// the owner's claim is not asked for. Nothing to do is success.
+/// the owner's claim is not asked for. Nothing to do is success. `used` hears what all of it came to, once nobody is left
+/// who could use more and before the counters go.
 ///
 /// # Errors
 /// As [`Cgroup::remove`].
-pub fn kill_and_remove(layout: &Layout, id: &AgentId) -> Result<(), CgroupError> {
+pub fn kill_and_remove(layout: &Layout, id: &AgentId, used: impl FnOnce(&Usage)) -> Result<(), CgroupError> {
     let groups = layout.trees().iter().filter_map(|tree| Group::open(tree, id).transpose());
     let cgroup = Cgroup { groups: groups.collect::<Result<_, _>>()?, controls: Vec::new() };
     cgroup.kill()?;
+    if !cgroup.groups.is_empty() && cgroup.wait_empty(DRAIN)? {
+        used(&cgroup.usage());
+    }
     cgroup.remove()?;
     // The owner may have ended between its group and the house.
     layout.trees().iter().try_for_each(|tree| group::leave_house(tree))

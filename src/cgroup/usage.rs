@@ -26,7 +26,7 @@ pub struct Usage {
     pub oom_kills: Option<u64>,
     /// How often the whole group was (v2, Linux 5.17).
     pub oom_group_kills: Option<u64>,
-    /// Bytes read from disks, all of them together. v1 counts them only where `limits.io` is set.
+    /// Bytes read from disks, all of them together. v1 counts them where `limits.io` is set, or somebody is billed by them.
     pub io_read_bytes: Option<u64>,
     /// Bytes written to disks. v1 counts only what does not go through the page cache.
     pub io_written_bytes: Option<u64>,

@@ -24,6 +24,8 @@ pub struct Account {
     record: RefCell<Option<Record>>,
     /// When the ledger was told of it, and what it was told: bytes sent and received.
     told: Cell<(Instant, u64, u64)>,
+    /// What the tally has: bytes sent and received.
+    tallied: Cell<(u64, u64)>,
 }
 
 impl Account {
@@ -41,6 +43,7 @@ impl Account {
             received: Cell::new(0),
             record: RefCell::new(Some(record)),
             told: Cell::new((start, 0, 0)),
+            tallied: Cell::new((0, 0)),
         }
     }
 
@@ -71,6 +74,7 @@ impl Account {
 
     /// Bytes have moved. Now and then the ledger hears of them before the end; such a record counts no connection.
     pub fn moved(&self) {
+        self.tally();
         let (at, ..) = self.told.get();
         if at.elapsed() < TELL {
             return;
@@ -79,6 +83,17 @@ impl Account {
         if let Some(record) = so_far.filter(|record| matches!(record.verdict, Verdict::Allowed { .. })) {
             self.told.set((Instant::now(), self.sent.get(), self.received.get()));
             self.ledger.enter(Record { count: 0, ..record });
+        }
+    }
+
+    /// Counts what has moved since it was counted last.
+    fn tally(&self) {
+        let (Some(tally), record) = (self.ledger.tally(), self.record.borrow()) else { return };
+        let allowed = record.as_ref().filter(|record| matches!(record.verdict, Verdict::Allowed { .. }));
+        let (now, (sent, received)) = ((self.sent.get(), self.received.get()), self.tallied.get());
+        if let Some(record) = allowed.filter(|_| now != (sent, received)) {
+            tally.add(record.protocol, record.address, now.0 - sent, now.1 - received);
+            self.tallied.set(now);
         }
     }
 
@@ -100,6 +115,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        self.tally();
         if let Some(record) = self.record.take() {
             let mut record = self.untold(&record);
             record.duration = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);

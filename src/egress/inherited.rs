@@ -25,6 +25,8 @@ pub enum Taken {
     Published(u16, TcpListener),
     /// See [`Socket::Dialer`].
     Dialer(OwnedFd),
+    /// See [`Socket::Tally`].
+    Tally(OwnedFd),
 }
 
 /// The socket to the shim. It stays open for as long as the process lives: what goes wrong is said there.
@@ -63,5 +65,6 @@ fn take(socket: Socket, fd: OwnedFd) -> Taken {
         Socket::Monitor => Taken::Monitor(fd),
         Socket::Published { inside } => Taken::Published(inside, fd.into()),
         Socket::Dialer => Taken::Dialer(fd),
+        Socket::Tally => Taken::Tally(fd),
     }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::wire::egress::{FromEgress, Protocol, Reason, Record, Verdict};
+use crate::wire::tally::Tally;
 
 /// Most kinds of record that wait for the shim; what comes on top is added to one without a name.
 const MOST_PENDING: usize = 1024;
@@ -23,6 +24,7 @@ type Key = (Protocol, Option<String>, Option<IpAddr>, u16, Verdict);
 /// The accounts of one sandbox.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    tally: Option<Tally>,
     inner: RefCell<Inner>,
     wake: Notify,
 }
@@ -58,6 +60,16 @@ pub struct Refused {
 }
 
 impl Ledger {
+    /// An empty one; bytes are counted there as they move.
+    pub fn new(tally: Option<Tally>) -> Self {
+        Self { tally, ..Self::default() }
+    }
+
+    /// Where bytes are counted as they move, if they are.
+    pub fn tally(&self) -> Option<&Tally> {
+        self.tally.as_ref()
+    }
+
     /// Enters one record.
     pub fn enter(&self, record: Record) {
         let mut inner = self.inner.borrow_mut();

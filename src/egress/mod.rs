@@ -52,6 +52,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::wire::egress::{Config, FromEgress, Protocol, Socket};
+use crate::wire::tally::Tally;
 use confine::{ConfineError, Needs};
 use control::Control;
 use gateway::Gateway;
@@ -148,7 +149,7 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         upstream: Upstream::new(Rc::clone(&rules), Duration::from_millis(config.patience.connect)),
         rules,
         names: RefCell::new(names),
-        ledger: Rc::new(Ledger::default()),
+        ledger: Rc::new(Ledger::new(tally(sockets)?)),
         pipes: carry::Pipes::default(),
         injector: Injector::new(config)?,
         listening: listening.collect(),
@@ -160,6 +161,13 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
         tasks: RefCell::new(JoinSet::new()),
         failure: Rc::default(),
     }))
+}
+
+/// Where the bytes are counted, if somebody wants to know.
+fn tally(sockets: &[Taken]) -> Result<Option<Tally>, EgressError> {
+    let file = sockets.iter().find_map(|socket| if let Taken::Tally(file) = socket { Some(file) } else { None });
+    let tally = file.map(|file| Tally::resume(file.try_clone()?)).transpose();
+    tally.map_err(EgressError::Inherited)
 }
 
 /// Starts to accept on every socket.
@@ -184,6 +192,7 @@ fn open(gateway: &Rc<Gateway>, sockets: Vec<Taken>) -> io::Result<()> {
             Taken::Monitor(socket) => gateway.keep_running("the monitor", monitor::watch(ours, socket)),
             Taken::Published(inside, listener) => published.push((inside, adopt(listener)?)),
             Taken::Dialer(socket) => dialer = Some(Rc::new(Dialer::new(socket)?)),
+            Taken::Tally(_) => {}
         }
     }
     for (inside, listener) in published {

@@ -9,6 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::cgroup::{self, Layout};
 use crate::shim::ids::{self, UidRange};
+use crate::shim::service::estate::{Estate, Read};
 use crate::shim::service::kept::{self, Process, Whereabouts};
 use crate::wire::service::launcher::{Reason, Refusal};
 use crate::wire::service::usage::Metered;
@@ -39,21 +40,28 @@ impl Burial {
 
     /// Whether all is gone, as soon as that can be told; what shim and keeper could not do is done here.
     pub fn look(&self) -> Option<io::Result<()>> {
-        let Whereabouts { shim, keeper, range, .. } = &self.found;
+        let Whereabouts { shim, keeper, range, estate, .. } = &self.found;
         let Some(left) = [shim, keeper].into_iter().find(|process| process.is_there()) else {
-            return Some(clear(*range));
+            return Some(clear(*range, estate.as_ref()));
         };
         (Instant::now() >= self.deadline)
             .then(|| Err(io::Error::other(format!("pid {} does not end: it hangs in the kernel", left.pid))))
     }
 }
 
-fn clear(range: u32) -> io::Result<()> {
+fn clear(range: u32, estate: Option<&Estate>) -> io::Result<()> {
     // Whoever has the range by now has cleared its cgroups before using them.
     let Some(taken) = UidRange::take(range)? else { return Ok(()) };
     let layout = Layout::detect().map_err(io::Error::other)?;
-    let cleared = cgroup::kill_and_remove(&layout, &ids::agent(range))
-        .and(cgroup::kill_and_remove(&layout, &ids::gateway(range)));
+    // There is something left only where the keeper was killed, too.
+    let settle = |used: &cgroup::Usage| {
+        let settled = estate.map(|estate| estate.settle(used, Read::Later));
+        if let Some(Err(error)) = settled {
+            eprintln!("stockade-launcher: what range {range} has used is not recorded: {error}");
+        }
+    };
+    let cleared = cgroup::kill_and_remove(&layout, &ids::gateway(range), |_| {})
+        .and(cgroup::kill_and_remove(&layout, &ids::agent(range), settle));
     taken.release();
     cleared.map_err(io::Error::other)
 }
@@ -93,10 +101,13 @@ pub fn record(places: &Places, id: &str, boot: &str, what: &str) -> io::Result<(
     kept::put_exit(&directory, &ended)
 }
 
-/// What it had used when its shim last looked: all that anybody knows.
+/// What it had used when it ended, or when its shim last looked: all that anybody knows.
 fn last_measured(directory: &Path) -> Option<Box<Metered>> {
     let text = fs::read(directory.join(places::USAGE)).ok()?;
     let last: Metered = serde_json::from_slice(&text).ok()?;
+    if last.is_final {
+        return Some(Box::new(last));
+    }
     Some(Box::new(Metered { number: last.number + 1, is_final: true, complete: false, ..last }))
 }
 

@@ -289,6 +289,7 @@ impl Launcher {
         let places = &self.tree.places;
         let _ = fs::remove_file(kept::whereabouts(places, id));
         let _ = fs::remove_file(places.shim_socket(id));
+        let _ = fs::remove_file(kept::tally(places, id));
         bury::record(places, id, boot, what)
     }
 
@@ -394,7 +395,7 @@ impl Launcher {
         for directory in [places.shims(), places.orders()] {
             for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let stem = ["", ".json", ".sock"].iter().find_map(|end| {
+                let stem = ["", ".json", ".sock", ".egress"].iter().find_map(|end| {
                     let id = name.strip_suffix(end)?;
                     (!id.is_empty() && places.agent(id).is_dir()).then_some(id)
                 });

@@ -87,6 +87,7 @@ impl Commission<'_> {
         let Self { policy, host, agent, .. } = *self;
         let (plan, layout, disks) = self.decide()?;
         let (layout, keeper) = layout.zip(self.keeper).expect("a plan was made, so there is no refusal");
+        let layout = if front.counts() { layout.counting_io() } else { layout };
         let detailed = planned(&plan)?;
         let ground =
             Ground { agent, plan: &plan, policy, host, layout: &layout, disks: &disks.found, detailed };

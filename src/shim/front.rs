@@ -5,11 +5,14 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFd;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::ShimError;
+use super::keeper::Keeper;
 use super::attestation::Attestation;
 use super::session::Reins;
 use super::terminal::WindowSize;
+use crate::cgroup::Usage;
 use crate::jail::Stream;
 use crate::plan::Plan;
 use crate::sys::process::End;
@@ -25,10 +28,18 @@ pub trait Front {
     /// Before anything is built, for this plan; again, if another plan is made.
     fn prepare(&mut self, plan: &Plan) -> Result<(), ShimError>;
 
-    /// The range of uids, and with it the names of the cgroups, are taken.
-    fn claimed(&mut self, _range: u32, _keeper: u32) -> io::Result<()> {
+    /// The range of uids, and with it the names of the cgroups, are taken; by whom, and who keeps it.
+    fn claimed(&mut self, _range: u32, _keeper: &Keeper) -> io::Result<()> {
         Ok(())
     }
+
+    /// Where bytes over the network are counted.
+    fn tally(&self) -> io::Result<OwnedFd> {
+        Ok(memfd_create("stockade-tally", MemfdFlags::CLOEXEC)?)
+    }
+
+    /// It could not be attended to any longer, and was killed: this is what it used.
+    fn gave_up(&mut self, _used: &Usage) {}
 
     /// Where the agent's standard streams lead.
     fn streams(&self) -> [Stream; 3];

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  stockade run ──socket──▶ keeper    "range <index>" and its lock, "ledger <path>" …: they queue, unread
-//!       ╳ SIGKILL                     executes itself anew, reads what was said, kills and removes the cgroup, and what
-//!                                     the ledgers name
+//!       ╳ SIGKILL                     executes itself anew, reads what was said, kills the cgroup, writes down what it has
+//!                                     used, removes it, and what the ledgers name
 //! ```
 //! The agent itself needs no keeper: its init dies with the parent (PR_SET_PDEATHSIG), and the kernel ends the rest.
 //! What a killed process cannot do is remove the cgroup, the placeholders and the lock file.
@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::ids::{self, UidRange};
+use super::service::estate::{Estate, Read};
 use super::{placeholders, privileges};
 use crate::cgroup::{self, Layout};
 use crate::sys::beside::{Beside, Errand};
@@ -37,6 +38,7 @@ const NAME: &CStr = c"stockade-keeper";
 
 const RANGE: u8 = b'#';
 const LEDGER: u8 = b'+';
+const ESTATE: u8 = b'=';
 
 /// How long a process takes to end after its parent, at the most.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -117,6 +119,12 @@ impl Keeper {
         wire::send(self.socket.as_fd(), &message, &[range.descriptor()])
     }
 
+    /// Tells it where to put what the agent has used, before the cgroup goes.
+    pub fn entrust(&self, estate: &Estate) -> io::Result<()> {
+        let estate = serde_json::to_vec(estate)?;
+        wire::send(self.socket.as_fd(), &[&[ESTATE], estate.as_slice()].concat(), &[])
+    }
+
     /// Tells it of a ledger of placeholders that is about to be opened.
     pub fn announce(&self, path: &Path) -> io::Result<()> {
         wire::send(self.socket.as_fd(), &[&[LEDGER], path.as_os_str().as_bytes()].concat(), &[])
@@ -142,9 +150,13 @@ fn clean_up(socket: BorrowedFd<'_>) {
     let Some((index, lock)) = told.range else { return ids::sweep() };
     let lock = lock.into();
     if ids::still_holds(&lock, index) {
+        let estate = told.estate.as_ref();
+        let settle =
+            |used: &cgroup::Usage| drop(estate.map(|estate| estate.settle(used, Read::AtItsEnd)));
         let clear = |layout: Layout| {
-            let gateway = cgroup::kill_and_remove(&layout, &ids::gateway(index));
-            cgroup::kill_and_remove(&layout, &ids::agent(index)).and(gateway)
+            // What the gateway has counted is whole once it is gone.
+            let gateway = cgroup::kill_and_remove(&layout, &ids::gateway(index), |_| {});
+            cgroup::kill_and_remove(&layout, &ids::agent(index), settle).and(gateway)
         };
         let _ = Layout::detect().and_then(clear);
     }
@@ -169,6 +181,7 @@ fn settle(ledger: &Path) {
 struct Told {
     range: Option<(u32, OwnedFd)>,
     ledgers: Vec<PathBuf>,
+    estate: Option<Estate>,
 }
 
 /// All that the owner said: it has ended, so that all of it is there. A child of its own may still hold its end open.
@@ -188,6 +201,7 @@ fn listen(socket: BorrowedFd<'_>) -> io::Result<Told> {
                 told.ledgers.clear();
                 told.range = index.try_into().ok().map(|index| (u32::from_le_bytes(index), lock));
             }
+            (Some((&ESTATE, estate)), _) => told.estate = serde_json::from_slice(estate).ok(),
             (Some((&LEDGER, path)), _) => told.ledgers.push(OsStr::from_bytes(path).into()),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }

@@ -115,7 +115,7 @@ pub fn run(ground: &Ground<'_>, keeper: &Keeper, front: &mut impl Front) -> Resu
     let range = UidRange::acquire().map_err(ShimError::Ids)?;
     let result = keeper
         .watch(&range)
-        .and_then(|()| front.claimed(range.index(), keeper.pid()))
+        .and_then(|()| front.claimed(range.index(), keeper))
         .map_err(ShimError::Keeper)
         .and_then(|()| run_watched(ground, front, &range, keeper));
     placeholders::settle_abandoned();
@@ -136,6 +136,11 @@ fn run_watched(
     let mut launch = Launch { ground, id: &id, range, keeper, cgroup, placeholders, front };
     let result = launch.run_with_gateway();
     let Launch { cgroup, placeholders, .. } = launch;
+    if result.is_err() && front.counts() {
+        let _ = cgroup.kill();
+        let _ = cgroup.wait_empty(MOMENT);
+        front.gave_up(&cgroup.usage());
+    }
     let cleared = clear(cgroup);
     placeholders.remove();
     result.and_then(|outcome| cleared.map(|()| outcome))
@@ -191,7 +196,8 @@ impl<F: Front> Launch<'_, F> {
         // Before the child is equipped, and so before its Landlock refuses anything.
         let mut audit = Audit::listen(&self.ground.plan.landlock);
         // It gets ready while the rest of the sandbox is built.
-        let gateway = ways.map(|(ways, cgroup)| ways.start(cgroup)).transpose().map_err(ShimError::from);
+        let start = |(ways, cgroup): (Ways, &Cgroup)| ways.start(cgroup, self.front.tally()?);
+        let gateway = ways.map(start).transpose().map_err(ShimError::from);
         let equipped = gateway.and_then(|gateway| self.equip(&child).map(|()| gateway));
         let outcome = match equipped {
             Ok(gateway) => self.accompany(&child, &mut audit, gateway),

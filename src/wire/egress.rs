@@ -133,6 +133,8 @@ pub enum Socket {
     },
     /// SOCK_SEQPACKET to a process inside that connects on request; see [`DialRequest`].
     Dialer,
+    /// No socket, but the file where the bytes are counted; see [`super::tally`].
+    Tally,
 }
 
 /// `[[network.inject]]`, without its secret.

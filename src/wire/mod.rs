@@ -23,6 +23,7 @@ pub mod egress;
 #[cfg(test)]
 mod egress_tests;
 pub mod service;
+pub mod tally;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

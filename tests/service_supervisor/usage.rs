@@ -9,10 +9,11 @@ use stockade::api::agent::Spawn;
 use stockade::api::usage::{Amounts, Kind, Record};
 use stockade::daemon::supervisor::{Config, Supervisor};
 use stockade::daemon::usage::Options;
+use stockade::shim::service::kept;
 use stockade::wire::service::Places;
 
 use crate::common::node::{DAEMON, Node};
-use crate::world::{KILL, caller, daemon, patiently, shell};
+use crate::world::{KILL, World, caller, daemon, patiently, shell};
 
 /// How many agents; 1,000 with STOCKADE_TEST_USAGE_AGENTS=1000.
 const AGENTS: usize = 40;
@@ -62,8 +63,11 @@ fn a_daemon_that_starts_and_kills_agents_until_it_is_killed() {
             let request = busy(number);
             let id = request.id.clone().expect("an id");
             supervisor.spawn(&me, request).await.expect("started");
-            if number % 2 == 1 {
-                supervisor.stop(&me, &id, KILL).await.expect("killed");
+            match number % 4 {
+                1 => drop(supervisor.stop(&me, &id, KILL).await.expect("killed")),
+                // Only root can.
+                3 => println!("kill {id}"),
+                _ => {}
             }
             println!("did {number}");
         }
@@ -91,9 +95,19 @@ fn the_sum_of_all_usage_records_is_what_the_kernel_has_counted_whoever_was_kille
         let lines = BufReader::new(killed.stdout.take().expect("piped")).lines().map_while(Result::ok);
         // In the middle of something: the last of them are still at it.
         let last = format!("did {}", up_to - if round == DAEMONS { 1 } else { 3 });
-        assert!(lines.into_iter().any(|line| line.ends_with(&last)), "{last}");
+        let is_last = |line: String| {
+            if let Some((_, id)) = line.split_once("kill ") {
+                kill_shim(&node, id);
+            }
+            line.ends_with(&last)
+        };
+        assert!(lines.into_iter().any(is_last), "{last}");
         killed.kill().expect("killed");
         killed.wait().expect("reaped");
+        // All of them at once: the launcher, too, and a shim that nobody looks after any more.
+        node.kill_launcher();
+        kill_shim(&node, &format!("u{}", up_to - 4));
+        view.within(|| node.start_launcher());
     }
     let agents = daemon(&mut node, config(), async |world| {
         let agents = world.supervisor.list(&world.me);
@@ -115,6 +129,16 @@ fn the_sum_of_all_usage_records_is_what_the_kernel_has_counted_whoever_was_kille
     let apart = sum.cpu_us.abs_diff(i64::try_from(counted).expect("not so long"));
     assert!(apart * 1000 <= counted, "{} us are recorded, and {how} has {counted}", sum.cpu_us);
     drop(node);
+}
+
+/// Its agent may have ended by itself.
+fn kill_shim(node: &Node, id: &str) {
+    let whereabouts = fs::read(kept::whereabouts(&node.places(), id)).unwrap_or_default();
+    if let Ok(found) = serde_json::from_slice::<kept::Whereabouts>(&whereabouts)
+        && found.shim.is_there()
+    {
+        crate::common::stockade::kill(found.shim.pid, libc::SIGKILL);
+    }
 }
 
 /// Each record is there once, each agent has one end, and the parts are the whole. What they come to.
@@ -140,23 +164,56 @@ fn check(records: &[Record], agents: usize) -> Amounts {
     sum
 }
 
-#[test]
-fn an_agent_whose_shim_was_killed_is_recorded_as_far_as_it_was_measured() {
+/// Uses CPU time and the disk after it was measured last, and says so.
+const SPENDER: &str = "read x; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; \
+    dd if=/dev/zero of=f bs=1M count=8 oflag=direct; echo spent; exec sleep 1000";
+
+/// One that was measured, has then used more, and whose shim is killed in this way. Its last record.
+fn killed(how: impl AsyncFnOnce(&World) + Send) -> Record {
     let mut node = Node::start();
     daemon(&mut node, config(), async |world| {
-        world.spawn(shell("a", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo up; read x")).await;
-        world.shows("a", "up").await;
-        // Asked, it writes down what it has measured.
-        let stats = patiently(world.supervisor.stats(&world.me, "a")).await.expect("asked");
-        assert!(stats.cpu_seconds.is_some_and(|seconds| seconds > 0.0), "{stats:?}");
-        world.kill_shim("a");
+        let workspace_id = Some("disk".into());
+        world.spawn(Spawn { policy: Some("offline".into()), workspace_id, ..shell("a", SPENDER) }).await;
+        patiently(world.supervisor.stats(&world.me, "a")).await.expect("asked, it writes down what it has");
+        world.type_in("a", "go\r").await;
+        world.shows("a", "spent").await;
+        how(world).await;
         world.ended("a").await;
     });
     let records = records(&node.places());
-    let last = records.last().expect("a record");
-    assert_eq!((last.kind, last.data.complete), (Kind::Final, false));
-    assert!(last.data.total.cpu_us > 0, "{last:?}");
+    let last = records.last().expect("a record").clone();
+    assert_eq!(last.kind, Kind::Final);
     assert!(last.data.total.states_ms.values().sum::<i64>() == last.data.total.wall_ms, "{last:?}");
+    assert!(last.data.total.cpu_us > 50_000, "the loop is in it: {last:?}");
+    if !last.data.uncounted.iter().any(|what| what == "ioWritten") {
+        assert!(last.data.total.io_written >= 8 << 20, "and so is the file: {last:?}");
+    }
+    last
+}
+
+#[test]
+fn an_agent_whose_shim_was_killed_is_recorded_to_the_last() {
+    let last = killed(async |world| world.kill_shim("a"));
+    assert!(last.data.complete, "{last:?}");
+}
+
+#[test]
+fn an_agent_whose_launcher_and_shim_were_killed_is_recorded_to_the_last() {
+    let last = killed(async |world| {
+        world.kill_launcher();
+        world.kill_shim("a");
+        world.start_launcher();
+    });
+    assert!(last.data.complete, "{last:?}");
+}
+
+#[test]
+fn where_nobody_was_left_to_see_it_end_the_kernels_counters_are_read_all_the_same() {
+    let last = killed(async |world| {
+        world.kill_keeper("a");
+        world.kill_shim("a");
+    });
+    assert!(!last.data.complete, "nobody knows when it ended: {last:?}");
 }
 
 /// The cgroups as a container sees them: a group of this test's is the root of each, and counts all that is below it.

@@ -33,6 +33,7 @@ enum Ask {
     KillLauncher(mpsc::Sender<()>),
     StartLauncher(mpsc::Sender<()>),
     KillShim(String, mpsc::Sender<()>),
+    KillKeeper(String, mpsc::Sender<()>),
 }
 
 /// Lets a daemon live as its user; when it is over everything of it is gone at once, as after a crash.
@@ -50,6 +51,11 @@ pub fn daemon<T: Send>(node: &mut Node, config: Config, life: impl AsyncFnOnce(&
                 Ask::KillShim(id, done) => {
                     let found = node.trace(&id).expect("it runs");
                     crate::common::stockade::kill(found.shim.pid, libc::SIGKILL);
+                    done
+                }
+                Ask::KillKeeper(id, done) => {
+                    let found = node.trace(&id).expect("it runs");
+                    crate::common::stockade::kill(found.keeper.pid, libc::SIGKILL);
                     done
                 }
                 Ask::KillLauncher(done) => {
@@ -121,6 +127,11 @@ impl World {
     /// Ends a shim as a crash would.
     pub fn kill_shim(&self, id: &str) {
         self.ask(|done| Ask::KillShim(id.into(), done));
+    }
+
+    /// Ends the process that would clean up after its shim.
+    pub fn kill_keeper(&self, id: &str) {
+        self.ask(|done| Ask::KillKeeper(id.into(), done));
     }
 
     /// Ends the launcher as a crash would.

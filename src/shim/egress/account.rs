@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::shim::denials::{Denial, Refused};
 use crate::wire::egress::{Protocol, Reason, Record, Verdict};
-use crate::wire::service::usage::Carried;
+use crate::wire::tally::Classes;
 
 /// Most kinds of connections, and of refusals, that are kept apart.
 const MOST: usize = 512;
@@ -29,9 +29,9 @@ pub struct Traffic {
     pub sent: u64,
     /// To the agent, in bytes.
     pub received: u64,
-    /// Bytes by where they went.
+    /// Bytes by where they went; none: nobody can say.
     #[serde(skip)]
-    pub classes: Classes,
+    pub classes: Option<Classes>,
     /// How often a gateway ended and was replaced.
     pub restarts: u32,
     /// Why something may be missing in all this, each reason once; absent if nothing is.
@@ -95,34 +95,6 @@ struct Attempts {
     remedy: Option<String>,
 }
 
-/// Bytes by where they went.
-pub type Classes = BTreeMap<&'static str, Carried>;
-
-/// Where a connection leads, in one of a handful of words.
-fn class(protocol: Protocol, address: Option<IpAddr>) -> &'static str {
-    match (protocol, address) {
-        (Protocol::Published, _) => "published",
-        (Protocol::Dns, _) => "dns",
-        (_, None) => "unknown",
-        (_, Some(address)) if address.is_loopback() => "loopback",
-        (_, Some(address)) if is_private(address) => "private",
-        (_, Some(_)) => "public",
-    }
-}
-
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let carrier = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            v4.is_private() || v4.is_link_local() || carrier
-        }
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_private(v4.into()),
-            None => v6.is_unique_local() || v6.is_unicast_link_local(),
-        },
-    }
-}
-
 /// Collects it while the agent runs.
 #[derive(Debug, Default)]
 pub struct Account {
@@ -159,9 +131,6 @@ impl Account {
         add(&mut self.traffic.count, count);
         add(&mut self.traffic.sent, sent);
         add(&mut self.traffic.received, received);
-        let class = self.traffic.classes.entry(class(kind.protocol, kind.address)).or_default();
-        add(&mut class.sent, sent);
-        add(&mut class.received, received);
         if self.connections.len() >= MOST && !self.connections.contains_key(&kind) {
             return self.miss(format!("more than {MOST} kinds of connections"));
         }
@@ -190,16 +159,6 @@ impl Account {
     pub fn so_far(&self) -> (u64, u64, u64) {
         let refused = self.refused.values().map(|attempts| attempts.count).fold(0, u64::saturating_add);
         (self.traffic.sent, self.traffic.received, refused)
-    }
-
-    /// Bytes by where they went, so far.
-    pub fn classes(&self) -> &Classes {
-        &self.traffic.classes
-    }
-
-    /// Whether something may be missing.
-    pub fn is_incomplete(&self) -> bool {
-        !self.missing.is_empty()
     }
 
     /// All of it.
@@ -257,25 +216,6 @@ mod tests {
         assert_eq!(traffic.received, u64::MAX, "no sum overflows");
         assert_eq!((denials.len(), denials[0].count), (1, 2));
         assert_eq!(traffic.incomplete, None);
-    }
-
-    #[test]
-    fn bytes_are_counted_by_where_they_went_and_before_a_connection_ends() {
-        let mut account = Account::default();
-        let to = |address: &str, count| Record {
-            address: Some(address.parse().expect("an address")),
-            count,
-            received: 1,
-            ..record("a.org", allowed())
-        };
-        let published = Record { protocol: Protocol::Published, received: 0, ..record("a.org", allowed()) };
-        for record in [to("1.1.1.1", 0), to("1.1.1.1", 1), to("10.0.0.1", 1), to("127.0.0.1", 1), published] {
-            account.add(record);
-        }
-        let sent = |class| account.classes().get(class).map_or(0, |carried: &Carried| carried.sent);
-        let classes = ["public", "private", "loopback", "published", "dns"];
-        assert_eq!(classes.map(sent), [20, 10, 10, 10, 0]);
-        assert_eq!(account.close().0.count, 4, "what goes on is no connection more");
     }
 
     #[test]

@@ -40,6 +40,7 @@ fn sockets(network: &Network, doors: &[Door]) -> Vec<Socket> {
     if !network.published.is_empty() {
         sockets.push(Socket::Dialer);
     }
+    sockets.push(Socket::Tally);
     sockets
 }
 
@@ -92,6 +93,7 @@ mod tests {
                 Socket::Listener { port: 443, within: false },
                 Socket::Published { inside: 3000 },
                 Socket::Dialer,
+                Socket::Tally,
             ]
         );
     }

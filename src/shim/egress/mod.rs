@@ -18,6 +18,7 @@ mod secrets;
 mod warden;
 mod ways;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -29,7 +30,8 @@ use super::denials::Denial;
 use crate::sys::process::End;
 use crate::wire;
 use crate::wire::egress::{Config, FromEgress, LONGEST, ToEgress};
-pub use account::{Account, Classes, Connection, Kind, Traffic};
+use crate::wire::tally::{self, Classes};
+pub use account::{Account, Connection, Kind, Traffic};
 pub use error::GatewayError;
 use secrets::Secrets;
 use warden::{Said, Warden};
@@ -65,6 +67,7 @@ pub struct Gateway {
     /// Of the one that runs.
     pid: Option<u32>,
     account: Account,
+    tally: File,
     restarts: Vec<Instant>,
 }
 
@@ -85,7 +88,13 @@ enum Heard {
 }
 
 impl Gateway {
-    fn launched(warden: Warden, config: Config, secrets: Secrets, uid: u32) -> io::Result<Self> {
+    fn launched(
+        warden: Warden,
+        config: Config,
+        secrets: Secrets,
+        tally: OwnedFd,
+        uid: u32,
+    ) -> io::Result<Self> {
         let mut gateway = Self {
             warden: Some(warden),
             control: None,
@@ -94,6 +103,7 @@ impl Gateway {
             uid,
             pid: None,
             account: Account::default(),
+            tally: tally.into(),
             restarts: Vec::new(),
         };
         gateway.launch()?;
@@ -176,17 +186,14 @@ impl Gateway {
         if let Some(what) = missing {
             self.account.miss(what.into());
         }
-        self.account.close()
+        let classes = self.classes();
+        let (traffic, refused) = self.account.close();
+        (Traffic { classes, ..traffic }, refused)
     }
 
-    /// Bytes by where they went, so far.
-    pub fn classes(&self) -> &Classes {
-        self.account.classes()
-    }
-
-    /// Whether some of it may be missing.
-    pub fn is_incomplete(&self) -> bool {
-        self.account.is_incomplete()
+    /// Bytes by where they went, so far; what was carried counts, whatever became of the gateway that carried it.
+    pub fn classes(&self) -> Option<Classes> {
+        tally::read(&self.tally).ok()
     }
 
     /// Bytes from the agent, and to it, and how often it was refused something, so far.

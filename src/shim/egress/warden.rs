@@ -27,6 +27,7 @@ use crate::sys::process::{End, Side, clone3, exit_now, wait};
 use crate::sys::{self, exec, fd, signal};
 use crate::wire;
 use crate::wire::egress::{CONFIG, CONTROL, SOCKETS};
+use crate::wire::tally;
 
 /// Beyond every place that a socket of the gateway's goes to.
 const ABOVE: i32 = SOCKETS + wire::MOST_DESCRIPTORS as i32 + 64;
@@ -156,6 +157,8 @@ fn settle(entrances: &[OwnedFd], open_files: u64) -> io::Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     setrlimit(Resource::RLIMIT_NOFILE, open_files, open_files)?;
     setrlimit(Resource::RLIMIT_CORE, 1, 1)?;
+    // The only file that a gateway may write to.
+    setrlimit(Resource::RLIMIT_FSIZE, tally::LENGTH as u64, tally::LENGTH as u64)?;
     signal::reset_all()
 }
 

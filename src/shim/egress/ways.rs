@@ -83,20 +83,22 @@ impl Ways {
     }
 
     /// Starts the gateway on the sockets that were made inside. It need not be ready yet.
-    pub fn start(self, cgroup: &Cgroup) -> Result<Gateway, GatewayError> {
+    /// Bytes are counted in `tally`.
+    pub fn start(self, cgroup: &Cgroup, tally: OwnedFd) -> Result<Gateway, GatewayError> {
         let mut config = config::config(&self.network, &self.id, &self.shortfalls);
         let open_files = inherited::make_room_for_open_files(OPEN_FILES)?;
         config.connections = config.connections.min(connections(open_files));
         let mut sockets = self.doors;
         sockets.extend(self.listeners);
         sockets.extend(self.dialer);
+        sockets.push(tally.try_clone()?);
         if sockets.len() != config.sockets.len() {
             let what = format!("{} sockets instead of {}", sockets.len(), config.sockets.len());
             return Err(GatewayError::Failed { what });
         }
         let warden =
             Warden::start(Setup { program: self.program, sockets, uid: self.uid, open_files, cgroup })?;
-        Ok(Gateway::launched(warden, config, self.secrets, self.uid)?)
+        Ok(Gateway::launched(warden, config, self.secrets, tally, self.uid)?)
     }
 }
 

@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::estate::{Estate, Read};
 use super::kept;
 use super::line::{self, Came, Line};
 use super::meter::Meter;
 use super::terminal::Terminal;
+use crate::cgroup::Usage;
 use crate::jail::{Stream, WindowSize};
 use crate::plan::Plan;
 use crate::shim::attestation::Attestation;
 use crate::shim::front::Front;
+use crate::shim::keeper::Keeper;
 use crate::shim::session::Reins;
 use crate::shim::{Outcome, ShimError};
 use crate::sys::process::End;
@@ -120,11 +123,17 @@ impl ServiceFront {
         self.since.map(|_| Box::new(self.meter.give_up()))
     }
 
+    /// What whoever cleans up after this process needs.
+    fn estate(&self) -> Estate {
+        let tally = kept::tally(&self.identity.places, &self.identity.id);
+        self.meter.estate(tally)
+    }
+
     /// All that it used.
     pub fn metered_in_all(&mut self, outcome: &Outcome) -> Option<Box<Metered>> {
-        let classes = outcome.traffic.as_ref().map(|traffic| &traffic.classes);
-        let complete = outcome.traffic.as_ref().is_none_or(|traffic| traffic.incomplete.is_none());
-        Some(Box::new(self.meter.close(&outcome.usage, classes, complete)))
+        let classes = outcome.traffic.as_ref().map(|traffic| traffic.classes.as_ref());
+        let complete = classes.is_none_or(|classes| classes.is_some());
+        Some(Box::new(self.meter.close(&outcome.usage, classes.flatten(), complete)))
     }
 
     /// What is to lie in the agent's directory.
@@ -342,14 +351,29 @@ impl Front for ServiceFront {
         Ok(())
     }
 
-    fn claimed(&mut self, range: u32, keeper: u32) -> io::Result<()> {
+    fn claimed(&mut self, range: u32, keeper: &Keeper) -> io::Result<()> {
         let process = |pid| kept::Process::of(pid).ok_or_else(|| io::Error::other("/proc does not show it"));
         let boot = self.identity.boot.clone();
         let shim = process(std::process::id())?;
-        let whereabouts = kept::Whereabouts { boot, shim, keeper: process(keeper)?, range };
+        let estate = self.estate();
+        let keeping = process(keeper.pid())?;
+        let entrusted = Some(estate.clone());
+        let whereabouts = kept::Whereabouts { boot, shim, keeper: keeping, range, estate: entrusted };
         let path = kept::whereabouts(&self.identity.places, &self.identity.id);
         kept::put(&path, &whereabouts, 0o600, false)?;
-        self.meter.announce()
+        kept::put_bytes(&estate.tally, b"", 0o600, false)?;
+        self.meter.announce()?;
+        keeper.entrust(&estate)
+    }
+
+    fn tally(&self) -> io::Result<OwnedFd> {
+        let path = kept::tally(&self.identity.places, &self.identity.id);
+        Ok(std::fs::File::options().read(true).write(true).open(path)?.into())
+    }
+
+    fn gave_up(&mut self, used: &Usage) {
+        // The gateway went first. What cannot be written is not said.
+        let _ = self.estate().settle(used, Read::AtItsEnd);
     }
 
     fn counts(&self) -> bool {

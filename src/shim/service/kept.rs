@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
+use super::estate::Estate;
 use crate::wire::service::{Ended, Places, places};
 
 /// So much of the disk is kept free for how an agent ends. A report that is longer may be left out.
@@ -26,6 +27,9 @@ pub struct Whereabouts {
     pub keeper: Process,
     /// Its range of uids, by which the cgroups are named.
     pub range: u32,
+    /// Where its counters are; a shim of an earlier version does not say.
+    #[serde(default)]
+    pub estate: Option<Estate>,
 }
 
 /// Exactly one process, in one boot.
@@ -60,6 +64,11 @@ impl Process {
 /// The file of a shim's whereabouts.
 pub fn whereabouts(places: &Places, id: &str) -> PathBuf {
     places.shims().join(format!("{id}.json"))
+}
+
+/// The file where its bytes over the network are counted.
+pub fn tally(places: &Places, id: &str) -> PathBuf {
+    places.shims().join(format!("{id}.egress"))
 }
 
 /// Milliseconds since 1970.

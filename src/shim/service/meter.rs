@@ -9,11 +9,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::estate::{self, Estate};
 use super::kept;
 use crate::cgroup;
-use crate::shim::egress::Classes;
 use crate::shim::session::Reins;
 use crate::wire::service::usage::Metered;
+use crate::wire::tally::Classes;
 
 /// The pause before the second look at memory. It doubles while little changes.
 const FIRST: Duration = Duration::from_millis(10);
@@ -27,9 +28,6 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Less than this, or a sixteenth, is no change, in bytes.
 const LITTLE: u64 = 1 << 20;
 
-/// The counters are put in the agent's directory this often.
-const WRITE: Duration = Duration::from_secs(10);
-
 /// One incarnation's meter.
 pub struct Meter {
     path: PathBuf,
@@ -41,7 +39,6 @@ pub struct Meter {
     looked: Option<(Instant, u64)>,
     pause: Duration,
     due: Instant,
-    written: Instant,
     last: Metered,
 }
 
@@ -63,7 +60,6 @@ impl Meter {
             looked: None,
             pause: FIRST,
             due: now,
-            written: now,
             last: Metered::default(),
         })
     }
@@ -79,15 +75,17 @@ impl Meter {
         self.due
     }
 
-    /// Looks, if it is time to.
+    /// Looks, if it is time to, and puts down what it sees: if this process is killed, that is where somebody else goes on.
     pub fn attend(&mut self, reins: &Reins<'_>) {
         if Instant::now() < self.due {
             return;
         }
-        let (now, peak) = reins.cgroup.memory();
-        self.look(now, peak);
-        if self.written.elapsed() >= WRITE {
+        if self.looked.is_some() {
             self.write(reins);
+        } else {
+            // It is about to start, and somebody waits for it.
+            let (now, peak) = reins.cgroup.memory();
+            self.look(now, peak);
         }
         self.due = Instant::now() + self.pause;
     }
@@ -98,9 +96,9 @@ impl Meter {
         self.look(usage.memory_bytes, usage.memory_peak_bytes);
         self.number += 1;
         let gateway = reins.gateway.as_ref();
-        self.last = self.metered(&usage, gateway.map(|gateway| gateway.classes()));
+        let classes = gateway.and_then(|gateway| gateway.classes());
+        self.last = self.metered(&usage, classes.as_ref());
         let _ = kept::put(&self.path, &self.last, 0o640, false);
-        self.written = Instant::now();
     }
 
     /// Nothing of it is left, and this is all that it used.
@@ -110,9 +108,18 @@ impl Meter {
         Metered { is_final: true, complete, ..self.metered(usage, classes) }
     }
 
-    /// It could not be asked any more: what was known last.
+    /// It could not be asked any more: what was found out all the same, or what was known last.
     pub fn give_up(&self) -> Metered {
-        Metered { number: self.number + 1, is_final: true, ..self.last.clone() }
+        let text = fs::read(&self.path).ok();
+        let settled = text.and_then(|text| serde_json::from_slice(&text).ok());
+        let last = || Metered { number: self.number + 1, is_final: true, ..self.last.clone() };
+        settled.filter(|metered: &Metered| metered.is_final).unwrap_or_else(last)
+    }
+
+    /// What whoever cleans up after this process needs.
+    pub fn estate(&self, tally: PathBuf) -> Estate {
+        let so_far = millis(self.begun.elapsed());
+        Estate { usage: self.path.clone(), tally, begun: estate::clock().saturating_sub(so_far) }
     }
 
     fn look(&mut self, now: Option<u64>, peak: Option<u64>) {
@@ -141,6 +148,7 @@ impl Meter {
             cpu_us: usage.cpu_micros,
             memory_byte_seconds: known.then(|| self.memory.likely()),
             memory_byte_seconds_at_most: known.then(|| self.memory.at_most()),
+            memory: self.looked.map(|(_, memory)| memory),
             memory_peak: usage.memory_peak_bytes,
             io_read: usage.io_read_bytes,
             io_written: usage.io_written_bytes,

@@ -8,6 +8,7 @@
 //! ```
 
 pub mod admit;
+pub mod estate;
 pub mod front;
 mod home;
 pub mod kept;
@@ -156,6 +157,7 @@ fn attend(ready: Ready, engagement: Engagement) -> io::Result<()> {
     // From now on nobody finds a shim here, and whoever looks finds how it ended.
     let _ = fs::remove_file(places.shim_socket(&order.id));
     let _ = fs::remove_file(kept::whereabouts(&places, &order.id));
+    let _ = fs::remove_file(kept::tally(&places, &order.id));
     if let Some(refusal) = &ended.not_started {
         front.tell_not_started(refusal);
     }

@@ -73,6 +73,7 @@ fn metered() -> Metered {
         cpu_us: Some(5),
         memory_byte_seconds: Some(6),
         memory_byte_seconds_at_most: Some(7),
+        memory: None,
         memory_peak: Some(8),
         io_read: Some(9),
         io_written: Some(10),

@@ -36,6 +36,9 @@ pub struct Metered {
     /// What that can have been at the most.
     #[serde(default)]
     pub memory_byte_seconds_at_most: Option<u64>,
+    /// Memory at the last look, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
     /// The most memory at once, in bytes.
     #[serde(default)]
     pub memory_peak: Option<u64>,
