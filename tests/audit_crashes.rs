@@ -106,6 +106,92 @@ fn an_intent_without_an_outcome_is_closed_by_the_next_start() {
     assert_eq!(abandoned, [open]);
 }
 
+/// Power cuts; `AUDIT_TEST_CUTS` asks for another number.
+const CUTS: usize = 150;
+
+/// What is on disk: the head first, for it speaks of the segments.
+fn on_disk(site: &Site) -> Disk {
+    let head = fs::read(site.audit().join("head")).expect("a head");
+    let segments = site.lines().into_iter().map(|(path, lines)| (path, lines.concat())).collect();
+    Disk { head, segments }
+}
+
+#[derive(Clone)]
+struct Disk {
+    head: Vec<u8>,
+    segments: Vec<(std::path::PathBuf, Vec<u8>)>,
+}
+
+impl Disk {
+    /// On the way from this to `next`: so many bytes of what came on top have reached the disk, and of the head only what is
+    /// written once all of them have.
+    fn cut(&self, next: &Self, chance: &mut Chance) -> Self {
+        let before =
+            |path: &Path| self.segments.iter().find(|(old, _)| old == path).map_or(0, |(_, old)| old.len());
+        let more: usize = next.segments.iter().map(|(path, bytes)| bytes.len() - before(path)).sum();
+        let mut left = chance.below(more + 1);
+        let (mut segments, mut is_whole) = (Vec::new(), true);
+        for (path, bytes) in &next.segments {
+            let old = before(path);
+            let reached = (bytes.len() - old).min(left);
+            left -= reached;
+            let is_next = is_whole;
+            is_whole &= old + reached == bytes.len();
+            // A file is made once the one before is synced, and before anything is in it.
+            if old + reached > 0 || is_next && chance.below(2) == 0 {
+                segments.push((path.clone(), bytes[..old + reached].to_vec()));
+            }
+        }
+        let mut head = self.head.clone();
+        if is_whole && next.head.len() == head.len() {
+            let written = chance.below(head.len() + 1);
+            head[..written].copy_from_slice(&next.head[..written]);
+        }
+        Self { head, segments }
+    }
+
+    fn put(&self) -> Site {
+        let site = Site::new();
+        fs::create_dir_all(site.audit()).expect("made");
+        fs::write(site.audit().join("head"), &self.head).expect("written");
+        for (path, bytes) in &self.segments {
+            fs::write(site.audit().join(path.file_name().expect("a name")), bytes).expect("written");
+        }
+        site
+    }
+}
+
+#[test]
+fn power_cuts_at_any_byte_of_any_batch_are_never_tampering_and_lose_nothing_that_was_synced() {
+    let wanted = std::env::var("AUDIT_TEST_CUTS").ok().and_then(|count| count.parse().ok()).unwrap_or(CUTS);
+    let site = Site::new();
+    let log = site.open();
+    let mut synced = Vec::new();
+    for number in 0..120 {
+        // One record or several, so that batches end anywhere: files end and begin among them.
+        let tickets: Vec<_> = (0..=number % 4).map(|more| log.record(event(number + more))).collect();
+        let last = tickets.into_iter().map(|ticket| ticket.wait().expect("written")).max();
+        synced.push((last, on_disk(&site)));
+    }
+    let mut chance = Chance(0xc07);
+    for attempt in 0..wanted {
+        let batch = chance.below(synced.len() - 1);
+        let (last, before) = &synced[batch];
+        let cut = before.cut(&synced[batch + 1].1, &mut chance).put();
+        let report = cut.verify();
+        assert!(report.intact, "attempt {attempt}, batch {batch}: {report:?}");
+        assert!(report.last >= *last, "attempt {attempt}, batch {batch}: {last:?} is lost: {report:?}");
+        fs::copy(site.dir.path().join("audit.key"), cut.dir.path().join("audit.key")).expect("the key");
+        let log = cut.open();
+        log.record(event(1)).wait().expect("it goes on");
+        log.close();
+        let report = cut.verify();
+        assert!(report.intact && report.last > *last, "attempt {attempt}, batch {batch}: {report:?}");
+    }
+    println!("power was cut {wanted} times");
+    log.close();
+}
+
 #[test]
 fn a_killed_writer_loses_no_record_that_it_reported_and_is_never_called_a_tamperer() {
     if let Some(directory) = std::env::var_os(DIRECTORY) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -43,6 +44,7 @@ impl Ground {
             fs::write(ground.path(name), text).expect("written");
         }
         fs::write(ground.path("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").expect("written");
+        fs::set_permissions(ground.path("secret"), PermissionsExt::from_mode(0o600)).expect("a secret");
         fs::create_dir_all(ground.places().audit()).expect("made");
         fs::create_dir_all(ground.places().records()).expect("made");
         ground
@@ -344,4 +346,77 @@ fn a_journal_has_every_record_and_in_ocsf_the_line_is_in_it() {
         }
     });
     assert_eq!(got[..], ground.log()[..got.len()]);
+}
+
+#[test]
+fn sinks_are_replaced_while_the_log_goes_on_and_each_goes_on_where_it_was() {
+    let ground = Ground::new();
+    let journal = |name: &str| {
+        let journal = UnixDatagram::bind(ground.path(name)).expect("bound");
+        journal.set_read_timeout(Some(PATIENCE)).expect("set");
+        journal
+    };
+    let to = |name: &str, socket: &str| {
+        let kind = Kind::Journald { socket: ground.path(socket) };
+        Sink { name: name.into(), kind, format: Format::Native }
+    };
+    // Everything up to the record of this number; the first that came.
+    let until = |journal: &UnixDatagram, wanted: u64| {
+        let (mut bytes, mut first) = (vec![0; 1 << 20], None);
+        loop {
+            let length = journal.recv(&mut bytes).expect("a record");
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            let seq = text.lines().find_map(|line| line.strip_prefix("STOCKADE_SEQ=")).expect("a number");
+            let seq: u64 = seq.parse().expect("a number");
+            let first = *first.get_or_insert(seq);
+            if seq >= wanted {
+                return first;
+            }
+        }
+    };
+    let [stays, old, new] = ["stays", "old", "new"].map(&journal);
+    live(&ground, &to("moves", "old"), true, |audit| {
+        let feed = |sinks: &[Sink]| audit.feed(sinks.to_vec(), &ground.places(), "node-1");
+        feed(&[to("stays", "stays"), to("moves", "old")]);
+        let reached = recorded(&ground, audit);
+        assert_eq!((until(&stays, reached), until(&old, reached)), (1, 1));
+        settled(audit, reached);
+        feed(&[to("moves", "new"), to("stays", "stays")]);
+        let end = recorded(&ground, audit);
+        assert_eq!(until(&new, end), reached + 1, "it goes on where it was");
+        assert_eq!(until(&stays, end), reached + 1, "it was not disturbed");
+        settled(audit, end);
+        feed(&[to("stays", "stays")]);
+        let end = recorded(&ground, audit);
+        until(&stays, end);
+        assert_eq!(audit.sinks().len(), 1);
+        // Whoever is told no more has nothing more to read.
+        for gone in [&old, &new] {
+            gone.set_nonblocking(true).expect("set");
+            assert!(gone.recv(&mut [0; 64]).is_err());
+        }
+    });
+}
+
+/// Records some more, and waits until they are on disk: the number of the last.
+fn recorded(ground: &Ground, audit: &Audit) -> u64 {
+    let (before, deadline) = (ground.log().len(), Instant::now() + PATIENCE);
+    record(audit, 20);
+    loop {
+        let now = ground.log().len();
+        if now >= before + 20 {
+            return now as u64;
+        }
+        assert!(Instant::now() < deadline, "{now} records");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until all sinks have taken this.
+fn settled(audit: &Audit, seq: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    while audit.sinks().iter().any(|(status, _)| status.delivered < seq) {
+        assert!(Instant::now() < deadline, "{:?}", audit.sinks());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -11,18 +11,36 @@ use stockade::audit::seal::Seal;
 use stockade::audit::verify::{Kind, Known, KnownKey};
 use stockade::audit::{Key, Record, verify};
 
-/// Attempts of each way.
+/// Attempts of each way; `AUDIT_TEST_ATTEMPTS` asks for another number.
 const ATTEMPTS: usize = 60;
 /// Records of the log that is tampered with; a few more are the log's own.
 const EVENTS: u64 = 60;
 
+fn attempts() -> usize {
+    std::env::var("AUDIT_TEST_ATTEMPTS").ok().and_then(|count| count.parse().ok()).unwrap_or(ATTEMPTS)
+}
+
+/// The log of a real service in the directory `AUDIT_TEST_LOG`, or one that was made for this.
+fn original() -> Site {
+    let site = match std::env::var_os("AUDIT_TEST_LOG") {
+        Some(directory) => {
+            let site = Site::new();
+            copy_files(std::path::Path::new(&directory), &site.audit());
+            fs::write(site.dir.path().join("audit.key"), "").expect("nobody signs here");
+            site
+        }
+        None => Site::with_events(EVENTS),
+    };
+    assert!(site.verify().intact);
+    site
+}
+
 /// Tampers with copies of one log; `tamper` says which record the finding has to name, and how.
 fn each_is_found(seed: u64, tamper: impl Fn(&Site, &mut Vec<Vec<u8>>, &mut Chance) -> (Kind, u64)) {
-    let original = Site::with_events(EVENTS);
-    assert!(original.verify().intact);
+    let original = original();
     let all: Vec<Vec<u8>> = original.lines().into_iter().flat_map(|(_, lines)| lines).collect();
     let mut chance = Chance(seed);
-    for attempt in 0..ATTEMPTS {
+    for attempt in 0..attempts() {
         let copy = original.copy();
         let mut lines = all.clone();
         let (kind, seq) = tamper(&copy, &mut lines, &mut chance);
@@ -130,10 +148,10 @@ fn a_record_that_was_written_anew_with_a_right_hash_is_found() {
 
 #[test]
 fn a_chain_that_was_written_anew_to_its_end_does_not_match_what_was_signed() {
-    let original = Site::with_events(EVENTS);
+    let original = original();
     let all: Vec<Vec<u8>> = original.lines().into_iter().flat_map(|(_, lines)| lines).collect();
     let mut chance = Chance(8);
-    for _ in 0..ATTEMPTS {
+    for _ in 0..attempts() {
         let copy = original.copy();
         let at = 1 + chance.below(all.len() - 1);
         copy.rewrite(&rechained(&all, at));

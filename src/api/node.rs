@@ -37,7 +37,8 @@ pub struct Node {
 pub struct QuotaLine {
     /// `tenant NAME`, `identity SAN`
     pub whose: String,
-    /// `agents`, `memory` (bytes), `millicpus`, `processes`, `starts-per-minute`, `egress-bytes-per-day`; of a budget
+    /// `agents`, `memory` (bytes), `millicpus`, `processes`, `starts-per-minute`, `lifetime-seconds`,
+    /// `egress-bytes-per-day`; of a budget
     /// `cpu-seconds`, `memory-byte-seconds`, `egress-bytes`, `wall-seconds`.
     pub what: String,
     /// So much is used.

@@ -11,7 +11,7 @@ use super::parts::{
     Who,
 };
 use super::seal::{LogId, Seal};
-use super::text::{FieldName, Host, Identity, Release, RequestId, Serial, Word};
+use super::text::{FieldName, Host, Identity, Name, Release, RequestId, Serial, Word};
 use crate::id::{AgentId, PolicyName, Tenant};
 
 /// What happened.
@@ -79,6 +79,9 @@ pub enum Event {
         /// Of what is in force now, where it has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hash: Option<Digest>,
+        /// Sections of the configuration that differ now and take effect at the next start.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        waits: Vec<Word>,
     },
     /// A connection that did not get as far as a request, and others like it from the same address.
     ConnectionRefused {
@@ -183,6 +186,11 @@ pub enum Event {
         agent: AgentId,
         outcome: Outcome,
     },
+    /// The service has answered a question of an agent's in the user's stead.
+    QuestionAnswered {
+        agent: AgentId,
+        screen: Name,
+    },
     /// A budget warns, or is used up: then what it is for is stopped.
     Budget {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -235,6 +243,7 @@ impl Event {
         "detached",
         "loginBegun",
         "loginCompleted",
+        "questionAnswered",
         "budget",
         "egress",
         "denials",
@@ -265,6 +274,7 @@ impl Event {
             Self::Detached { .. } => "detached",
             Self::LoginBegun { .. } => "loginBegun",
             Self::LoginCompleted { .. } => "loginCompleted",
+            Self::QuestionAnswered { .. } => "questionAnswered",
             Self::Budget { .. } => "budget",
             Self::Egress { .. } => "egress",
             Self::Denials { .. } => "denials",

@@ -134,8 +134,7 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     let live = Live::recording(places.clone(), arguments.config, Box::new(audit.clone()))?;
     let daemon = start(places.clone(), &live, audit.clone()).await?;
     let config = live.config();
-    audit.keep(config.audit_keep, config.audit_keep_for);
-    audit.feed(config.sinks.clone(), &places, &config.node.name);
+    follow_config(&live, &daemon.supervisor, &audit, &places);
     let address = config.listen;
     let socket =
         listener::inherited_or_bound(address).map_err(|source| DaemonError::Listen { address, source })?;
@@ -168,6 +167,18 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     audit.close().await;
     tracing::info!("ended; the agents go on");
     Ok(())
+}
+
+/// What can change while it runs, whenever it does. The runtime is this one's, whoever reads the files anew.
+fn follow_config(live: &Live, supervisor: &Supervisor, audit: &Audit, places: &Places) {
+    let (supervisor, audit, places) = (supervisor.clone(), audit.clone(), places.clone());
+    // It names the sinks' records, and changes at a start only.
+    let node = live.config().node.name.clone();
+    live.follow_config(move |config| {
+        supervisor.replace_rules(config.rules());
+        audit.keep(config.audit_keep, config.audit_keep_for);
+        audit.feed(config.sinks.clone(), &places, &node);
+    });
 }
 
 async fn start(places: Places, live: &Arc<Live>, audit: Audit) -> Result<Daemon, DaemonError> {

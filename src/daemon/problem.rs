@@ -9,6 +9,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 
 use crate::api::Problem;
+use crate::api::problem::QuotaExcess;
 use crate::daemon::supervisor::SupervisorError;
 use crate::wire::service::Refusal;
 use crate::wire::service::launcher::Reason;
@@ -28,13 +29,14 @@ pub struct Fault {
     code: &'static str,
     detail: String,
     field: Option<String>,
+    quota: Option<Box<QuotaExcess>>,
     retry_after: Option<Duration>,
 }
 
 impl Fault {
     /// One of this status, with a stable code for programs; `detail` names the object, the cause and the way out.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Display) -> Self {
-        Self { status, code, detail: detail.to_string(), field: None, retry_after: None }
+        Self { status, code, detail: detail.to_string(), field: None, quota: None, retry_after: None }
     }
 
     /// 400: not even well-formed.
@@ -132,8 +134,15 @@ impl Fault {
             request_id: REQUEST.try_with(|id| id.to_string()).unwrap_or_default(),
             error: self.detail.clone(),
             field: self.field.clone(),
+            quota: self.quota.clone(),
+            retry_after: self.retry_after.map(whole_seconds),
         }
     }
+}
+
+/// Whole seconds, and never "at once".
+fn whole_seconds(time: Duration) -> u64 {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
 /// The request that this task answers, if it answers one.
@@ -152,9 +161,7 @@ impl IntoResponse for Fault {
         let mut response = (self.status, body).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(after) = self.retry_after {
-            // Whole seconds, and never "at once".
-            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
         response.extensions_mut().insert(self);
         response
@@ -172,7 +179,9 @@ impl From<SupervisorError> for Fault {
             SupervisorError::Field { field, malformed: true, .. } => Self::malformed_field(field, detail),
             SupervisorError::Field { field, malformed: false, .. } => Self::unprocessable(field, detail),
             SupervisorError::Refused(refusal) => refusal.into(),
-            SupervisorError::Quota { retry_after, .. } => Self::too_many("quota", detail, retry_after),
+            SupervisorError::Quota { retry_after, numbers, .. } => {
+                Self { quota: Some(numbers), ..Self::too_many("quota", detail, retry_after) }
+            }
             SupervisorError::Draining => Self::unavailable("draining", detail).after(Duration::from_secs(30)),
             SupervisorError::Launcher { .. } => {
                 Self::unavailable("launcher-unavailable", detail).after(Duration::from_secs(5))

@@ -165,7 +165,8 @@ fn prepare(config: &Config, sockets: &[Taken]) -> Result<Rc<Gateway>, EgressErro
 
 /// Where the bytes are counted, if somebody wants to know.
 fn tally(sockets: &[Taken]) -> Result<Option<Tally>, EgressError> {
-    let file = sockets.iter().find_map(|socket| if let Taken::Tally(file) = socket { Some(file) } else { None });
+    let file =
+        sockets.iter().find_map(|socket| if let Taken::Tally(file) = socket { Some(file) } else { None });
     let tally = file.map(|file| Tally::resume(file.try_clone()?)).transpose();
     tally.map_err(EgressError::Inherited)
 }

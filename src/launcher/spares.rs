@@ -155,7 +155,7 @@ mod tests {
         let begin = Instant::now();
         let at = |seconds: u64| begin + Duration::from_secs(seconds);
         let mut demand = Demand::new(begin);
-        let mut storm = |demand: &mut Demand, starts: usize, seconds: u64| {
+        let storm = |demand: &mut Demand, starts: usize, seconds: u64| {
             (0..starts).for_each(|_| demand.started(at(seconds)));
             demand.paused();
         };

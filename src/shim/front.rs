@@ -8,8 +8,9 @@ use rustix::event::PollFd;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::ShimError;
-use super::keeper::Keeper;
 use super::attestation::Attestation;
+use super::egress::Traffic;
+use super::keeper::Keeper;
 use super::session::Reins;
 use super::terminal::WindowSize;
 use crate::cgroup::Usage;
@@ -37,6 +38,9 @@ pub trait Front {
     fn tally(&self) -> io::Result<OwnedFd> {
         Ok(memfd_create("stockade-tally", MemfdFlags::CLOEXEC)?)
     }
+
+    /// Nothing of it is left, and this is all that it used: its cgroup is about to go.
+    fn counted(&mut self, _used: &Usage, _traffic: Option<&Traffic>) {}
 
     /// It could not be attended to any longer, and was killed: this is what it used.
     fn gave_up(&mut self, _used: &Usage) {}

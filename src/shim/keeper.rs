@@ -151,8 +151,7 @@ fn clean_up(socket: BorrowedFd<'_>) {
     let lock = lock.into();
     if ids::still_holds(&lock, index) {
         let estate = told.estate.as_ref();
-        let settle =
-            |used: &cgroup::Usage| drop(estate.map(|estate| estate.settle(used, Read::AtItsEnd)));
+        let settle = |used: &cgroup::Usage| drop(estate.map(|estate| estate.settle(used, Read::AtItsEnd)));
         let clear = |layout: Layout| {
             // What the gateway has counted is whole once it is gone.
             let gateway = cgroup::kill_and_remove(&layout, &ids::gateway(index), |_| {});

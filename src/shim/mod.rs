@@ -223,6 +223,7 @@ impl<F: Front> Launch<'_, F> {
             let _ = self.cgroup.wait_empty(MOMENT);
         }
         outcome.usage = usage.unwrap_or_else(|| self.cgroup.usage());
+        self.front.counted(&outcome.usage, outcome.traffic.as_ref());
         // An init that could not report the agent's end was killed with it: by the memory limit, or from outside.
         let end = outcome.end.unwrap_or(of_init);
         match end {

@@ -4,16 +4,22 @@ use std::time::Duration;
 
 use stockade::api::State;
 use stockade::api::agent::{Limits, Spawn};
-use stockade::daemon::supervisor::{Config, Quota, Restarts, Stop, SupervisorError};
+use stockade::daemon::supervisor::{Config, Quota, Restarts, Rules, Stop, SupervisorError};
 
 use crate::common::node::Node;
 use crate::world::{caller, daemon, output, patiently, shell};
+
+/// With this quota for the tests' tenant.
+fn limited(quota: Quota) -> Config {
+    let rules = Rules { quotas: [("research".into(), quota)].into(), ..Rules::default() };
+    Config { rules, ..Config::default() }
+}
 
 #[test]
 fn a_tenant_has_no_more_agents_and_memory_than_its_quota() {
     let mut node = Node::start();
     let quota = Quota { max_agents: Some(2), memory: Some(200 << 20), ..Quota::default() };
-    let config = Config { quotas: [("research".into(), quota)].into(), ..Config::default() };
+    let config = limited(quota);
     daemon(&mut node, config, async |world| {
         let of = |id: &str, mib: u64| Spawn {
             limits: Some(Limits { memory: Some(mib << 20), ..Limits::default() }),
@@ -136,7 +142,7 @@ fn an_agent_that_does_not_end_is_killed_when_its_grace_is_over() {
 fn agents_that_are_started_anew_at_once_are_no_more_than_the_quota_has() {
     let mut node = Node::start();
     let quota = Quota { max_agents: Some(1), ..Quota::default() };
-    let config = Config { quotas: [("research".into(), quota)].into(), ..Config::default() };
+    let config = limited(quota);
     daemon(&mut node, config, async |world| {
         for id in ["a", "b", "c"] {
             world.spawn(shell(id, "read x")).await;

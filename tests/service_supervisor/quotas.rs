@@ -6,8 +6,9 @@ use std::time::Duration;
 use stockade::api::State;
 use stockade::api::agent::Spawn;
 use stockade::api::events::Happened;
+use stockade::api::problem::QuotaExcess;
 use stockade::daemon::quota::{Budget, Period};
-use stockade::daemon::supervisor::{Config, Quota, SupervisorError};
+use stockade::daemon::supervisor::{Config, Quota, Rules, SupervisorError};
 use stockade::daemon::usage::Options;
 use stockade::wire::service::Places;
 
@@ -18,7 +19,8 @@ use crate::world::{KILL, caller, daemon, patiently, shell, soon};
 fn config(quota: Quota) -> Config {
     let moment = Duration::from_millis(20);
     let usage = Options { interval: moment, look: moment, ..Options::default() };
-    Config { quotas: [("research".into(), quota)].into(), usage, ..Config::default() }
+    let rules = Rules { quotas: [("research".into(), quota)].into(), usage, ..Rules::default() };
+    Config { rules, ..Config::default() }
 }
 
 fn waiting(id: &str) -> Spawn {
@@ -38,7 +40,7 @@ fn of_many_that_ask_at_once_no_more_start_than_the_quota_has_room_for() {
     let mut node = Node::start();
     let quota = Quota { max_agents: Some(3), ..Quota::default() };
     daemon(&mut node, config(quota), async |world| {
-        let all = (0..12).map(|n| {
+        let all = (0..50).map(|n| {
             let (supervisor, me) = (world.supervisor.clone(), world.me.clone());
             tokio::spawn(async move { supervisor.spawn(&me, waiting(&format!("a{n}"))).await })
         });
@@ -46,7 +48,9 @@ fn of_many_that_ask_at_once_no_more_start_than_the_quota_has_room_for() {
         for asked in all.collect::<Vec<_>>() {
             match asked.await.expect("it did not panic") {
                 Ok(spawned) => started.push(spawned.agent.id),
-                Err(SupervisorError::Quota { detail, retry_after }) => {
+                Err(SupervisorError::Quota { detail, numbers, retry_after }) => {
+                    let QuotaExcess { what, used, limit, asked, .. } = &*numbers;
+                    assert_eq!((what.as_str(), *used, *limit, *asked), ("agents", 3, 3, 1));
                     assert!(detail.contains("tenant research has 3 agents, and may have 3"), "{detail}");
                     assert!(!retry_after.is_zero());
                     refused += 1;
@@ -54,7 +58,7 @@ fn of_many_that_ask_at_once_no_more_start_than_the_quota_has_room_for() {
                 Err(other) => panic!("{other}"),
             }
         }
-        assert_eq!((started.len(), refused), (3, 9));
+        assert_eq!((started.len(), refused), (3, 47));
         let lines = world.supervisor.node_for(&world.me).quotas;
         let agents = lines.iter().find(|line| line.what == "agents").expect("it is told");
         assert_eq!((agents.whose.as_str(), agents.used, agents.limit), ("tenant research", 3, 3));
@@ -72,7 +76,8 @@ fn cpus_processes_starts_and_lifetimes_are_limited_and_an_identity_has_its_own_q
         Quota { processes: Some(100), millicpus: Some(2000), lifetime: Some(hour), ..Quota::default() };
     let own = Quota { starts_per_minute: Some(3), ..Quota::default() };
     let pattern = "spiffe://example.org/*".parse().expect("a pattern");
-    let config = Config { identities: vec![(pattern, own)], ..config(quota) };
+    let mut config = config(quota);
+    config.rules.identities = vec![(pattern, own)];
     daemon(&mut node, config, async |world| {
         let of = |id: &str, processes, cpus| {
             let limits = serde_json::json!({ "processes": processes, "cpus": cpus });
@@ -82,7 +87,7 @@ fn cpus_processes_starts_and_lifetimes_are_limited_and_an_identity_has_its_own_q
             async |request: Spawn, why: &str| match patiently(world.supervisor.spawn(&world.me, request))
                 .await
             {
-                Err(SupervisorError::Quota { detail, retry_after }) => {
+                Err(SupervisorError::Quota { detail, retry_after, .. }) => {
                     assert!(detail.contains(why), "{detail}");
                     retry_after
                 }
@@ -100,6 +105,102 @@ fn cpus_processes_starts_and_lifetimes_are_limited_and_an_identity_has_its_own_q
         let wait = refused(of("d", 10, 0.1), "identity spiffe://example.org/test may start 3 agents").await;
         assert!(wait > Duration::from_secs(1) && wait <= Duration::from_secs(60), "{wait:?}");
         for id in ["a", "b", "c"] {
+            world.kill(id).await;
+        }
+    });
+}
+
+#[test]
+fn what_an_identity_may_send_a_day_is_used_up_by_all_its_agents_whoever_is_killed() {
+    let mut node = Node::start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let policies = node.places().config().join("policies");
+    fs::create_dir(&policies).expect("made");
+    let policy = format!(
+        "extends = 'offline'\n[network]\nallow = ['host.test:{port}', '127.0.0.1/32:{port}']\n\
+         [network.resolve]\n'host.test' = ['127.0.0.1']\n"
+    );
+    fs::write(policies.join("sender.toml"), policy).expect("written");
+    // It takes what comes, and keeps the connection: what is told at its end is never told.
+    std::thread::spawn(move || {
+        let open: Vec<_> = listener
+            .incoming()
+            .flatten()
+            .map(|mut stream| std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink())))
+            .collect();
+        drop(open);
+    });
+    let own = Quota { egress_per_day: Some(500_000), ..Quota::default() };
+    let mut config = config(Quota::default());
+    config.rules.identities = vec![("spiffe://example.org/*".parse().expect("a pattern"), own)];
+    let script = format!(
+        "exec 3<>/dev/tcp/host.test/{port} && head -c 600000 /dev/zero >&3 && echo sent; exec sleep 1000"
+    );
+    let sender = |id: &str| Spawn {
+        policy: Some("sender".into()),
+        kind: "custom".into(),
+        command: Some(["bash", "-c", &script].map(str::to_owned).into()),
+        ..shell(id, "")
+    };
+    daemon(&mut node, config.clone(), async |world| {
+        world.spawn(sender("a")).await;
+        world.shows("a", "sent").await;
+        let asked = async || {
+            let _ = world.supervisor.stats(&world.me, "a").await;
+            let sent = world.supervisor.node_for(&world.me).quotas;
+            let line = sent.into_iter().find(|line| line.what == "egress-bytes-per-day").expect("it is told");
+            (line.used >= 600_000).then_some(line)
+        };
+        let line = soon("it is seen while it runs", asked).await;
+        assert_eq!((line.whose.as_str(), line.limit), ("identity spiffe://example.org/test", 500_000));
+        assert!(line.resets_at.is_some());
+        match patiently(world.supervisor.spawn(&world.me, sender("b"))).await {
+            Err(SupervisorError::Quota { detail, numbers, .. }) => {
+                assert_eq!(
+                    (numbers.what.as_str(), numbers.limit),
+                    ("egress-bytes-per-day", 500_000),
+                    "{detail}"
+                )
+            }
+            other => panic!("{:?}", other.map(|spawned| spawned.created)),
+        }
+        world.kill_shim("a");
+        world.ended("a").await;
+    });
+    // Another daemon knows it from the log.
+    daemon(&mut node, config, async |world| {
+        let lines = world.supervisor.node_for(&world.me).quotas;
+        let line = lines.iter().find(|line| line.what == "egress-bytes-per-day").expect("it is told");
+        assert!((600_000..700_000).contains(&line.used), "{line:?}");
+    });
+    let path = node.places().records().join("usage/0000000000000001.jsonl");
+    let text = fs::read_to_string(path).expect("a log");
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().expect("a record")).expect("JSON");
+    let data = &last["data"];
+    assert_eq!(data["complete"], true, "{data}");
+    assert!(
+        data["total"]["egress"]["loopback"]["sent"].as_u64().is_some_and(|sent| sent >= 600_000),
+        "{data}"
+    );
+}
+
+#[test]
+fn other_quotas_are_in_force_at_once() {
+    let mut node = Node::start();
+    let of = |most| Quota { max_agents: Some(most), ..Quota::default() };
+    daemon(&mut node, config(of(1)), async |world| {
+        world.spawn(waiting("a")).await;
+        assert!(patiently(world.supervisor.spawn(&world.me, waiting("b"))).await.is_err());
+        world.supervisor.replace_rules(config(of(2)).rules);
+        world.spawn(waiting("b")).await;
+        assert!(patiently(world.supervisor.spawn(&world.me, waiting("c"))).await.is_err());
+        // Fewer than there are: nobody is ended, and nobody else starts.
+        world.supervisor.replace_rules(config(of(1)).rules);
+        let lines = world.supervisor.node_for(&world.me).quotas;
+        let agents = lines.iter().find(|line| line.what == "agents").expect("it is told");
+        assert_eq!((agents.used, agents.limit), (2, 1));
+        for id in ["a", "b"] {
             world.kill(id).await;
         }
     });
@@ -166,7 +267,7 @@ fn a_tenant_that_has_used_up_its_budget_starts_nothing_until_it_is_new_not_even_
     });
     daemon(&mut node, config(quota()), async |world| {
         let refused = patiently(world.supervisor.spawn(&world.me, waiting("c"))).await.err();
-        let Some(SupervisorError::Quota { detail, retry_after }) = refused else { panic!("{refused:?}") };
+        let Some(SupervisorError::Quota { detail, retry_after, .. }) = refused else { panic!("{refused:?}") };
         assert!(detail.contains("the budget of tenant research is used up"), "{detail}");
         assert!(retry_after <= Duration::from_secs(24 * 60 * 60), "{retry_after:?}");
         // Others have theirs.

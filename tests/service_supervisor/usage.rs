@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use stockade::api::agent::Spawn;
 use stockade::api::usage::{Amounts, Kind, Record};
-use stockade::daemon::supervisor::{Config, Supervisor};
+use stockade::daemon::supervisor::{Config, Rules, Supervisor};
 use stockade::daemon::usage::Options;
 use stockade::shim::service::kept;
 use stockade::wire::service::Places;
@@ -47,7 +47,8 @@ fn busy(number: usize) -> Spawn {
 /// With a moment's interval, so that there are records of every kind.
 fn config() -> Config {
     let moment = std::time::Duration::from_millis(50);
-    Config { usage: Options { interval: moment, look: moment, ..Options::default() }, ..Config::default() }
+    let usage = Options { interval: moment, look: moment, ..Options::default() };
+    Config { rules: Rules { usage, ..Rules::default() }, ..Config::default() }
 }
 
 #[test]
@@ -214,6 +215,37 @@ fn where_nobody_was_left_to_see_it_end_the_kernels_counters_are_read_all_the_sam
         world.kill_shim("a");
     });
     assert!(!last.data.complete, "nobody knows when it ended: {last:?}");
+}
+
+#[test]
+fn a_better_account_of_an_end_that_is_recorded_is_a_correction_and_is_told_once_by_however_many_daemons() {
+    let mut node = Node::start();
+    daemon(&mut node, config(), async |world| {
+        world.spawn(shell("a", "read x")).await;
+        world.kill_keeper("a");
+        world.kill_shim("a");
+        world.ended("a").await;
+    });
+    let before = records(&node.places());
+    let last = before.last().expect("a record");
+    assert_eq!((last.kind, last.data.complete), (Kind::Final, false));
+    // As if its end had been found out only now.
+    let path = node.places().agent("a").join("exit.json");
+    let mut exit: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
+    let metered = &mut exit["metered"];
+    metered["complete"] = true.into();
+    metered["wallMs"] = (metered["wallMs"].as_u64().expect("a time") + 5000).into();
+    metered["cpuUs"] = (metered["cpuUs"].as_u64().expect("a time") + 70_000).into();
+    fs::write(&path, exit.to_string()).expect("written");
+    for _ in 0..2 {
+        daemon(&mut node, config(), async |world| drop(world.ended("a").await));
+    }
+    let records = records(&node.places());
+    assert_eq!(records.len(), before.len() + 1, "{records:#?}");
+    let better = records.last().expect("a record");
+    assert_eq!((better.kind, better.data.complete), (Kind::Correction, true));
+    assert_eq!((better.data.delta.cpu_us, better.data.delta.wall_ms), (70_000, 5000));
+    assert_eq!(better.data.total.cpu_us, last.data.total.cpu_us + 70_000);
 }
 
 /// The cgroups as a container sees them: a group of this test's is the root of each, and counts all that is below it.

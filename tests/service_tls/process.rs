@@ -218,7 +218,7 @@ async fn it_does_not_start_as_root_nor_with_a_mistake_in_its_configuration() {
         .expect("a mode");
     let mut daemon = node.start(|_| ());
     assert_eq!(daemon.ended().await.0.code(), Some(78));
-    assert!(daemon.log().contains("server.key can be read or written by everybody"), "{}", daemon.log());
+    assert!(daemon.log().contains("server.key: it can be read or written by everybody"), "{}", daemon.log());
 
     fs::remove_file(node.places.config().join("pki/server.crt")).expect("removed");
     let mut daemon = node.start(|_| ());
@@ -339,6 +339,70 @@ async fn a_hang_up_reads_what_changed_and_readiness_tells_what_cannot_be_used() 
     assert!(daemon.ended().await.0.success());
     for line in daemon.log().lines() {
         let _: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+    }
+}
+
+#[tokio::test]
+async fn quotas_and_sinks_are_read_anew_all_or_nothing_and_what_waits_for_a_start_is_named() {
+    let node = Node::make();
+    let journal = std::os::unix::net::UnixDatagram::bind(node.dir.path().join("journal")).expect("bound");
+    fs::set_permissions(node.dir.path().join("journal"), fs::Permissions::from_mode(0o777)).expect("a mode");
+    journal.set_read_timeout(Some(PATIENCE)).expect("set");
+    fs::create_dir_all(node.places.audit()).expect("a directory");
+    chown(node.places.audit(), Some(UID), Some(UID)).expect("its owner");
+    let mut daemon = node.start(|_| {});
+    daemon.serving().await;
+    let fragment = node.places.config().join("stockaded.d/10.toml");
+    let most = async || {
+        let answer = node.client("operator").get("/v1/node").await.expect("an answer");
+        let node: serde_json::Value = serde_json::from_str(&text(&answer)).expect("JSON");
+        node["quotas"][0]["limit"].as_u64()
+    };
+    let sink = format!(
+        "[tenant.t]\nmax-agents = 3\n[[audit.sink]]\nname = 'j'\nkind = 'journald'\nsocket = '{}'\n",
+        node.dir.path().join("journal").display()
+    );
+    assert_eq!(most().await, None);
+    broken(&fragment, &sink);
+    until("the quota is in force", async || most().await == Some(3)).await;
+    let mut bytes = vec![0; 1 << 16];
+    let mut heard = String::new();
+    while !heard.contains("reloaded") {
+        let length = journal.recv(&mut bytes).expect("the sink is fed");
+        heard.push_str(&String::from_utf8_lossy(&bytes[..length]));
+    }
+
+    // Of a file that cannot be used nothing comes into force.
+    fs::write(node.dir.path().join("hook"), "0123456789abcdef").expect("written");
+    fs::set_permissions(node.dir.path().join("hook"), fs::Permissions::from_mode(0o644)).expect("a mode");
+    let hook = format!(
+        "[[audit.sink]]\nname = 'h'\nkind = 'webhook'\nurl = 'https://localhost/'\nsecret-file = '{}'\n",
+        node.dir.path().join("hook").display()
+    );
+    fs::write(&fragment, format!("{hook}{}", sink.replace("= 3", "= 5"))).expect("written");
+    daemon.signal(Signal::SIGHUP);
+    until("it is told", async || {
+        node.health("/readyz")
+            .await
+            .is_ok_and(|answer| answer.contains("can be read or written by everybody"))
+    })
+    .await;
+    assert_eq!(most().await, Some(3));
+
+    fs::write(&fragment, format!("{}[limits]\nbody = '1MiB'\n", sink.replace("= 3", "= 4")))
+        .expect("written");
+    daemon.signal(Signal::SIGHUP);
+    until("the quota is in force", async || most().await == Some(4)).await;
+    until("what waits is named", async || daemon.log().contains("waits=\"limits\"")).await;
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.ended().await.0.success());
+    let audited = fs::read_to_string(node.places.audit().join("0000000000000001.jsonl")).expect("a log");
+    for told in [
+        r#""type":"reloaded","part":"config","outcome":"done""#,
+        r#""type":"reloaded","part":"config","outcome":"refused""#,
+        r#""outcome":"done","waits":["limits"]"#,
+    ] {
+        assert!(audited.contains(told), "{told}: {audited}");
     }
 }
 

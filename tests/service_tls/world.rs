@@ -63,7 +63,7 @@ impl Record for Account {
         self.note(reason.into());
     }
 
-    fn reloaded(&self, outcome: Result<u64, &str>) {
+    fn reloaded(&self, outcome: Result<&[&'static str], &str>) {
         self.note(format!("reloaded {}", outcome.is_ok()));
     }
 }

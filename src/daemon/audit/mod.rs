@@ -16,8 +16,8 @@ pub mod tail;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -50,7 +50,7 @@ pub struct Audit {
     synced: watch::Receiver<u64>,
     refusals: Arc<Refusals>,
     sessions: Arc<AtomicU64>,
-    sinks: Arc<OnceLock<Sinks>>,
+    sinks: Arc<Sinks>,
     keep: Arc<Keep>,
 }
 
@@ -83,10 +83,11 @@ impl Audit {
         })
     }
 
-    /// From now on the log goes to these, too; once.
+    /// From now on the log goes to these, and to no others.
     pub fn feed(&self, sinks: Vec<Sink>, places: &Places, node: &str) {
-        let (dir, synced) = (self.dir.clone(), self.synced.clone());
-        self.sinks.get_or_init(|| sinks::start(sinks, places, dir, synced, node));
+        let (log, synced) = (self.dir.clone(), self.synced.clone());
+        let cursors = places.records().join("sinks");
+        self.sinks.replace(sinks, &sinks::Source { log, synced, cursors, node: node.to_owned() });
     }
 
     /// From now on no more of the log is kept than this; none: all of it.
@@ -110,7 +111,7 @@ impl Audit {
     /// How its sinks do, and how many records each has not got yet.
     pub fn sinks(&self) -> Vec<(sinks::Status, u64)> {
         let end = *self.synced.borrow();
-        let all = self.sinks.get().map(Sinks::status).unwrap_or_default();
+        let all = self.sinks.status();
         let lag = |status: sinks::Status| {
             let behind = end.saturating_sub(status.delivered);
             (status, behind)
@@ -219,9 +220,12 @@ impl authz::Record for Audit {
         self.refused(address, reason);
     }
 
-    fn reloaded(&self, outcome: Result<u64, &str>) {
-        let outcome = if outcome.is_ok() { Outcome::Done } else { Outcome::Refused };
-        self.record(Event::Reloaded { part: Part::Config, outcome, hash: None });
+    fn reloaded(&self, outcome: Result<&[&'static str], &str>) {
+        let (outcome, waits) = match outcome {
+            Ok(waits) => (Outcome::Done, waits.iter().map(|part| Word::new(part)).collect()),
+            Err(_) => (Outcome::Refused, Vec::new()),
+        };
+        self.record(Event::Reloaded { part: Part::Config, outcome, hash: None, waits });
     }
 }
 

@@ -27,7 +27,12 @@ pub async fn follow(audit: Audit, directories: Vec<PathBuf>) {
             seen = now;
             if known.is_some_and(|known| known != digest) {
                 let outcome = Outcome::Done;
-                audit.record(Event::Reloaded { part: Part::Policies, outcome, hash: Some(digest) });
+                audit.record(Event::Reloaded {
+                    part: Part::Policies,
+                    outcome,
+                    hash: Some(digest),
+                    waits: Vec::new(),
+                });
             }
             known = Some(digest);
         }

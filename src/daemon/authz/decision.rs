@@ -39,7 +39,7 @@ pub trait Record: Send + Sync {
     fn connection_refused(&self, _address: SocketAddr, _reason: &'static str) {}
 
     /// Other certificates, revocations and grants are in force; or why those that lie there are not.
-    fn reloaded(&self, _outcome: Result<u64, &str>) {}
+    fn reloaded(&self, _outcome: Result<&[&'static str], &str>) {}
 }
 
 /// Tells operators of what was refused; what was allowed, only those who ask for debugging.

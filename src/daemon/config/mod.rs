@@ -116,11 +116,32 @@ impl Config {
     pub fn supervisor(&self) -> supervisor::Config {
         supervisor::Config {
             node: self.node.name.clone(),
+            rules: self.rules(),
+            ..supervisor::Config::default()
+        }
+    }
+
+    /// What may be used.
+    pub fn rules(&self) -> supervisor::Rules {
+        supervisor::Rules {
             quotas: self.tenants.iter().map(|(name, quota)| (name.to_string(), quota.clone())).collect(),
             identities: self.identities.clone(),
             usage: self.usage,
-            ..supervisor::Config::default()
+            ..supervisor::Rules::default()
         }
+    }
+
+    /// What differs in this one and takes effect at the next start, by section or key.
+    pub fn waits_for_a_start(&self, other: &Self) -> Vec<&'static str> {
+        let differs = [
+            ("listen", self.listen != other.listen),
+            ("health-listen", self.health_listen != other.health_listen),
+            ("node", self.node != other.node),
+            ("limits", self.limits != other.limits),
+            ("parallax", self.parallax != other.parallax),
+            ("registry", self.registry != other.registry),
+        ];
+        differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }
 }
 

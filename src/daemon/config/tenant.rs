@@ -39,6 +39,7 @@ pub struct IdentityEntry {
     pub cpus: Option<Cpus>,
     pub processes: Option<AtLeastOne>,
     pub starts_per_minute: Option<AtLeastOne>,
+    pub egress_per_day: Option<Bytes>,
     pub lifetime: Option<Long>,
 }
 
@@ -151,13 +152,15 @@ impl IdentityEntry {
     /// As a quota.
     pub fn quota(&self) -> Quota {
         let mut quota = Quota::default();
-        let Self { max_agents, memory, cpus, processes, starts_per_minute, lifetime } = self.clone();
+        let Self { max_agents, memory, cpus, processes, starts_per_minute, egress_per_day, lifetime } =
+            self.clone();
         let entry = TenantEntry {
             max_agents,
             memory,
             cpus,
             processes,
             starts_per_minute,
+            egress_per_day,
             lifetime,
             ..TenantEntry::default()
         };

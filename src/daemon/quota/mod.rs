@@ -7,6 +7,7 @@ pub(crate) mod rate;
 
 use std::time::Duration;
 
+use crate::api::problem::QuotaExcess;
 pub use budget::{Budget, Period};
 
 /// The quota of one tenant or identity. What is not given is not limited.
@@ -59,10 +60,27 @@ pub(crate) struct Standing {
 /// Why not now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Excess {
-    /// What is used up, how much of it there is, and the way out.
+    /// What is used up, how much of it there is, and the way out: for people.
     pub(crate) detail: String,
+    /// The same for programs.
+    pub(crate) numbers: Box<QuotaExcess>,
     /// When to come again.
     pub(crate) retry_after: Duration,
+}
+
+impl Excess {
+    /// `asked` more than `used` would exceed `limit`.
+    pub(crate) fn new(
+        whose: &str,
+        what: &str,
+        [used, limit, asked]: [u64; 3],
+        detail: String,
+        retry_after: Duration,
+    ) -> Self {
+        let numbers =
+            Box::new(QuotaExcess { whose: whose.to_owned(), what: what.to_owned(), used, limit, asked });
+        Self { detail, numbers, retry_after }
+    }
 }
 
 /// When somebody whose agents use up a quota may come again: nobody knows when one of them ends.
@@ -84,22 +102,38 @@ impl Quota {
     /// # Errors
     /// Says what is used up.
     pub(crate) fn check(&self, whose: &str, now: &Standing, claim: Claim) -> Result<(), Excess> {
-        let exceeded = |detail| Err(Excess { detail, retry_after: RETRY });
+        let exceeded = |what, numbers, detail| Err(Excess::new(whose, what, numbers, detail, RETRY));
         if let Some(most) = self.max_agents.filter(|most| now.agents >= *most) {
             let has = now.agents;
-            return exceeded(format!("{whose} has {has} agents, and may have {most}: stop one of them"));
+            let detail = format!("{whose} has {has} agents, and may have {most}: stop one of them");
+            return exceeded("agents", [has as u64, most as u64, 1], detail);
         }
         let sums = [
-            ("bytes of memory", now.claims.memory, claim.memory, self.memory, "limits.memory"),
-            ("thousandths of a CPU", now.claims.millicpus, claim.millicpus, self.millicpus, "limits.cpus"),
-            ("processes", now.claims.processes, claim.processes, self.processes, "limits.processes"),
+            ("memory", "bytes of memory", now.claims.memory, claim.memory, self.memory, "limits.memory"),
+            (
+                "millicpus",
+                "thousandths of a CPU",
+                now.claims.millicpus,
+                claim.millicpus,
+                self.millicpus,
+                "limits.cpus",
+            ),
+            (
+                "processes",
+                "processes",
+                now.claims.processes,
+                claim.processes,
+                self.processes,
+                "limits.processes",
+            ),
         ];
-        for (what, used, asked, most, field) in sums {
+        for (what, unit, used, asked, most, field) in sums {
             if let Some(most) = most.filter(|most| used.saturating_add(asked) > *most) {
-                return exceeded(format!(
-                    "the agents of {whose} may use {used} {what}, and {asked} more would exceed its {most}: stop \
+                let detail = format!(
+                    "the agents of {whose} may use {used} {unit}, and {asked} more would exceed its {most}: stop \
                      one of them, or ask for less ({field})"
-                ));
+                );
+                return exceeded(what, [used, most, asked], detail);
             }
         }
         Ok(())
@@ -144,6 +178,9 @@ mod tests {
             let said = said(now).expect_err(what);
             assert!(said.contains(what) && said.contains("tenant t"), "{said}");
         }
+        let excess = quota.check("tenant t", &standing(1, 61, 0, 0), claim).expect_err("too much");
+        let QuotaExcess { whose, what, used, limit, asked } = *excess.numbers;
+        assert_eq!((whose.as_str(), what.as_str(), used, limit, asked), ("tenant t", "memory", 61, 100, 40));
         assert!(Quota::default().check("t", &standing(9999, u64::MAX, u64::MAX, u64::MAX), claim).is_ok());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use rustls::pki_types::CertificateDer;
@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::connection::{self, Version};
 use super::open::{self, Connection, Full, Open};
+use super::quiet::{Quiet, Say};
 use super::rate::Rates;
 use super::request::Desk;
 use crate::daemon::config::Limits;
@@ -32,6 +33,7 @@ pub struct Server {
     open: Arc<Open>,
     metrics: Arc<Metrics>,
     handshakes: Arc<Handshakes>,
+    quiet: Arc<Quiet>,
 }
 
 impl Server {
@@ -49,7 +51,7 @@ impl Server {
         let most = limits.connections.div_ceil(2);
         let handshakes = Arc::new(Handshakes::new(most, limits.handshakes_per_address));
         let open = metrics.connections();
-        Self { live, limits, desk: Arc::new(desk), open, metrics, handshakes }
+        Self { live, limits, desk: Arc::new(desk), open, metrics, handshakes, quiet: Arc::default() }
     }
 
     /// Accepts until `stop`, then lets what is open end, for as long as the limits say.
@@ -96,13 +98,14 @@ impl Server {
         let (live, limits) = (Arc::clone(&self.live), Arc::clone(&self.limits));
         let (desk, open, metrics) =
             (Arc::clone(&self.desk), Arc::clone(&self.open), Arc::clone(&self.metrics));
+        let quiet = Arc::clone(&self.quiet);
         tasks.spawn(async move {
             let material = live.material();
             let shaken = shake(socket, &material, limits.handshake_timeout).await;
             drop(slot);
             let stream = match shaken {
                 Ok(stream) => stream,
-                Err(failure) => return refused(&metrics, &live, failure, address),
+                Err(failure) => return refused(&metrics, &live, &quiet, failure, address),
             };
             let most = (limits.connections, limits.connections_per_identity);
             match enter(&stream, address, &open, &live, most) {
@@ -112,7 +115,7 @@ impl Server {
                     connection.recheck(&live.material(), live.authz());
                     connection::serve(stream, version, connection, desk, limits).await;
                 }
-                Err(failure) => refused(&metrics, &live, failure, address),
+                Err(failure) => refused(&metrics, &live, &quiet, failure, address),
             }
         });
     }
@@ -167,7 +170,7 @@ fn enter(
     Ok((connection, version))
 }
 
-fn refused(metrics: &Metrics, live: &Live, failure: Failure, address: SocketAddr) {
+fn refused(metrics: &Metrics, live: &Live, quiet: &Arc<Quiet>, failure: Failure, address: SocketAddr) {
     let (kind, why) = match failure {
         Failure::Timeout => (Handshake::Timeout, "it took too long".into()),
         Failure::Nobody => (Handshake::Certificate, "its certificate names nobody".into()),
@@ -176,7 +179,18 @@ fn refused(metrics: &Metrics, live: &Live, failure: Failure, address: SocketAddr
     };
     metrics.handshake(kind);
     live.authz().record().connection_refused(address, kind.name());
-    tracing::info!(%address, why, "connection refused");
+    match quiet.one_more(Instant::now()) {
+        Say::It => tracing::info!(%address, why, "connection refused"),
+        Say::Later(after) => drop(tokio::spawn(sum_up(Arc::clone(quiet), after))),
+        Say::Nothing => {}
+    }
+}
+
+/// Each of them is counted in the metrics, and by address in the audit log.
+async fn sum_up(quiet: Arc<Quiet>, after: Duration) {
+    tokio::time::sleep(after).await;
+    let count = quiet.left_out();
+    tracing::warn!(count, "further connections were refused, and are not listed");
 }
 
 fn keep_alive(socket: &TcpStream) {

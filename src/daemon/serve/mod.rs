@@ -15,6 +15,7 @@ pub mod health;
 pub mod listener;
 pub mod open;
 pub mod peer;
+mod quiet;
 pub mod rate;
 pub mod request;
 pub mod tied;

@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
-use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use super::agent::{Command, Handle};
@@ -25,13 +24,12 @@ pub(super) type Look = (Arc<Handle>, Metered);
 
 /// Looks for as long as there is a supervisor.
 pub(super) async fn follow(shared: Weak<Shared>) {
-    let Some(options) = shared.upgrade().map(|shared| shared.config.usage) else { return };
-    let mut ticks = tokio::time::interval(options.look);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut recorded, mut spending) = (Instant::now(), Spending::default());
     loop {
-        ticks.tick().await;
+        let Some(pause) = shared.upgrade().map(|shared| shared.rules().usage.look) else { return };
+        tokio::time::sleep(pause).await;
         let Some(shared) = shared.upgrade() else { return };
+        let options = shared.rules().usage;
         let is_due = recorded.elapsed() >= options.interval;
         if is_due {
             recorded = Instant::now();
@@ -43,6 +41,7 @@ pub(super) async fn follow(shared: Weak<Shared>) {
         else {
             continue;
         };
+        let looks = shared.remember(looks);
         for reached in look(&shared, &mut spending, &looks, is_due) {
             act(&shared, reached).await;
         }

@@ -15,12 +15,8 @@ const MOST_ENDED: usize = 1000;
 pub struct Config {
     /// The node's name.
     pub node: String,
-    /// By tenant.
-    pub quotas: BTreeMap<String, Quota>,
-    /// Of a tenant that has none of its own.
-    pub quota: Quota,
-    /// Of each identity that one of these is for.
-    pub identities: Vec<(Pattern, Quota)>,
+    /// What may be used, until somebody says otherwise.
+    pub rules: Rules,
     /// How much output of each agent is kept.
     pub log_bytes: u64,
     /// Between SIGTERM and the end of the cgroup, where nobody says otherwise.
@@ -29,6 +25,17 @@ pub struct Config {
     pub start: Duration,
     /// Pauses before an agent is started anew.
     pub restarts: Restarts,
+}
+
+/// What may be used, and how that is recorded: what can change while it runs.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// By tenant.
+    pub quotas: BTreeMap<String, Quota>,
+    /// Of a tenant that has none of its own.
+    pub quota: Quota,
+    /// Of each identity that one of these is for.
+    pub identities: Vec<(Pattern, Quota)>,
     /// How usage is recorded.
     pub usage: usage::Options,
 }
@@ -65,19 +72,27 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             node: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            quotas: BTreeMap::new(),
-            quota: Quota { max_ended: Some(MOST_ENDED), ..Quota::default() },
-            identities: Vec::new(),
+            rules: Rules::default(),
             log_bytes: 16 * 1024 * 1024,
             grace: Duration::from_secs(5),
             start: Duration::from_secs(60),
             restarts: Restarts::default(),
+        }
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            quotas: BTreeMap::new(),
+            quota: Quota { max_ended: Some(MOST_ENDED), ..Quota::default() },
+            identities: Vec::new(),
             usage: usage::Options::default(),
         }
     }
 }
 
-impl Config {
+impl Rules {
     /// What this tenant may use.
     pub(crate) fn quota(&self, tenant: &str) -> Quota {
         let quota = self.quotas.get(tenant).unwrap_or(&self.quota).clone();

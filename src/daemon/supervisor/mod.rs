@@ -34,6 +34,7 @@ use crate::api::agent::{Agent, Exec, ExecResult, Sent, Size, Spawn, Stats};
 use crate::api::events::Happened;
 use crate::api::login::{LoginAnswer, LoginOutcome, LoginResult};
 use crate::api::node::Node;
+use crate::api::problem::QuotaExcess;
 use crate::api::{Delivery, Stage};
 use crate::audit::Unavailable;
 use crate::audit::event::Event;
@@ -48,7 +49,7 @@ use crate::daemon::usage::Usage;
 use crate::id::AgentId;
 use crate::wire::service::{Places, Refusal, places};
 use agent::{Command, Handle};
-pub use config::{Config, Quota, Restarts};
+pub use config::{Config, Quota, Restarts, Rules};
 use shared::Shared;
 
 /// All agents of the node. Cheap to clone.
@@ -120,8 +121,10 @@ pub enum SupervisorError {
     /// 429
     #[error("{detail}")]
     Quota {
-        /// Which quota, and when to come again.
+        /// Which quota, and the way out.
         detail: String,
+        /// The same for programs.
+        numbers: Box<QuotaExcess>,
         /// For `Retry-After`.
         retry_after: Duration,
     },
@@ -387,10 +390,15 @@ impl Supervisor {
     /// The node as this caller sees it: with how the quotas stand that concern it.
     pub fn node_for(&self, caller: &Caller) -> Node {
         let tenants = match caller.role {
-            Role::Admin => self.shared.config.quotas.keys().cloned().collect(),
+            Role::Admin => self.shared.rules().quotas.keys().cloned().collect(),
             _ => vec![caller.tenant.to_string()],
         };
         Node { quotas: quota::lines(&self.shared, &tenants, &caller.identity), ..self.node() }
+    }
+
+    /// From now on other quotas and budgets, and another pace of records.
+    pub fn replace_rules(&self, rules: Rules) {
+        self.shared.replace_rules(rules);
     }
 
     /// From now on no new agents; with `stop` those that run are stopped, and this answers once they have ended.

@@ -18,10 +18,10 @@ pub(super) fn due(shared: &Shared) -> Vec<Arc<Handle>> {
         let Some(at) = at.and_then(|at| u64::try_from(at.as_millisecond()).ok()) else { continue };
         ended.entry(handle.tenant.clone()).or_default().push((at, handle.clone()));
     }
-    let now = now();
+    let (now, rules) = (now(), shared.rules());
     let mut due = Vec::new();
     for (tenant, mut ended) in ended {
-        let quota = shared.config.quota(&tenant);
+        let quota = rules.quota(&tenant);
         ended.sort_by_key(|(at, _)| *at);
         let surplus = quota.max_ended.map_or(0, |most| ended.len().saturating_sub(most));
         let oldest = quota.ended_for.map(|age| now.saturating_sub(age.as_millis() as u64));

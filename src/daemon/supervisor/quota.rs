@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::agent::Handle;
+use super::config::Rules;
 use super::shared::Shared;
 use super::times::{iso, now};
 use super::{Result, SupervisorError};
 use crate::api::node::QuotaLine;
-use crate::daemon::quota::budget::Level;
+use crate::api::usage::Amounts;
+use crate::daemon::quota::budget::{Level, Spent};
 use crate::daemon::quota::{Budget, Claim, Excess, Period, Quota, Standing};
 
 type Agents = BTreeMap<String, Arc<Handle>>;
@@ -22,88 +24,140 @@ pub(super) struct Asker<'a> {
 }
 
 impl From<Excess> for SupervisorError {
-    fn from(Excess { detail, retry_after }: Excess) -> Self {
-        Self::Quota { detail, retry_after }
+    fn from(Excess { detail, numbers, retry_after }: Excess) -> Self {
+        Self::Quota { detail, numbers, retry_after }
     }
+}
+
+/// Somebody who has a quota.
+struct Holder<'a> {
+    /// `tenant research`
+    whose: String,
+    quota: Quota,
+    of: Of<'a>,
+}
+
+/// By what agents are somebody's.
+#[derive(Clone, Copy)]
+enum Of<'a> {
+    Tenant(&'a str),
+    Identity(&'a str),
+}
+
+impl Of<'_> {
+    fn has(self, handle: &Handle) -> bool {
+        match self {
+            Self::Tenant(name) => handle.tenant == name,
+            Self::Identity(name) => handle.owner == name,
+        }
+    }
+}
+
+fn of_tenant<'a>(rules: &Rules, tenant: &'a str) -> Holder<'a> {
+    Holder { whose: format!("tenant {tenant}"), quota: rules.quota(tenant), of: Of::Tenant(tenant) }
+}
+
+fn of_identity<'a>(rules: &Rules, identity: &'a str) -> Option<Holder<'a>> {
+    let quota = rules.identity_quota(identity)?.clone();
+    Some(Holder { whose: format!("identity {identity}"), quota, of: Of::Identity(identity) })
 }
 
 /// Whether there may be one agent more; if so, it counts as started.
 pub(super) fn check(shared: &Shared, agents: &Agents, asker: &Asker<'_>, claim: Claim) -> Result<()> {
     let Asker { tenant, identity } = *asker;
-    let (of_tenant, of_identity) = (shared.config.quota(tenant), shared.config.identity_quota(identity));
-    let (whose, own) = (format!("tenant {tenant}"), format!("identity {identity}"));
-    of_tenant.check(&whose, &standing_of_tenant(agents, tenant), claim)?;
-    if let Some(quota) = of_identity {
-        quota.check(&own, &standing_of_identity(agents, identity), claim)?;
+    let rules = shared.rules();
+    let holders: Vec<_> =
+        std::iter::once(of_tenant(&rules, tenant)).chain(of_identity(&rules, identity)).collect();
+    for Holder { whose, quota, of } in &holders {
+        quota.check(whose, &standing(agents, *of), claim)?;
     }
-    check_long_run(shared, &of_tenant, tenant)?;
+    for holder in &holders {
+        check_long_run(shared, holder)?;
+    }
     let now = Instant::now();
     let mut starts = shared.starts();
-    let limits = [
-        (&whose, of_tenant.starts_per_minute),
-        (&own, of_identity.and_then(|quota| quota.starts_per_minute)),
-    ];
-    for (whose, most) in limits {
-        let Some(most) = most else { continue };
+    let limited =
+        || holders.iter().filter_map(|holder| Some((holder.whose.as_str(), holder.quota.starts_per_minute?)));
+    for (whose, most) in limited() {
         if let Err(retry_after) = starts.check(whose, most, now) {
             let detail = format!("{whose} may start {most} agents a minute, and has: come again later");
-            return Err(SupervisorError::Quota { detail, retry_after });
+            let numbers = [starts.count(whose, now) as u64, most.into(), 1];
+            return Err(Excess::new(whose, STARTS, numbers, detail, retry_after).into());
         }
     }
-    for (whose, most) in limits {
-        if most.is_some() {
-            starts.add(whose, now);
-        }
-    }
+    limited().for_each(|(whose, _)| starts.add(whose, now));
     Ok(())
 }
 
+const STARTS: &str = "starts-per-minute";
+const EGRESS: &str = "egress-bytes-per-day";
+
 /// What is used up until a day or a month is over.
-fn check_long_run(shared: &Shared, quota: &Quota, tenant: &str) -> Result<()> {
+fn check_long_run(shared: &Shared, Holder { whose, quota, of }: &Holder<'_>) -> Result<()> {
     let today = iso(now());
     if let Some(most) = quota.egress_per_day {
-        let used = shared.usage.used(tenant, Period::Day.of(&today)).sent();
-        let used = u64::try_from(used).unwrap_or(0);
+        let used = sent_today(shared, *of, &today);
         if used >= most {
-            let detail =
-                format!("the agents of tenant {tenant} have sent {used} bytes today, and may send {most}");
-            return Err(SupervisorError::Quota { detail, retry_after: Period::Day.left(&today) });
+            let detail = format!("the agents of {whose} have sent {used} bytes today, and may send {most}");
+            let left = Period::Day.left(&today);
+            return Err(Excess::new(whose, EGRESS, [used, most, 0], detail, left).into());
         }
     }
-    let Some((budget, per)) = quota.budget.as_ref().and_then(|budget| Some((budget, budget.per?))) else {
+    let (Some(budget @ Budget { per: Some(per), .. }), Of::Tenant(tenant)) = (&quota.budget, of) else {
         return Ok(());
     };
-    let used = shared.usage.used(tenant, per.of(&today));
+    let used = used_by(shared, tenant, per.of(&today));
     match budget.spent(&used).into_iter().find(|spent| spent.level == Level::Over) {
         None => Ok(()),
-        Some(spent) => {
-            let (what, used, limit) = (spent.what, spent.used, spent.limit);
-            let detail = format!("the budget of tenant {tenant} is used up: {used} of {limit} {what}");
-            Err(SupervisorError::Quota { detail, retry_after: per.left(&today) })
+        Some(Spent { what, used, limit, .. }) => {
+            let detail = format!("the budget of {whose} is used up: {used} of {limit} {what}");
+            Err(Excess::new(whose, what, [used, limit, 0], detail, per.left(&today)).into())
         }
     }
+}
+
+/// What a tenant has used on the days that begin so: what is recorded, and what was seen on top of it.
+fn used_by(shared: &Shared, tenant: &str, days: &str) -> Amounts {
+    let mut used = shared.usage.used(tenant, days);
+    used.add(&untold(shared, Of::Tenant(tenant)), 1);
+    used
+}
+
+fn sent_today(shared: &Shared, of: Of<'_>, today: &str) -> u64 {
+    let day = Period::Day.of(today);
+    let recorded = match of {
+        Of::Tenant(tenant) => shared.usage.used(tenant, day).sent(),
+        Of::Identity(identity) => shared.usage.sent(identity, day),
+    };
+    u64::try_from(recorded + untold(shared, of).sent()).unwrap_or(0)
+}
+
+/// What agents that run were seen to have used and nobody has recorded yet.
+fn untold(shared: &Shared, of: Of<'_>) -> Amounts {
+    let mut sum = Amounts::default();
+    for (handle, metered) in shared.looks().iter().filter(|(handle, _)| of.has(handle)) {
+        sum.add(&shared.usage.live(&handle.id, metered).1, 1);
+    }
+    sum
 }
 
 /// The longest time that an agent of theirs may run, if there is one.
 pub(super) fn lifetime(shared: &Shared, asker: &Asker<'_>) -> Option<Duration> {
-    let of_identity = shared.config.identity_quota(asker.identity).and_then(|quota| quota.lifetime);
-    [shared.config.quota(asker.tenant).lifetime, of_identity].into_iter().flatten().min()
+    let rules = shared.rules();
+    let of_identity = rules.identity_quota(asker.identity).and_then(|quota| quota.lifetime);
+    [rules.quota(asker.tenant).lifetime, of_identity].into_iter().flatten().min()
 }
 
 /// All agents of the node.
 pub(super) fn standing_of_all(agents: &Agents) -> Standing {
-    standing(agents, |_| true)
+    sum(agents, |_| true)
 }
 
-fn standing_of_tenant(agents: &Agents, tenant: &str) -> Standing {
-    standing(agents, |handle| handle.tenant == tenant)
+fn standing(agents: &Agents, of: Of<'_>) -> Standing {
+    sum(agents, |handle| of.has(handle))
 }
 
-fn standing_of_identity(agents: &Agents, identity: &str) -> Standing {
-    standing(agents, |handle| handle.owner == identity)
-}
-
-fn standing(agents: &Agents, is_meant: impl Fn(&Handle) -> bool) -> Standing {
+fn sum(agents: &Agents, is_meant: impl Fn(&Handle) -> bool) -> Standing {
     let mut standing = Standing::default();
     let meant = agents.values().filter(|handle| is_meant(handle) && handle.is_active());
     meant.for_each(|handle| standing.add(handle.claim));
@@ -112,22 +166,24 @@ fn standing(agents: &Agents, is_meant: impl Fn(&Handle) -> bool) -> Standing {
 
 /// How the quotas of these tenants and of this identity stand.
 pub(super) fn lines(shared: &Shared, tenants: &[String], identity: &str) -> Vec<QuotaLine> {
+    let rules = shared.rules();
+    let tenants = tenants.iter().map(|tenant| of_tenant(&rules, tenant));
+    let holders: Vec<_> = tenants.chain(of_identity(&rules, identity)).collect();
     let mut lines = Vec::new();
-    let agents = shared.agents();
-    for tenant in tenants {
-        let (quota, whose) = (shared.config.quota(tenant), format!("tenant {tenant}"));
-        let standing = standing_of_tenant(&agents, tenant);
-        of_quota(shared, &quota, &whose, &standing, &mut lines);
-        long_run(shared, &quota, tenant, &whose, &mut lines);
-    }
-    if let Some(quota) = shared.config.identity_quota(identity) {
-        let standing = standing_of_identity(&agents, identity);
-        of_quota(shared, quota, &format!("identity {identity}"), &standing, &mut lines);
+    for holder in &holders {
+        let standing = standing(&shared.agents(), holder.of);
+        of_quota(shared, holder, &standing, &mut lines);
+        long_run(shared, holder, &mut lines);
     }
     lines
 }
 
-fn of_quota(shared: &Shared, quota: &Quota, whose: &str, now: &Standing, lines: &mut Vec<QuotaLine>) {
+fn of_quota(
+    shared: &Shared,
+    Holder { whose, quota, .. }: &Holder<'_>,
+    now: &Standing,
+    lines: &mut Vec<QuotaLine>,
+) {
     let line = |(what, used, limit): (&'static str, u64, u64)| QuotaLine {
         whose: whose.to_owned(),
         what: what.to_owned(),
@@ -138,11 +194,15 @@ fn of_quota(shared: &Shared, quota: &Quota, whose: &str, now: &Standing, lines: 
     lines.extend(quota.numbers(now).into_iter().map(line));
     if let Some(most) = quota.starts_per_minute {
         let used = shared.starts().count(whose, Instant::now()) as u64;
-        lines.push(line(("starts-per-minute", used, most.into())));
+        lines.push(line((STARTS, used, most.into())));
+    }
+    // Of each agent, so that nothing of it is used up.
+    if let Some(lifetime) = quota.lifetime {
+        lines.push(line(("lifetime-seconds", 0, lifetime.as_secs())));
     }
 }
 
-fn long_run(shared: &Shared, quota: &Quota, tenant: &str, whose: &str, lines: &mut Vec<QuotaLine>) {
+fn long_run(shared: &Shared, Holder { whose, quota, of }: &Holder<'_>, lines: &mut Vec<QuotaLine>) {
     let today = iso(now());
     let end = |per: Period| {
         let left = u64::try_from(per.left(&today).as_millis()).unwrap_or(0);
@@ -153,11 +213,10 @@ fn long_run(shared: &Shared, quota: &Quota, tenant: &str, whose: &str, lines: &m
         lines.push(QuotaLine { whose, what, used, limit, resets_at });
     };
     if let Some(most) = quota.egress_per_day {
-        let used = shared.usage.used(tenant, Period::Day.of(&today)).sent();
-        push("egress-bytes-per-day", u64::try_from(used).unwrap_or(0), most, end(Period::Day));
+        push(EGRESS, sent_today(shared, *of, &today), most, end(Period::Day));
     }
-    if let Some(budget @ Budget { per: Some(per), .. }) = &quota.budget {
-        for spent in budget.spent(&shared.usage.used(tenant, per.of(&today))) {
+    if let (Some(budget @ Budget { per: Some(per), .. }), Of::Tenant(tenant)) = (&quota.budget, of) {
+        for spent in budget.spent(&used_by(shared, tenant, per.of(&today))) {
             push(spent.what, spent.used, spent.limit, end(*per));
         }
     }

@@ -5,10 +5,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::agent::Handle;
-use super::config::Config;
+use super::collect::Look;
+use super::config::{Config, Rules};
 use super::launcher::Launcher;
 use super::times::now;
 use super::{Result, SupervisorError};
@@ -38,6 +40,9 @@ pub(crate) struct Shared {
     pub(crate) boot: String,
     /// When this daemon began, in milliseconds since 1970.
     pub(crate) since: u64,
+    rules: ArcSwap<Rules>,
+    /// What the agents that run were measured to have used.
+    looks: Mutex<Arc<Vec<Look>>>,
     starts: Mutex<Starts>,
     agents: Mutex<BTreeMap<String, Arc<Handle>>>,
     draining: AtomicBool,
@@ -58,11 +63,13 @@ impl Shared {
         let own = ["etc/stockade/policies/agents", "usr/lib/stockade/policies/agents"];
         let kinds = Library::of(own.map(|below| places.root().join(below)), 0);
         let is_there = |id: &str| matches!(store.get(id), Ok(Some(_))) || places.agent(id).exists();
-        let usage = Usage::open(&records, &config.node, config.usage.keep, is_there);
+        let usage = Usage::open(&records, &config.node, config.rules.usage.keep, is_there);
         let usage = usage.map_err(failed("cannot open the usage log".into()))?;
         let undertaker = Launcher::start(places.launcher_socket());
         Ok(Arc::new(Self {
             places,
+            rules: ArcSwap::from_pointee(config.rules.clone()),
+            looks: Mutex::default(),
             config,
             launcher,
             undertaker,
@@ -84,6 +91,28 @@ impl Shared {
     pub(crate) fn agents(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Handle>>> {
         // A panic elsewhere leaves the map whole: every change of it is one call.
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What may be used, as it is now.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// From now on.
+    pub(super) fn replace_rules(&self, rules: Rules) {
+        self.usage.keep(rules.usage.keep);
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// What the agents that run were measured to have used, a moment ago.
+    pub(super) fn looks(&self) -> Arc<Vec<Look>> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn remember(&self, looks: Vec<Look>) -> Arc<Vec<Look>> {
+        let looks = Arc::new(looks);
+        *self.looks.lock().unwrap_or_else(PoisonError::into_inner) = looks.clone();
+        looks
     }
 
     /// Who has started how many lately. Taken after the agents, never before.

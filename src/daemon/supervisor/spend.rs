@@ -40,7 +40,7 @@ pub(super) struct Reached {
 impl Spending {
     /// Looks at the agents of one tenant that run.
     pub(super) fn look(&mut self, shared: &Shared, tenant: &str, looks: &[&Look]) -> Vec<Reached> {
-        let quota = shared.config.quota(tenant);
+        let quota = shared.rules().quota(tenant);
         let mut found = Vec::new();
         let mut untold = Amounts::default();
         for (handle, metered) in looks {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -59,6 +59,7 @@ pub struct Live {
     file: Option<PathBuf>,
     /// The files as they were when they were read for the first time.
     read: Vec<Seen>,
+    started_with: Config,
     config: ArcSwap<Config>,
     material: ArcSwap<Material>,
     authz: Arc<Authz>,
@@ -66,7 +67,11 @@ pub struct Live {
     generation: AtomicU64,
     refused: AtomicU64,
     changed: Notify,
+    followers: Mutex<Vec<Follower>>,
 }
+
+/// Does what a new configuration says; nothing of it can fail any more.
+type Follower = Box<dyn Fn(&Config) + Send>;
 
 impl Live {
     /// Reads everything for the first time.
@@ -96,6 +101,7 @@ impl Live {
             places,
             file,
             read,
+            started_with: config.clone(),
             config: ArcSwap::from_pointee(config),
             material: ArcSwap::from_pointee(material),
             authz,
@@ -103,7 +109,15 @@ impl Live {
             generation: AtomicU64::new(1),
             refused: AtomicU64::new(0),
             changed: Notify::new(),
+            followers: Mutex::default(),
         }))
+    }
+
+    /// This is done now, and again with each configuration that comes into force.
+    pub fn follow_config(&self, follower: impl Fn(&Config) + Send + 'static) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        follower(&self.config());
+        followers.push(Box::new(follower));
     }
 
     /// The configuration in force. What the process was started with (addresses, limits) does not follow it.
@@ -163,24 +177,22 @@ impl Live {
     }
 
     fn replace(&self, config: Config, material: Material) {
-        let before = self.config.load();
-        if before.listen != config.listen
-            || before.health_listen != config.health_listen
-            || before.limits != config.limits
-            || before.node != config.node
-            || (&before.tenants, &before.identities) != (&config.tenants, &config.identities)
-            || (&before.parallax, before.usage) != (&config.parallax, config.usage)
-            || before.sinks != config.sinks
-        {
-            tracing::warn!("addresses, limits, quotas and names take effect at the next start");
+        let waits = self.started_with.waits_for_a_start(&config);
+        if !waits.is_empty() {
+            let waits = waits.join(", ");
+            tracing::warn!(waits, "this was changed, too, and takes effect at the next start");
         }
         self.authz.replace(Arc::clone(&material.grants));
         self.material.store(Arc::new(material));
-        self.config.store(Arc::new(config));
+        let config = Arc::new(config);
+        self.config.store(Arc::clone(&config));
+        let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.iter().for_each(|follower| follower(&config));
+        drop(followers);
         self.status.store(Arc::default());
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        self.authz.record().reloaded(Ok(generation));
-        tracing::info!(generation, "certificates, revocations and grants were read anew");
+        self.authz.record().reloaded(Ok(&waits));
+        tracing::info!(generation, "the configuration, certificates, revocations and grants were read anew");
         self.changed.notify_one();
     }
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,8 +14,9 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::time::ASN1Time;
 
-use super::crl;
 use super::verifier::Verifier;
+use super::{crl, secret};
+use crate::daemon::audit::sinks::Sink;
 use crate::daemon::authz::Grants;
 use crate::daemon::config::{Config, TlsFiles};
 
@@ -44,11 +44,13 @@ pub enum MaterialError {
         /// Why.
         source: io::Error,
     },
-    /// Everybody can read the key.
-    #[error("the key {} can be read or written by everybody: chmod o= it, and take another key", path.display())]
+    /// Others can read a secret.
+    #[error("the secret {}: {why}", path.display())]
     Exposed {
         /// Which.
         path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// Not what it should be.
     #[error("{}: {why}", path.display())]
@@ -104,6 +106,7 @@ impl Material {
     /// When any of it cannot be used.
     pub fn load(config: &Config) -> Result<Self> {
         let (provider, now) = (provider(), SystemTime::now());
+        config.sinks.iter().flat_map(Sink::secrets).try_for_each(unexposed)?;
         let TlsFiles { cert, key, client_ca, crl } = &config.tls;
         let (roots, authorities, mut valid_until) = authorities(client_ca, now)?;
         let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
@@ -201,14 +204,15 @@ fn own_validity(path: &Path, chain: &[CertificateDer<'static>], now: SystemTime)
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
     let text = read(path)?;
-    let mode = fs::metadata(path).map_err(|source| MaterialError::Read { path: path.into(), source })?.mode();
-    if mode & 0o007 != 0 {
-        return Err(MaterialError::Exposed { path: path.into() });
-    }
+    unexposed(path)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|_| MaterialError::Content {
         path: path.into(),
         why: "there is no private key in it".into(),
     })
+}
+
+fn unexposed(path: &Path) -> Result<()> {
+    secret::check(path).map_err(|why| MaterialError::Exposed { path: path.into(), why })
 }
 
 fn sections<T: PemObject>(path: &Path) -> Result<Vec<T>> {

@@ -10,6 +10,7 @@ pub mod crl;
 pub mod identity;
 pub mod live;
 pub mod material;
+pub mod secret;
 pub mod verifier;
 
 pub use identity::Identity;

@@ -34,10 +34,14 @@ const BATCH: usize = 1024;
 /// What they come to.
 const LEDGER: &str = "ledger.json";
 
-/// A record to be written, and whom to tell that it is on disk.
-pub(super) struct Entry {
-    pub(super) record: Record,
-    pub(super) done: oneshot::Sender<()>,
+/// What the log is told, in order.
+pub(super) enum Entry {
+    /// To be written, and whom to tell that it is on disk.
+    Record(Box<Record>, oneshot::Sender<()>),
+    /// This agent is no more.
+    Forget(String),
+    /// No more bytes of records are kept than this.
+    Keep(u64),
 }
 
 /// The end of the log.
@@ -79,6 +83,10 @@ impl Log {
 
     /// Writes what comes, until nobody can send any more.
     pub(super) fn run(mut self, entries: &Receiver<Entry>, synced: &watch::Sender<u64>, not_yet: &Waiting) {
+        self.take(entries, synced, not_yet);
+    }
+
+    pub(super) fn take(&mut self, entries: &Receiver<Entry>, synced: &watch::Sender<u64>, not_yet: &Waiting) {
         let mut waiting: Vec<Entry> = Vec::new();
         loop {
             let first = if waiting.is_empty() {
@@ -93,8 +101,7 @@ impl Log {
                 Ok(()) => {
                     synced.send_replace(self.next - 1);
                     settle(not_yet, &waiting);
-                    // Whoever waited may have given up.
-                    waiting.drain(..).for_each(|entry| entry.done.send(()).unwrap_or_default());
+                    waiting.drain(..).for_each(|entry| self.done(entry));
                 }
                 Err(error) => warn!(%error, records = waiting.len(), "usage cannot be recorded"),
             }
@@ -105,13 +112,18 @@ impl Log {
     }
 
     fn write(&mut self, entries: &[Entry]) -> io::Result<()> {
-        if entries.is_empty() {
+        let records = entries.iter().filter_map(|entry| match entry {
+            Entry::Record(record, _) => Some(record),
+            Entry::Forget(_) | Entry::Keep(_) => None,
+        });
+        let number = |(record, number): (&Box<Record>, u64)| Record {
+            sequence: format!("{number:016}"),
+            ..(**record).clone()
+        };
+        let records: Vec<Record> = records.zip(self.next..).map(number).collect();
+        if records.is_empty() {
             return Ok(());
         }
-        let numbered = entries.iter().zip(self.next..);
-        let records: Vec<Record> = numbered
-            .map(|(entry, number)| Record { sequence: format!("{number:016}"), ..entry.record.clone() })
-            .collect();
         let mut text = Vec::new();
         for record in &records {
             serde_json::to_writer(&mut text, record)?;
@@ -131,6 +143,16 @@ impl Log {
             self.turn().unwrap_or_else(|error| warn!(%error, "the usage log goes on in its old file"));
         }
         Ok(())
+    }
+
+    /// What was written before it is on disk.
+    fn done(&mut self, entry: Entry) {
+        match entry {
+            // Whoever waited may have given up.
+            Entry::Record(_, done) => done.send(()).unwrap_or_default(),
+            Entry::Forget(agent) => drop(self.ledger.marks.remove(&agent)),
+            Entry::Keep(bytes) => self.keep = bytes,
+        }
     }
 
     /// Goes on in a new file.
@@ -162,14 +184,15 @@ impl Log {
 
     /// Forgets how far agents are recorded that are no more.
     pub(super) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
-        self.ledger.marks.retain(|agent, mark| !mark.is_final || is_there(agent));
+        self.ledger.marks.retain(|agent, _| is_there(agent));
     }
 }
 
 /// These are on disk.
 fn settle(not_yet: &Waiting, entries: &[Entry]) {
     let mut not_yet = not_yet.lock().unwrap_or_else(PoisonError::into_inner);
-    for Entry { record, .. } in entries {
+    for entry in entries {
+        let Entry::Record(record, _) = entry else { continue };
         if let Some(count) = not_yet.get_mut(&record.subject) {
             *count -= 1;
             if *count == 0 {

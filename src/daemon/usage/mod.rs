@@ -150,10 +150,8 @@ impl Usage {
         record.data.first = is_first;
         told.apply(&record);
         let (done, synced) = oneshot::channel();
-        let entries = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
         *self.lock_waiting().entry(subject.agent.to_owned()).or_default() += 1;
-        // Its thread ends after the last of these.
-        entries.send(Entry { record, done }).ok()?;
+        self.send(Entry::Record(Box::new(record), done));
         Some(synced)
     }
 
@@ -181,9 +179,28 @@ impl Usage {
         (used, untold)
     }
 
-    /// An agent is no more.
+    /// An agent is no more: nothing of it is kept but its records.
     pub(crate) fn forget(&self, agent: &str) {
-        self.told().marks.remove(agent);
+        let mut told = self.told();
+        if told.marks.remove(agent).is_some() {
+            self.send(Entry::Forget(agent.to_owned()));
+        }
+    }
+
+    /// From now on no more bytes of records are kept than this.
+    pub(crate) fn keep(&self, bytes: u64) {
+        self.send(Entry::Keep(bytes));
+    }
+
+    /// To the thread that writes, which ends after the last of these.
+    fn send(&self, entry: Entry) {
+        let entries = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = entries.send(entry);
+    }
+
+    /// Bytes that the agents of an identity have sent on a day, as far as it is recorded.
+    pub(crate) fn sent(&self, identity: &str, day: &str) -> i64 {
+        self.told().sent(identity, day)
     }
 
     /// What a tenant has used on the days that begin so (`2026-11-26`, `2026-11`), as far as it is recorded.
@@ -285,6 +302,35 @@ mod tests {
         let usage = open(directory.path());
         assert_eq!(usage.mark("a").expect("known").earlier.cpu_us, 2, "its own earlier start, and no more");
         assert_eq!(usage.in_all().0.cpu_us, 8, "all of it was used");
+    }
+
+    #[tokio::test]
+    async fn of_agents_that_come_and_go_nothing_is_kept_but_their_records() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut log = Log::open(&directory.path().join("usage"), 1 << 30).expect("opened");
+        let (told, synced) = watch::channel(0);
+        let (entries, queue) = mpsc::channel();
+        let shared = Shared {
+            dir: directory.path().join("usage"),
+            source: "/nodes/n".into(),
+            told: Mutex::default(),
+            waiting: Waiting::default(),
+            entries: Mutex::new(entries),
+        };
+        let usage = Usage { shared: Arc::new(shared), synced };
+        for number in 0..200 {
+            let agent = format!("a{number}");
+            let subject = Subject { agent: &agent, ..subject() };
+            let times = &mut Times::default();
+            drop(usage.record(&subject, &metered(&format!("i{number}"), 1, 1), times, true));
+            usage.forget(&agent);
+        }
+        let waiting = usage.shared.waiting.clone();
+        assert_eq!((usage.told().marks.len(), usage.lock_waiting().len()), (0, 200));
+        drop(usage);
+        log.take(&queue, &told, &waiting);
+        assert_eq!((log.ledger().marks.len(), log.ledger().through), (0, 200));
+        assert!(waiting.lock().expect("whole").is_empty());
     }
 
     #[tokio::test]

@@ -61,9 +61,10 @@ impl Estate {
             Read::AtItsEnd => clock().saturating_sub(self.begun).saturating_sub(last.wall_ms),
             Read::Later => 0,
         };
-        let egress = carried.as_ref().ok().map(|classes| {
-            classes.iter().map(|(class, carried)| ((*class).to_owned(), *carried)).collect()
-        });
+        let egress = carried
+            .as_ref()
+            .ok()
+            .map(|classes| classes.iter().map(|(class, carried)| ((*class).to_owned(), *carried)).collect());
         let peak = used.memory_peak_bytes.or(last.memory_peak);
         let metered = Metered {
             number: last.number + 1,

@@ -17,11 +17,12 @@ use super::terminal::Terminal;
 use crate::cgroup::Usage;
 use crate::jail::{Stream, WindowSize};
 use crate::plan::Plan;
+use crate::shim::ShimError;
 use crate::shim::attestation::Attestation;
+use crate::shim::egress::Traffic;
 use crate::shim::front::Front;
 use crate::shim::keeper::Keeper;
 use crate::shim::session::Reins;
-use crate::shim::{Outcome, ShimError};
 use crate::sys::process::End;
 use crate::wire::service::launcher::{Reason, Refusal};
 use crate::wire::service::order::{File, Size};
@@ -120,20 +121,18 @@ impl ServiceFront {
 
     /// What is known of its usage, if it runs or did.
     pub fn metered_so_far(&self) -> Option<Box<Metered>> {
-        self.since.map(|_| Box::new(self.meter.give_up()))
+        self.since.map(|_| self.metered())
+    }
+
+    /// All that it used.
+    pub fn metered(&self) -> Box<Metered> {
+        Box::new(self.meter.last_word())
     }
 
     /// What whoever cleans up after this process needs.
     fn estate(&self) -> Estate {
         let tally = kept::tally(&self.identity.places, &self.identity.id);
         self.meter.estate(tally)
-    }
-
-    /// All that it used.
-    pub fn metered_in_all(&mut self, outcome: &Outcome) -> Option<Box<Metered>> {
-        let classes = outcome.traffic.as_ref().map(|traffic| traffic.classes.as_ref());
-        let complete = classes.is_none_or(|classes| classes.is_some());
-        Some(Box::new(self.meter.close(&outcome.usage, classes.flatten(), complete)))
     }
 
     /// What is to lie in the agent's directory.
@@ -369,6 +368,12 @@ impl Front for ServiceFront {
     fn tally(&self) -> io::Result<OwnedFd> {
         let path = kept::tally(&self.identity.places, &self.identity.id);
         Ok(std::fs::File::options().read(true).write(true).open(path)?.into())
+    }
+
+    fn counted(&mut self, used: &Usage, traffic: Option<&Traffic>) {
+        let classes = traffic.map(|traffic| traffic.classes.as_ref());
+        let complete = classes.is_none_or(|classes| classes.is_some());
+        self.meter.close(used, classes.flatten(), complete);
     }
 
     fn gave_up(&mut self, used: &Usage) {

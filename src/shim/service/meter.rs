@@ -101,15 +101,19 @@ impl Meter {
         let _ = kept::put(&self.path, &self.last, 0o640, false);
     }
 
-    /// Nothing of it is left, and this is all that it used.
-    pub fn close(&mut self, usage: &cgroup::Usage, classes: Option<&Classes>, complete: bool) -> Metered {
+    /// Nothing of it is left, and this is all that it used: put down, for this process may be killed before it can say so.
+    pub fn close(&mut self, usage: &cgroup::Usage, classes: Option<&Classes>, complete: bool) {
         self.look(usage.memory_bytes, usage.memory_peak_bytes);
         self.number += 1;
-        Metered { is_final: true, complete, ..self.metered(usage, classes) }
+        self.last = Metered { is_final: true, complete, ..self.metered(usage, classes) };
+        let _ = kept::put(&self.path, &self.last, 0o640, false);
     }
 
-    /// It could not be asked any more: what was found out all the same, or what was known last.
-    pub fn give_up(&self) -> Metered {
+    /// The last word, whoever has found it out; or what was known last.
+    pub fn last_word(&self) -> Metered {
+        if self.last.is_final {
+            return self.last.clone();
+        }
         let text = fs::read(&self.path).ok();
         let settled = text.and_then(|text| serde_json::from_slice(&text).ok());
         let last = || Metered { number: self.number + 1, is_final: true, ..self.last.clone() };
@@ -223,7 +227,13 @@ mod tests {
         one.announce().expect("written");
         let text = fs::read(&one.path).expect("read");
         let first: Metered = serde_json::from_slice(&text).expect("JSON");
-        let last = one.close(&cgroup::Usage { cpu_micros: Some(7), ..Default::default() }, None, true);
+        one.close(&cgroup::Usage { cpu_micros: Some(7), ..Default::default() }, None, true);
+        let (last, text) = (one.last_word(), fs::read(&one.path).expect("read"));
+        assert_eq!(
+            serde_json::from_slice::<Metered>(&text).expect("JSON"),
+            last,
+            "whoever comes after it knows, too"
+        );
         assert_eq!((first.number, first.is_final, last.number, last.is_final), (0, false, 1, true));
         assert_eq!((last.cpu_us, last.incarnation), (Some(7), first.incarnation));
     }

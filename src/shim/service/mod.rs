@@ -253,7 +253,7 @@ fn sum_up(result: Result<Outcome, Refusal>, front: &mut ServiceFront, boot: Stri
             out_of_memory: outcome.out_of_memory,
             killed: outcome.killed,
             usage: usage::in_all(&outcome),
-            metered: front.metered_in_all(&outcome),
+            metered: Some(front.metered()),
             report: report(&outcome, front.terminal().has_lost()),
             ..nothing
         },

@@ -8,7 +8,7 @@ use super::form::{self, Line};
 use super::journald::Journald;
 use super::syslog::Syslog;
 use super::webhook::Webhook;
-use super::{Deliver, Kind, Sink, Sinks, Source};
+use super::{Deliver, Kind, Shown, Sink, Source};
 use crate::audit::Reader;
 
 /// Bytes of records that are sent at once, about.
@@ -20,19 +20,19 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 /// How often what has been sent is looked at while nothing new comes.
 const SETTLE: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(sink: Sink, source: Source, sinks: Sinks, at: usize) {
+pub(super) async fn run(sink: Sink, source: Source, shown: Shown) {
     let mut failures = 0;
     loop {
         let node = &source.node;
         let ended = match &sink.kind {
             Kind::Syslog { host, port, tls } => {
-                feed(Syslog::new(host, *port, tls, node), &sink, &source, &sinks, at, &mut failures).await
+                feed(Syslog::new(host, *port, tls, node), &sink, &source, &shown, &mut failures).await
             }
             Kind::Webhook { url, secret_file, tls } => {
-                feed(Webhook::new(url, secret_file, tls), &sink, &source, &sinks, at, &mut failures).await
+                feed(Webhook::new(url, secret_file, tls), &sink, &source, &shown, &mut failures).await
             }
             Kind::Journald { socket } => {
-                feed(Journald::new(socket), &sink, &source, &sinks, at, &mut failures).await
+                feed(Journald::new(socket), &sink, &source, &shown, &mut failures).await
             }
         };
         let Err(error) = ended else { return };
@@ -41,7 +41,7 @@ pub(super) async fn run(sink: Sink, source: Source, sinks: Sinks, at: usize) {
         if failures == 1 {
             tracing::warn!(sink = sink.name, %error, "an audit sink takes nothing; it is tried again");
         }
-        sinks.change(at, |status| {
+        shown.change(|status| {
             status.failures += 1;
             status.trouble = Some(error.to_string());
         });
@@ -54,8 +54,7 @@ async fn feed(
     deliver: io::Result<impl Deliver>,
     sink: &Sink,
     source: &Source,
-    sinks: &Sinks,
-    at: usize,
+    shown: &Shown,
     failures: &mut u32,
 ) -> io::Result<()> {
     let mut deliver = deliver?;
@@ -67,7 +66,7 @@ async fn feed(
     if cursor.at() > end {
         cursor.advance(0)?;
     }
-    sinks.change(at, |status| status.delivered = cursor.at());
+    shown.change(|status| status.delivered = cursor.at());
     let mut reader = Some(Reader::new(source.log.clone(), cursor.at()));
     loop {
         let reach = *synced.borrow_and_update();
@@ -80,11 +79,11 @@ async fn feed(
                 tracing::info!(sink = sink.name, "an audit sink takes records again");
             }
             *failures = 0;
-            sinks.change(at, |status| status.trouble = None);
+            shown.change(|status| status.trouble = None);
         }
         let settled = deliver.settle().await?.max(cursor.at());
         cursor.advance(settled)?;
-        sinks.change(at, |status| status.delivered = settled);
+        shown.change(|status| status.delivered = settled);
         if is_all {
             let more = synced.changed();
             let over = match deliver.is_settling() {

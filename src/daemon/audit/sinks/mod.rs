@@ -18,11 +18,11 @@ mod webhook;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use crate::wire::service::Places;
 use form::Line;
 pub use settings::{Format, Kind, Sink};
 
@@ -39,32 +39,85 @@ pub struct Status {
     pub trouble: Option<String>,
 }
 
-/// All sinks of the node. Cheap to clone.
+/// All sinks of the node.
+#[derive(Default)]
+pub(super) struct Sinks(Mutex<Vec<Running>>);
+
+/// One that is fed.
+struct Running {
+    sink: Sink,
+    status: Shown,
+    task: JoinHandle<()>,
+}
+
+/// How one does, for whoever asks meanwhile.
 #[derive(Clone, Default)]
-pub struct Sinks {
-    all: Arc<Vec<Mutex<Status>>>,
+struct Shown(Arc<Mutex<Status>>);
+
+impl Shown {
+    fn get(&self) -> Status {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 impl Sinks {
     /// How each of them does.
-    pub fn status(&self) -> Vec<Status> {
-        self.all.iter().map(|status| status.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+    pub(super) fn status(&self) -> Vec<Status> {
+        self.running().iter().map(|running| running.status.get()).collect()
     }
 
-    fn change(&self, at: usize, change: impl FnOnce(&mut Status)) {
-        if let Some(status) = self.all.get(at) {
-            change(&mut status.lock().unwrap_or_else(PoisonError::into_inner));
+    /// From now on these and no others are fed. What is as it was goes on undisturbed; what is another by the same name goes on
+    /// where that was.
+    pub(super) fn replace(&self, sinks: Vec<Sink>, source: &Source) {
+        let mut running = self.running();
+        let mut before = std::mem::take(&mut *running);
+        for sink in sinks {
+            let known = before.iter().position(|old| old.sink.name == sink.name);
+            let next = match known.map(|at| before.swap_remove(at)) {
+                Some(old) if old.sink == sink => old,
+                old => start(sink, source, old),
+            };
+            running.push(next);
         }
+        before.iter().for_each(|gone| gone.task.abort());
     }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Running>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Once the one before is gone: they have one cursor.
+fn start(sink: Sink, source: &Source, before: Option<Running>) -> Running {
+    let status = Shown::default();
+    status.change(|status| {
+        status.name.clone_from(&sink.name);
+        status.delivered = before.as_ref().map_or(0, |before| before.status.get().delivered);
+    });
+    let task = tokio::spawn({
+        let (sink, source, status) = (sink.clone(), source.clone(), status.clone());
+        async move {
+            if let Some(before) = before {
+                before.task.abort();
+                let _ = before.task.await;
+            }
+            feed::run(sink, source, status).await;
+        }
+    });
+    Running { sink, status, task }
 }
 
 /// What a sink reads, and where it remembers how far.
 #[derive(Clone)]
-struct Source {
-    log: PathBuf,
-    synced: watch::Receiver<u64>,
-    cursors: PathBuf,
-    node: String,
+pub(super) struct Source {
+    pub(super) log: PathBuf,
+    pub(super) synced: watch::Receiver<u64>,
+    pub(super) cursors: PathBuf,
+    pub(super) node: String,
 }
 
 /// Something that takes records.
@@ -80,22 +133,4 @@ trait Deliver: Send {
     fn is_settling(&self) -> bool {
         false
     }
-}
-
-/// Starts a task for each.
-pub(super) fn start(
-    sinks: Vec<Sink>,
-    places: &Places,
-    log: PathBuf,
-    synced: watch::Receiver<u64>,
-    node: &str,
-) -> Sinks {
-    let cursors = places.records().join("sinks");
-    let source = Source { log, synced, cursors, node: node.to_owned() };
-    let named = sinks.iter().map(|sink| Mutex::new(Status { name: sink.name.clone(), ..Status::default() }));
-    let running = Sinks { all: Arc::new(named.collect()) };
-    for (at, sink) in sinks.into_iter().enumerate() {
-        tokio::spawn(feed::run(sink, source.clone(), running.clone(), at));
-    }
-    running
 }

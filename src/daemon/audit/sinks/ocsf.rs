@@ -18,7 +18,7 @@ const fn class(category: u32, class: u32, activity: u32) -> Class {
 fn class_of(kind: &str, event: &Value) -> Class {
     match kind {
         // API Activity; Other.
-        "request" | "intent" | "acted" => class(6, 6003, 99),
+        "request" | "intent" | "acted" | "questionAnswered" => class(6, 6003, 99),
         // Application Lifecycle; Start, Stop, Other.
         "serviceStarted" => class(6, 6002, 3),
         "serviceStopped" => class(6, 6002, 4),

@@ -1,6 +1,6 @@
 //! What a sink is told by the configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,19 @@ pub struct Sink {
     pub kind: Kind,
     /// In whose words.
     pub format: Format,
+}
+
+impl Sink {
+    /// The files that nobody else may read.
+    pub fn secrets(&self) -> impl Iterator<Item = &Path> {
+        let (secret, tls) = match &self.kind {
+            Kind::Syslog { tls, .. } => (None, Some(tls)),
+            Kind::Webhook { secret_file, tls, .. } => (Some(secret_file), Some(tls)),
+            Kind::Journald { .. } => (None, None),
+        };
+        let key = tls.and_then(|tls| tls.identity.as_ref()).map(|(_, key)| key);
+        secret.into_iter().chain(key).map(PathBuf::as_path)
+    }
 }
 
 /// Where to, and how.

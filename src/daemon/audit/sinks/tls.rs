@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::settings::Tls;
+use crate::daemon::tls::secret;
 
 /// For a connection and its handshake together.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -47,7 +48,8 @@ fn config(tls: &Tls) -> io::Result<ClientConfig> {
         .map_err(io::Error::other)?
         .with_root_certificates(roots);
     let Some((cert, key)) = &tls.identity else { return Ok(builder.with_no_client_auth()) };
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error))?;
+    let private = secret::read(key).map_err(|error| wrong(key, error))?;
+    let private = PrivateKeyDer::from_pem_slice(&private).map_err(|error| wrong(key, error))?;
     builder.with_client_auth_cert(certificates(cert)?, private).map_err(|error| wrong(cert, error))
 }
 

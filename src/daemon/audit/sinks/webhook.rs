@@ -19,6 +19,7 @@ use super::Deliver;
 use super::form::Line;
 use super::settings::Tls;
 use super::tls;
+use crate::daemon::tls::secret as tls_secret;
 
 /// For an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -116,7 +117,8 @@ impl Deliver for Webhook {
 /// Read anew for each request: it may have been replaced. `whsec_` and base64, or any line.
 fn secret(path: &Path) -> io::Result<Vec<u8>> {
     let wrong = |what: &str| io::Error::other(format!("{}: {what}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
+    let text = tls_secret::read(path).map_err(|error| wrong(&error.to_string()))?;
+    let text = String::from_utf8(text).map_err(|_| wrong("it is no text"))?;
     let text = text.trim();
     let secret = match text.strip_prefix("whsec_") {
         Some(encoded) => STANDARD.decode(encoded).map_err(|_| wrong("what follows whsec_ is not base64"))?,
@@ -151,6 +153,8 @@ mod tests {
         let path = directory.path().join("secret");
         for (text, fits) in [("short\n", false), ("0123456789abcdef\n", true), ("whsec_%%%\n", false)] {
             std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                .expect("set");
             assert_eq!(secret(&path).is_ok(), fits, "{text}");
         }
     }

@@ -15,6 +15,8 @@ use crate::agents::typing::key;
 use crate::agents::view::View;
 use crate::agents::{Answered, Screen};
 use crate::api::events::{Happened, Question};
+use crate::audit::event::Event;
+use crate::audit::text::Name;
 
 /// Between the keys of one answer.
 const BETWEEN: Duration = Duration::from_millis(300);
@@ -82,6 +84,10 @@ pub(crate) async fn attend(
                     evidence: rule.evidence.clone(),
                     keys: rule.answer.clone(),
                 };
+                if let Ok(agent) = handle.id.parse() {
+                    let screen = Name::of(&rule.name);
+                    shared.audit.record(Event::QuestionAnswered { agent, screen });
+                }
                 let happened = Happened::QuestionAnswered(question);
                 shared.events.publish_for(&handle.tenant, Some(&handle.id), happened);
             }

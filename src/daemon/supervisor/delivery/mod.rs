@@ -25,6 +25,7 @@ use crate::agents::typing::clean;
 use crate::api::agent::{Send, Sent};
 use crate::api::events::Happened;
 use crate::api::{Delivery, Stage, State};
+use crate::daemon::quota::Excess;
 use book::{Entry, Given, WAITING};
 
 /// How long an answer is waited for where nobody says otherwise.
@@ -62,7 +63,8 @@ pub(super) async fn send(shared: &Arc<Shared>, handle: Arc<Handle>, message: Sen
         }
         Given::Full => {
             let detail = format!("{WAITING} messages wait for agent {} already", handle.id);
-            return Err(SupervisorError::Quota { detail, retry_after: AGAIN });
+            let (whose, most) = (format!("agent {}", handle.id), WAITING as u64);
+            return Err(Excess::new(&whose, "messages", [most, most, 1], detail, AGAIN).into());
         }
     }
     let patience = message.timeout_ms.map_or(PATIENCE, Duration::from_millis);
