@@ -28,6 +28,9 @@ pub struct Kind {
     /// How the text of a turn is told from what stands around it.
     #[serde(default)]
     pub turn: Turn,
+    /// What it writes down about itself while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
     /// How it is asked to go.
     #[serde(default)]
     pub exit: Exit,
@@ -60,14 +63,25 @@ pub struct Seed {
     pub path: String,
     /// Its text.
     pub content: String,
-    /// The question that it answers in the user's stead.
-    pub answers: String,
+    /// The question that it answers in the user's stead; none: it answers nothing, and is written whatever may be answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<String>,
     /// It is written only if whoever starts the agent names this answer; none: unless that is forbidden.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub named: Option<String>,
     /// Variables that the request must have for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
+}
+
+/// `[status]`: a JSON document that says what the agent is doing. It is the agent's word, as its screen is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Status {
+    /// Prints it, within the agent's walls and as its user.
+    pub command: Vec<String>,
+    /// Where in it the words are (RFC 6901); those that are there are joined by blanks.
+    pub words: Vec<String>,
 }
 
 /// `[typing]`
@@ -301,6 +315,15 @@ impl Seed {
             let quoted = serde_json::Value::from(value.as_str()).to_string();
             Some(text.replace(&format!("{{env:{name}}}"), &quoted))
         })
+    }
+}
+
+impl Status {
+    /// Its words, out of what was printed; empty: it says nothing.
+    pub fn words(&self, printed: &str) -> String {
+        let Ok(document) = serde_json::from_str::<serde_json::Value>(printed) else { return String::new() };
+        let words: Vec<&str> = self.words.iter().filter_map(|at| document.pointer(at)?.as_str()).collect();
+        super::strings::label(&words.join(" "))
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::KindError;
 use super::kind::{Kind, Screen};
+use crate::api::agent::State;
 use crate::policy::error::{Fault, nearest, position};
 use crate::policy::trust::{self, OpenError};
 
@@ -153,7 +154,12 @@ fn flaw(screen: &Screen) -> Option<String> {
             "screen {name:?} has one marker: name another one, for text alone could be quoted by anybody"
         ));
     }
-    let asks = *state == crate::api::agent::State::LoginRequired;
+    if screen.is_safe_to_type() && all.iter().chain(any).any(|marker| marker.status.is_some()) {
+        return Some(format!(
+            "screen {name:?}: what an agent has written down makes nothing safe to type on"
+        ));
+    }
+    let asks = *state == State::LoginRequired;
     (asks != login.is_some()).then(|| format!("screen {name:?}: login-required and login go together"))
 }
 

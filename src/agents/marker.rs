@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kind::Composer;
 use super::view::View;
 
 /// Where it is looked for, and what. Without a place: the whole screen.
@@ -26,6 +27,9 @@ pub struct Marker {
     /// Lines like these, in this order; there may be others between them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
+    /// The place where a message is typed (`typing.composer`) begins with a line like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub composer: Option<String>,
     /// The line that the cursor is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
@@ -35,6 +39,9 @@ pub struct Marker {
     /// What the agent reports of itself (OSC 7501).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<String>,
+    /// What it has written down about itself (`[status]`): known only where the screen says `ready`, or nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
     /// Whether the alternate screen is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alternate: Option<bool>,
@@ -44,30 +51,38 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Whether it is there.
-    pub fn is_in(&self, view: &View) -> bool {
+    /// Whether it is there, where a message is typed in this place.
+    pub fn is_in(&self, view: &View, composer: &Composer) -> bool {
         let region = view.region(self.first, self.last);
         self.text.as_ref().is_none_or(|text| region.has(text))
             && self.ends.as_ref().is_none_or(|text| region.ends_with(text))
             && self.line.as_ref().is_none_or(|glob| region.lines().any(|line| matches(glob, line)))
             && in_order(&self.lines, region.lines())
+            && self.composer.as_ref().is_none_or(|glob| {
+                let line = view.composer_line(composer, self.last);
+                line.is_some_and(|line| matches(glob, line))
+            })
             && self.cursor.as_ref().is_none_or(|glob| matches(glob, view.cursor_line()))
             && self.title.as_ref().is_none_or(|glob| matches(glob, &view.title))
             && self.report.as_ref().is_none_or(|glob| matches(glob, &view.report))
+            && self.status.as_ref().is_none_or(|glob| matches(glob, &view.status))
             && self.alternate.is_none_or(|alternate| alternate == view.alternate)
             && self.paste.is_none_or(|paste| paste == view.paste)
     }
 
     /// Whether the agent says it outside its text, where nothing that it quotes can be.
     pub fn is_structured(&self) -> bool {
-        self.title.is_some() || self.report.is_some() || self.paste.is_some()
+        self.title.is_some() || self.report.is_some() || self.status.is_some() || self.paste.is_some()
     }
 
     /// How many things it looks for.
     pub fn weight(&self) -> usize {
-        let single = [&self.text, &self.ends, &self.line, &self.cursor, &self.title, &self.report];
+        let heard = [&self.title, &self.report, &self.status];
+        let single = [&self.text, &self.ends, &self.line, &self.cursor].into_iter().chain(heard);
+        // Three lines of their own, one right behind the other.
+        let composer = 3 * usize::from(self.composer.is_some());
         let modes = [self.alternate, self.paste];
-        single.into_iter().flatten().count() + self.lines.len() + modes.into_iter().flatten().count()
+        single.flatten().count() + composer + self.lines.len() + modes.into_iter().flatten().count()
     }
 }
 

@@ -29,4 +29,4 @@ pub use error::KindError;
 pub use kind::{Answered, Kind, Launch, Screen};
 pub use library::Library;
 pub use login::Login;
-pub use watcher::{Look, Observation, Watcher};
+pub use watcher::{Doubt, Look, Observation, Watcher};

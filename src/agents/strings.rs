@@ -171,7 +171,8 @@ fn remember(list: &mut Vec<String>, address: &str, most: usize) {
     list.push(address.to_owned());
 }
 
-fn label(text: &str) -> String {
+/// One line of so many characters at most, without control characters.
+pub fn label(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(LABEL).collect::<String>().trim().to_owned()
 }
 

@@ -18,6 +18,8 @@ pub struct View {
     pub title: String,
     /// The last report (OSC 7501) in full.
     pub report: String,
+    /// What it has written down about itself, as far as it was asked for.
+    pub status: String,
     /// Whether the alternate screen is on.
     pub alternate: bool,
     /// Whether pastes are framed: programs that read lines ask for that while they read one, and only then.
@@ -82,15 +84,35 @@ impl View {
 
     /// Where what is typed stands until it is submitted. Without the lines that mark it: all of the screen.
     pub fn composer(&self, composer: &Composer) -> Region<'_> {
-        let lines = &self.trimmed[..self.end];
-        let last = |glob: &Option<String>, below: usize| {
-            let glob = glob.as_ref()?;
-            lines[..below].iter().rposition(|line| marker::matches(glob, line))
-        };
-        let to = last(&composer.before, self.end).unwrap_or(self.end);
-        let from = last(&composer.from, to).or_else(|| Some(last(&composer.after, to)? + 1)).unwrap_or(0);
+        let (from, to) = self.composer_rows(composer);
+        let from = from.unwrap_or(0);
         let squeezed = self.squeezed.get(self.begins[from]..self.begins[to]).unwrap_or_default();
         Region { lines: self.trimmed.get(from..to).unwrap_or_default(), squeezed }
+    }
+
+    /// Its first line, if its marks are there: within the last lines of the screen, where so many are named.
+    pub fn composer_line(&self, composer: &Composer, last: Option<usize>) -> Option<&str> {
+        let (from, to) = self.composer_rows(composer);
+        let from = from.filter(|from| *from < to && last.is_none_or(|last| from + last >= self.end))?;
+        Some(&self.trimmed[from])
+    }
+
+    /// A mark stands at the very left, where neither what is typed nor a frame's edge is.
+    fn composer_rows(&self, composer: &Composer) -> (Option<usize>, usize) {
+        let mark = |glob: &Option<String>, below: usize| {
+            let glob = glob.as_ref()?;
+            let rows = &self.rows[..below];
+            rows.iter().rposition(|row| marker::matches(glob, row.text.trim_end()))
+        };
+        let to = mark(&composer.before, self.end);
+        // Without its end it is not there.
+        let missing = composer.before.is_some() && to.is_none();
+        let to = to.unwrap_or(self.end);
+        let from = match &composer.from {
+            Some(glob) => self.trimmed[..to].iter().rposition(|line| marker::matches(glob, line)),
+            None => mark(&composer.after, to).map(|row| row + 1),
+        };
+        (from.filter(|_| !missing), to)
     }
 
     /// The line that the cursor is on, up to the cursor's line's end.

@@ -6,12 +6,16 @@
 //! A frame is drawn in pieces, and a screen passes by on the way to another one: neither may be reported. So a screen is
 //! looked at once it was silent for a moment, and believed once the same rule held for a time. Time is the output's own:
 //! whoever feeds says when, and asks with [`Watcher::deadline`] when something could be due without output.
+//!
+//! What an agent has written down about itself can be asked for ([`Watcher::doubt`]) where its screen looks ready, or like
+//! nothing that is known. It counts where a rule says so, and no rule makes something safe by it.
 
 use std::time::Duration;
 
 use super::emulator::Emulator;
 use super::kind::{Kind, Screen};
 use super::login::{self, Login};
+use super::marker::Marker;
 use super::view::View;
 use crate::api::agent::{Size, State};
 
@@ -60,6 +64,15 @@ pub struct Look {
     pub view: View,
 }
 
+/// Why it is worth asking what the agent has written down about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// Its screen alone says that it is ready, or says nothing.
+    Screen,
+    /// What was told last says something else than the screen.
+    Contradicted,
+}
+
 /// Watches one terminal.
 pub struct Watcher {
     kind: Kind,
@@ -69,6 +82,9 @@ pub struct Watcher {
     glanced: Duration,
     fresh: bool,
     candidate: Candidate,
+    /// The rule that matches without what the agent has written down, and what that was.
+    bare: Option<usize>,
+    status: String,
     /// Whether nothing at all is on the screen.
     blank: bool,
     published: Observation,
@@ -105,6 +121,8 @@ impl Watcher {
             glanced: Duration::ZERO,
             fresh: false,
             candidate,
+            bare: None,
+            status: String::new(),
             blank: true,
             published,
             seen: vec![State::Starting],
@@ -146,6 +164,27 @@ impl Watcher {
             safe_to_type,
             view: self.emulator.view(),
         }
+    }
+
+    /// Whether it should be asked what the agent has written down about itself.
+    pub fn doubt(&self) -> Option<Doubt> {
+        let unclear = self.bare.is_none_or(|index| self.kind.screens[index].state == State::Ready);
+        let asks = self.kind.status.is_some() && unclear && !self.blank;
+        let contradicted = self.candidate.screen != self.bare;
+        asks.then_some(if contradicted { Doubt::Contradicted } else { Doubt::Screen })
+    }
+
+    /// When output last came.
+    pub fn latest(&self) -> Duration {
+        self.fed
+    }
+
+    /// It has written this down about itself.
+    pub fn told(&mut self, at: Duration, status: String) -> Option<Observation> {
+        let news = self.tick(at);
+        self.status = status;
+        self.glance(at.max(self.fed));
+        news
     }
 
     /// The kind's rules.
@@ -214,8 +253,19 @@ impl Watcher {
     fn glance(&mut self, since: Duration) {
         self.fresh = false;
         self.glanced = since;
-        let view = self.emulator.view();
-        let screen = self.kind.screens.iter().position(|screen| self.holds(screen, &view));
+        let mut view = self.emulator.view();
+        let rule = |watcher: &Self, view: &View| {
+            watcher.kind.screens.iter().position(|screen| watcher.holds(screen, view))
+        };
+        self.bare = rule(self, &view);
+        let mut screen = self.bare;
+        if screen.is_some_and(|index| self.kind.screens[index].state != State::Ready) {
+            // It is of an earlier moment, and a screen like this needs no other word.
+            self.status.clear();
+        } else if !self.status.is_empty() {
+            view.status.clone_from(&self.status);
+            screen = rule(self, &view);
+        }
         let login = screen.and_then(|index| self.login(index, &view, since));
         self.blank = view.is_blank();
         if screen != self.candidate.screen || login != self.candidate.login {
@@ -225,11 +275,12 @@ impl Watcher {
 
     fn holds(&self, screen: &Screen, view: &View) -> bool {
         let seen = |state: &State| self.seen.contains(state);
+        let is_in = |marker: &Marker| marker.is_in(view, &self.kind.typing.composer);
         !screen.before.iter().any(seen)
             && (screen.after.is_empty() || screen.after.iter().any(seen))
-            && screen.all.iter().all(|marker| marker.is_in(view))
-            && (screen.any.is_empty() || screen.any.iter().any(|marker| marker.is_in(view)))
-            && !screen.none.iter().any(|marker| marker.is_in(view))
+            && screen.all.iter().all(is_in)
+            && (screen.any.is_empty() || screen.any.iter().any(is_in))
+            && !screen.none.iter().any(is_in)
     }
 
     /// What a login screen tells.

@@ -3,13 +3,16 @@
 It answers a message with what it got, character by character counted, and with every key that it got besides. Traits:
 login, dialog, trust, notes (a screen before the composer, until a line `go` is written to the file ./go), slow (seconds of
 work), deaf (so many Enters are not heard), blind (what is pasted is not shown), stuck (nothing is read for so long), lines
-(so many in an answer), folded (characters from which a paste is shown folded).
+(so many in an answer), folded (characters from which a paste is shown folded), status (what Claude's session file says, or
+what stands in its place: fifo, link, endless; "idle" once there is a file ./go).
 """
 
+import json
 import os
 import select
 import sys
 import termios
+import threading
 import time
 import tty
 
@@ -153,6 +156,27 @@ def pasted(text):
     draw()
 
 
+def writes_status(status):
+    """As Claude Code does: beside what its screen shows."""
+    directory = os.path.expanduser("~/.claude/sessions")
+    os.makedirs(directory, exist_ok=True)
+    path = f"{directory}/{os.getpid()}.json"
+    if status == "fifo":
+        return os.mkfifo(path)
+    if status == "link":
+        return os.symlink("/proc/self/environ", path)
+    if status == "endless":
+        return os.symlink("/dev/zero", path)
+    def write(status, **more):
+        with open(path + ".new", "w") as file:
+            json.dump({"pid": os.getpid(), "status": status, **more}, file)
+        os.rename(path + ".new", path)
+    write(status, waitingFor="dialog open")
+    while not os.path.exists("go"):
+        time.sleep(0.05)
+    write("idle")
+
+
 def listen():
     global draft
     waiting = b""
@@ -191,6 +215,8 @@ if "stuck" in TRAITS:
     report("idle")
     draw()
     time.sleep(float(TRAITS["stuck"]))
+if "status" in TRAITS:
+    threading.Thread(target=writes_status, args=[TRAITS["status"]], daemon=True).start()
 report("idle")
 draw()
 if KIND == "aider":

@@ -1,6 +1,7 @@
 //! Messages that surely arrive: against scripts that show the CLIs' own screens.
 
 mod arriving;
+mod channels;
 #[path = "../common/mod.rs"]
 mod common;
 mod questions;

@@ -131,8 +131,9 @@ fn files_that_spare_questions_are_written_into_a_home_that_has_none_and_replace_
         // Who wants nothing answered gets none.
         let mut none = spawn("e", Some(Vec::new()));
         none.home = None;
-        none.command =
-            Some(["sh", "-c", "ls -A ~ | grep claude || echo empty; read x"].map(str::to_owned).to_vec());
+        none.command = Some(
+            ["sh", "-c", "ls -A ~ | grep claude.json || echo empty; read x"].map(str::to_owned).to_vec(),
+        );
         world.spawn(none).await;
         world.shows("e", "empty").await;
         world.kill("e").await;

@@ -10,6 +10,7 @@ mod agent;
 mod collect;
 mod config;
 mod delivery;
+mod inquiry;
 mod launcher;
 mod login;
 mod observer;

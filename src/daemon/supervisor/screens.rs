@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
+use super::inquiry::Inquiry;
 use super::login::{Acknowledger, Desk};
 use crate::agents::callback::Callback;
 use crate::agents::{Kind, Look, Observation, Watcher};
@@ -19,6 +20,9 @@ const PIECE: usize = 64 * 1024;
 
 /// How much of what was put out before is looked at: a screen is drawn anew in far less.
 const HISTORY: u64 = 1024 * 1024;
+
+/// What rules look at and a program may have set up long ago: the alternate screen, framed pastes.
+const SET_UP: [u16; 2] = [1049, 2004];
 
 /// How many may ask for a look at once.
 const ASKS: usize = 16;
@@ -71,6 +75,7 @@ pub(crate) fn follow(
     terminal: &Terminal,
     desk: Arc<Desk>,
     hands: Arc<Mutex<()>>,
+    inquiry: Option<Inquiry>,
     fresh: bool,
 ) -> (Views, Eye) {
     let (oldest, end) = terminal.range();
@@ -83,8 +88,10 @@ pub(crate) fn follow(
         watcher: Watcher::new(kind.clone(), terminal.size()),
         acknowledger: Acknowledger::new(terminal.clone(), hands),
         desk,
+        inquiry,
         kind,
         reader: terminal.reader(from),
+        terminal: terminal.clone(),
         shape: terminal.viewers().changes(),
         ends: terminal.ends(),
         began: Instant::now(),
@@ -93,7 +100,7 @@ pub(crate) fn follow(
         asked,
         waiting: Vec::new(),
     };
-    tokio::spawn(follower.run());
+    tokio::spawn(follower.run(from > 0 && !fresh));
     ((seen, for_answers), eye)
 }
 
@@ -101,7 +108,10 @@ struct Follower {
     kind: Kind,
     acknowledger: Acknowledger,
     desk: Arc<Desk>,
+    /// Of a kind that writes down what it is doing.
+    inquiry: Option<Inquiry>,
     watcher: Watcher,
+    terminal: Terminal,
     reader: Reader,
     shape: watch::Receiver<crate::daemon::terminal::Shape>,
     ends: watch::Receiver<crate::daemon::terminal::Extent>,
@@ -114,10 +124,14 @@ struct Follower {
 }
 
 impl Follower {
-    async fn run(mut self) {
+    async fn run(mut self, in_the_middle: bool) {
+        if in_the_middle {
+            self.catch_up().await;
+        }
         loop {
             let seen = self.watcher.deadline().map(|at| self.began + at);
-            let due = [seen, self.acknowledger.due()].into_iter().flatten().min();
+            let asks = self.inquiry.as_mut().and_then(|inquiry| inquiry.due(&self.watcher, self.began));
+            let due = [seen, self.acknowledger.due(), asks].into_iter().flatten().min();
             let clock = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -134,17 +148,23 @@ impl Follower {
                 piece = self.reader.next(PIECE) => match piece {
                     Ok(Piece::Bytes(bytes)) => {
                         self.watcher.feed(self.began.elapsed(), &bytes);
-                        self.keep_up();
+                        self.keep_up().await;
                     }
-                    Ok(Piece::Gap { .. }) => self.begin_anew(),
+                    Ok(Piece::Gap { .. }) => self.begin_anew().await,
                     // What an agent is that has ended, others know.
                     Ok(Piece::End) | Err(_) => return,
                 },
                 () = self.desk.again.notified() => self.try_again(),
                 Some(ask) = self.asked.recv() => self.waiting.push((self.ends.borrow().end, ask)),
+                status = answer(self.inquiry.as_mut()) => {
+                    self.watcher.told(self.began.elapsed(), status);
+                }
                 () = clock => {
                     self.watcher.tick(self.began.elapsed());
                 }
+            }
+            if let Some(inquiry) = &mut self.inquiry {
+                inquiry.ask(&self.watcher, self.began);
             }
             self.tell();
             self.acknowledge();
@@ -188,18 +208,29 @@ impl Follower {
     }
 
     /// Whoever puts out more than can be looked at is looked at now and then.
-    fn keep_up(&mut self) {
+    async fn keep_up(&mut self) {
         let end = self.ends.borrow().end;
         if end.saturating_sub(self.reader.offset()) > LAG {
             self.reader.seek(end - HISTORY);
-            self.begin_anew();
+            self.begin_anew().await;
         }
     }
 
-    fn begin_anew(&mut self) {
+    async fn begin_anew(&mut self) {
         let size: Size = self.shape.borrow().size;
         self.watcher = Watcher::new(self.kind.clone(), size);
         self.began = Instant::now();
+        self.catch_up().await;
+    }
+
+    /// A program sets its terminal up once, and that may lie before what is read here: what is on now was on all the time,
+    /// or is switched on in what follows.
+    async fn catch_up(&mut self) {
+        for mode in SET_UP {
+            if self.terminal.is_on(mode).await {
+                self.watcher.feed(self.began.elapsed(), format!("\x1b[?{mode}h").as_bytes());
+            }
+        }
     }
 
     fn tell(&self) {
@@ -239,6 +270,14 @@ impl Follower {
     }
 }
 
+/// What an agent that was asked has written down about itself.
+async fn answer(inquiry: Option<&mut Inquiry>) -> String {
+    match inquiry {
+        Some(inquiry) => inquiry.answer().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The rule that was believed last.
 fn screen<'a>(kind: &'a Kind, watcher: &Watcher) -> Option<&'a crate::agents::Screen> {
     let name = watcher.observation().screen.as_ref()?;
@@ -254,6 +293,7 @@ mod tests {
     use super::*;
     use crate::agents::Library;
     use crate::daemon::terminal::Extent;
+    use crate::wire::service::{log, places};
 
     #[tokio::test]
     async fn nobody_follows_a_terminal_into_its_next_life() {
@@ -262,12 +302,35 @@ mod tests {
         let settled = directory.path().join("settled");
         let (terminal, _wishes) = Terminal::start(directory.path(), size, extent, settled);
         let kind = Library::of([], 0).load("claude").expect("a kind");
-        let ((seen, mut for_answers), eye) = follow(kind, &terminal, Arc::default(), Arc::default(), false);
+        let ((seen, mut for_answers), eye) =
+            follow(kind, &terminal, Arc::default(), Arc::default(), None, false);
         assert!(eye.look().await.is_some(), "it is followed");
         // Its agent has ended, and is started anew before all of its output was looked at.
         drop(seen);
         let over = async { while for_answers.changed().await.is_ok() {} };
         tokio::time::timeout(Duration::from_secs(60), over).await.expect("whoever answers is told");
         assert!(eye.look().await.is_none(), "nobody follows it any more");
+    }
+
+    #[tokio::test]
+    async fn what_was_set_up_before_all_that_is_looked_at_is_still_known() {
+        let (rule, much) = ("─".repeat(80), "x".repeat(2 * HISTORY as usize));
+        let screen =
+            format!("\x1b[?2004h\x1b]0;✳ Claude Code\x07{much}\x1b[2J\x1b[H{rule}\r\n❯ \r\n{rule}\r\n");
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = directory.path().join(places::TERMINAL);
+        std::fs::create_dir(&at).expect("made");
+        std::fs::write(at.join(log::segment(0)), &screen).expect("written");
+        let extent = Extent { end: screen.len() as u64, ended: false };
+        let settled = directory.path().join("settled");
+        let size = Size { cols: 80, rows: 24 };
+        let (terminal, _wishes) = Terminal::start(directory.path(), size, extent, settled);
+        let kind = Library::of([], 0).load("claude").expect("a kind");
+        let ((mut seen, _), eye) = follow(kind, &terminal, Arc::default(), Arc::default(), None, false);
+        let ready = seen.wait_for(|seen| {
+            seen.as_ref().is_some_and(|seen| seen.observation.state == crate::api::State::Ready)
+        });
+        tokio::time::timeout(Duration::from_secs(60), ready).await.expect("in time").expect("it is followed");
+        assert!(eye.look().await.expect("it is followed").look.view.paste, "its pastes are framed");
     }
 }

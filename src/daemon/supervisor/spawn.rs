@@ -111,7 +111,7 @@ fn prepared(shared: &Shared, id: &AgentId, tenant: &str, mut request: Spawn) -> 
     let leave = Leave { answers: request.answers.clone(), workspace: None };
     let wanted = launch.files.iter().filter(|seed| match &seed.named {
         Some(name) => request.answers.iter().flatten().any(|named| named == name),
-        None => leave.allows_safe(),
+        None => seed.answers.is_none() || leave.allows_safe(),
     });
     let files = wanted.filter_map(|seed| Some((seed.path.clone(), seed.text(&request.env)?)));
     let seeds = files.map(|(path, content)| order::File { path, content, home: true }).collect();

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::Agent;
 use crate::daemon::supervisor::delivery::answers::{self, Leave};
+use crate::daemon::supervisor::inquiry::Inquiry;
 use crate::daemon::supervisor::observer::Observer;
 use crate::daemon::supervisor::screens;
 
@@ -24,8 +25,9 @@ impl Agent {
                 // A terminal that is renewed begins where the old one ended.
                 let fresh = self.record.restarts > 0 && !self.adopted;
                 let (desk, hands) = (self.handle.desk.clone(), self.handle.hands.clone());
+                let inquiry = rules.status.clone().map(|rule| Inquiry::new(rule, self.handle.clone()));
                 let ((seen, for_answers), eye) =
-                    screens::follow(rules, &self.handle.terminal, desk, hands, fresh);
+                    screens::follow(rules, &self.handle.terminal, desk, hands, inquiry, fresh);
                 let (shared, handle) = (self.shared.clone(), self.handle.clone());
                 tokio::spawn(answers::attend(shared, handle, self.leave(), eye.clone(), for_answers));
                 watched(Some(eye));
