@@ -204,11 +204,14 @@ impl Watcher {
         news
     }
 
-    /// The terminal has another size.
+    /// The terminal has another size. What was on it is what the agent has said until it says something else: a program that
+    /// does not draw anew has lost the ends of its lines here, and not where people look.
     pub fn resize(&mut self, at: Duration, size: Size) -> Option<Observation> {
         let news = self.tick(at);
+        if self.fresh {
+            self.glance(self.fed);
+        }
         self.emulator.resize(size);
-        self.touched(at.max(self.fed));
         news
     }
 

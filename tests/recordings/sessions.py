@@ -1,17 +1,27 @@
 """The sessions that record.py records: (kind, size, environment, files, command, steps) by name."""
 
 import json
+import os
+import tomllib
 
-CTRL_C, ENTER, DOWN, UP, ESC = "\x03", "\r", "\x1b[B", "\x1b[A", "\x1b"
+CTRL_C, ENTER, DOWN, UP, ESC, CTRL_O = "\x03", "\r", "\x1b[B", "\x1b[A", "\x1b", "\x0f"
 
 SIZES = {"80x24": (80, 24), "120x40": (120, 40), "61x19": (61, 19), "200x60": (200, 60)}
+ODD = {"100x30": (100, 30), "50x16": (50, 16), "40x12": (40, 12), "50x20": (50, 20)}
 
 SESSIONS = {}
 
 
 def at_each_size(name, kind, environment, files, command, steps, sizes=("80x24", "120x40")):
     for size in sizes:
-        SESSIONS[f"{name}-{size}"] = (kind, SIZES[size], environment, files, command, steps)
+        SESSIONS[f"{name}-{size}"] = (kind, {**SIZES, **ODD}[size], environment, files, command, steps)
+
+
+def seeded(kind, path):
+    """A file that the service would write into the home."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(here, f"../../policies/agents/{kind}.toml"), "rb") as file:
+        return next(seed["content"] for seed in tomllib.load(file)["launch"]["file"] if seed["path"] == path)
 
 
 def mark(state, **login):
@@ -81,6 +91,22 @@ SESSIONS["claude-auth-login-80x24"] = ("claude", SIZES["80x24"], {}, {}, ["claud
 SESSIONS["claude-setup-token-120x40"] = ("claude", SIZES["120x40"], {}, {}, ["claude", "setup-token"], [
     ("see", "Paste code here"), 2, mark("login-required", url=True),
 ])
+CLAUDE = (KEY, known(KEY["ANTHROPIC_API_KEY"]), [])
+at_each_size("claude-dialogs", "claude", *CLAUDE, [
+    ("see", "for shortcuts"), 2.5, mark("ready"), "/config", 0.7, ENTER, 2.5, mark("blocked"), ESC, 1, ESC, 2.5, mark("ready"),
+    "/permissions", 0.7, ENTER, 2.5, mark("blocked"), ESC, 2.5, mark("ready"), "/help", 0.7, ENTER, 2.5, mark("blocked"), ESC, 2.5, mark("ready"),
+    "/agents", 0.7, ENTER, 2.5, mark("blocked"), ESC, 2.5, mark("ready"), "hello", 0.5, ENTER, 4, mark("ready"),
+    CTRL_O, 2.5, mark("blocked"), CTRL_O, 2.5, mark("ready"), "!", 2, mark("ready"), "sleep 3", 0.5, ENTER, 2, mark("busy"), 5, mark("ready"),
+], sizes=("100x30", "50x16"))
+at_each_size("claude-reports", "claude", CLAUDE[0], {**CLAUDE[1], "~/.claude/settings.json": seeded("claude", ".claude/settings.json")}, [], [
+    ("see", "for shortcuts"), 2.5, mark("ready"), "be slow please", 0.5, ENTER, 3, mark("busy"), ESC, 4, mark("ready"),
+    "use the tool", 0.5, ENTER, ("see", "Do you want to proceed"), 1.5, mark("blocked"), ESC, 4, mark("ready"),
+    "hello", 0.5, ENTER, 14, mark("ready"), CTRL_C, 0.4, CTRL_C, 3, mark("exited"),
+], sizes=("80x24",))
+at_each_size("claude-narrow", "claude", {}, {}, [], [
+    ("see", "Choose the text style"), 1.5, mark("blocked"), ENTER, ("see", "Select login method"), 1.5,
+    mark("login-required"), ENTER, ("see", "Paste code here"), 3, mark("login-required", url=True),
+], sizes=("40x12",))
 
 # Codex
 
@@ -121,6 +147,11 @@ SESSIONS["codex-login-80x24"] = ("codex", SIZES["80x24"], {}, {}, ["codex", "log
 SESSIONS["codex-login-device-80x24"] = ("codex", SIZES["80x24"], {}, {}, ["codex", "login", "--device-auth"], [
     ("see", "one-time code"), 2, mark("login-required", url=True, userCode="LAB1-CODE2"),
 ])
+at_each_size("codex-dialogs", "codex", {}, {**SIGNED, **TRUSTED}, ASKS, [
+    ("see", "Ask Codex"), 8, mark("ready"), "/model", 0.7, ENTER, 2.5, mark("blocked"), ESC, 2.5, mark("ready"),
+    "/permissions", 0.7, ENTER, 2.5, mark("blocked"), ESC, 2.5, mark("ready"), "/resume", 0.7, ENTER, 3, mark("blocked"), ESC, 2.5, mark("ready"),
+    "?", 2, mark("ready"), "\x7f", 1, "press enter to continue", 2, mark("ready"), "\x15", 1, "the limit", 0.5, ENTER, 12, mark("ready"),
+], sizes=("100x30", "50x16"))
 
 # Gemini CLI
 
@@ -145,6 +176,15 @@ at_each_size("gemini-turns", "gemini", GEM_KEY, {**TRUST, **BY_KEY}, [], [
     "use the tool", 0.7, ENTER, ("see", "Allow execution"), 1.5, mark("blocked"), ENTER, 4, mark("ready"),
     "now quote", 0.7, ENTER, ("see", "Not logged in"), 3, mark("ready"), "a fresh word", 1, mark("ready"),
 ], sizes=SIZES)
+at_each_size("gemini-dialogs", "gemini", GEM_KEY, {**TRUST, **BY_KEY}, [], [
+    ("see", "Type your message"), 3, mark("ready"), "/theme", 0.7, ENTER, 2.5, mark("blocked"), ESC, 2.5, mark("ready"),
+    "/settings", 0.7, ENTER, 2.5, mark("blocked"), ESC, 2.5, mark("ready"), "/model", 0.7, ENTER, 2.5, mark("blocked"), ESC, 2.5, mark("ready"),
+    "/auth", 0.7, ENTER, 2.5, mark("login-required"), ESC, 2.5, mark("ready"),
+], sizes=("50x20",))
+at_each_size("gemini-resized", "gemini", {}, TRUST, [], [
+    ("see", "How would you like to authenticate"), 3, mark("login-required"), ("resize", 60, 20), 2, mark("login-required"),
+    ENTER, ("see", "Enter the authorization code"), 2, mark("login-required", url=True), ("resize", 132, 30), 2, mark("login-required", url=True),
+], sizes=("40x12",))
 
 # aider
 
@@ -159,6 +199,11 @@ at_each_size("aider-turns", "aider", {**OPEN_KEY, "git": "yes"}, {}, [*QUIET, "-
     "n\r", 3, mark("ready"), "quote\r", ("see", "Tokens:"), 2, mark("ready"),
     CTRL_C, 0.3, CTRL_C, 2, mark("exited"),
 ], sizes=SIZES)
+at_each_size("aider-resized", "aider", {}, {}, QUIET, [
+    ("see", "No git repo found"), 1.5, mark("blocked"), "n\r", ("see", "Login to OpenRouter"), 1.5, mark("login-required"), "maybe\r", 2,
+    mark("login-required"), "y\r", ("see", "Waiting up to 5 minutes"), 2, mark("login-required", url=True), ("resize", 60, 20), 2,
+    mark("login-required", url=True), ("resize", 132, 30), 2, mark("login-required", url=True),
+], sizes=("100x30",))
 at_each_size("aider-bad-key", "aider", {"OPENAI_API_KEY": "bad"}, {}, [*QUIET, "--no-git", "--model", "gpt-4o"], [
     15, mark("ready"), "hello\r", 8, mark("ready"),
 ], sizes=("80x24",))

@@ -1,7 +1,7 @@
 """Stands in for the vendors' hosts while agents are recorded: vendors.py ADDRESS CERTIFICATE KEY. Says "up" once it answers.
 
 What a message says decides the answer: "slow" takes a while, "tool" runs a command, "edit" writes a file, "quote" quotes
-screens that only a real dialog may show. Everything else is answered with one sentence.
+screens that only a real dialog may show, "limit" is refused. Everything else is answered with one sentence.
 """
 
 import http.server
@@ -137,6 +137,8 @@ class Vendor(http.server.BaseHTTPRequestHandler):
             error = {"type": "authentication_error", "message": "invalid x-api-key", "code": 401}
             return self.reply(401, {"type": "error", "error": error}, x_should_retry="false")
         text, tooled = asked(body)
+        if "limit" in text:
+            return self.reply(429, {"type": "error", "error": {"type": "rate_limit_error", "message": "You exceeded your current quota", "code": 429}})
         time.sleep(6 if "slow" in text else 2 if "brief" in text else 0)
         if path.startswith("/v1/messages") and "count_tokens" not in path:
             return self.claude(text, tooled, body)
