@@ -186,7 +186,7 @@ pub enum Event {
         agent: AgentId,
         outcome: Outcome,
     },
-    /// The service has answered a question of an agent's in the user's stead.
+    /// A question of an agent's is about to be answered in the user's stead, by the rules of its kind.
     QuestionAnswered {
         agent: AgentId,
         screen: Name,

@@ -15,7 +15,7 @@ use crate::agents::typing::key;
 use crate::agents::view::View;
 use crate::agents::{Answered, Screen};
 use crate::api::events::{Happened, Question};
-use crate::audit::event::Event;
+use crate::audit::Event;
 use crate::audit::text::Name;
 
 /// Between the keys of one answer.
@@ -77,17 +77,13 @@ pub(crate) async fn attend(
         let rule = screen.and_then(|name| eye.kind.screens.iter().find(|screen| screen.name == name));
         if let Some(rule) = rule.filter(|rule| !rule.answer.is_empty()) {
             let tried: &mut u32 = times.entry(rule.name.clone()).or_default();
-            if *tried < TIMES && answer(&handle, &leave, &eye, rule).await {
+            if *tried < TIMES && answer(&shared, &handle, &leave, &eye, rule).await {
                 *tried += 1;
                 let question = Question {
                     screen: rule.name.clone(),
                     evidence: rule.evidence.clone(),
                     keys: rule.answer.clone(),
                 };
-                if let Ok(agent) = handle.id.parse() {
-                    let screen = Name::of(&rule.name);
-                    shared.audit.record(Event::QuestionAnswered { agent, screen });
-                }
                 let happened = Happened::QuestionAnswered(question);
                 shared.events.publish_for(&handle.tenant, Some(&handle.id), happened);
             }
@@ -98,8 +94,14 @@ pub(crate) async fn attend(
     }
 }
 
+/// Before the deed: somebody decided this for the user.
+fn record(shared: &Shared, handle: &Handle, rule: &Screen) {
+    let Ok(agent) = handle.id.parse() else { return };
+    shared.audit.record(Event::QuestionAnswered { agent, screen: Name::of(&rule.name) });
+}
+
 /// Presses the keys while the question is there, and waits until it is not; whether it was answered.
-async fn answer(handle: &Handle, leave: &Leave, eye: &Eye, rule: &Screen) -> bool {
+async fn answer(shared: &Shared, handle: &Handle, leave: &Leave, eye: &Eye, rule: &Screen) -> bool {
     let is_there = async || {
         let sight = eye.look().await?;
         (sight.look.screen.as_ref() == Some(&rule.name) && leave.allows(rule, &sight.look.view)).then_some(())
@@ -111,6 +113,9 @@ async fn answer(handle: &Handle, leave: &Leave, eye: &Eye, rule: &Screen) -> boo
         }
         if is_there().await.is_none() {
             return false;
+        }
+        if n == 0 {
+            record(shared, handle, rule);
         }
         // Whoever reads nothing is not waited for: meanwhile nobody else can type.
         let typed = tokio::time::timeout(GONE, handle.terminal.input(Bytes::from(key(name)))).await;
