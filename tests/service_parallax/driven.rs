@@ -85,6 +85,13 @@ async fn a_thread_is_ready_once_and_each_of_its_messages_completes_one_turn_with
         thread["summary"].as_str().is_some_and(|summary| summary.contains("I got 12 characters")),
         "{thread}"
     );
+    let audit = Service::shared().client("auditor").get("/v1/audit").await.expect(200).text();
+    let records =
+        audit.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["event"].clone());
+    let answered: Vec<Value> =
+        records.filter(|event| event["type"] == "questionAnswered" && event["agent"] == id).collect();
+    let screens: Vec<&Value> = answered.iter().map(|event| &event["screen"]).collect();
+    assert_eq!(screens, ["security-notes", "trust"], "what was answered in the user's stead is on record");
     client.delete(&format!("/api/threads/{id}?force=true")).await.expect(204);
     client.delete(&format!("/api/executions/ex-{id}/resources")).await.expect(204);
 
@@ -101,6 +108,47 @@ async fn a_thread_is_ready_once_and_each_of_its_messages_completes_one_turn_with
     let failed = bus.until(|event| is(event, id, "thread_failed")).await;
     let error = failed["data"]["event"]["data"]["error"].as_str().expect("why");
     assert!(error.contains("uncertain") && error.contains("did not show"), "{error}");
+    client.delete(&format!("/api/threads/{id}?force=true")).await.expect(204);
+    client.delete(&format!("/api/executions/ex-{id}/resources")).await.expect(204);
+}
+
+/// A sign-in of Gemini CLI's whose first code is refused: a line to it is a code.
+const SIGN_IN: &str = r#"
+import sys
+for n in (1, 2):
+    sys.stdout.write("\x1b[?1049h\x1b[2J\x1b[HPlease visit the following URL to authorize the application:\r\n\r\n")
+    sys.stdout.write(f"https://accounts.google.com/o/oauth2/v2/auth?client_id=x&state=s-{n}\r\n\r\nEnter the authorization code: ")
+    sys.stdout.flush()
+    sys.stdin.readline()
+sys.stdin.readline()
+"#;
+
+#[tokio::test]
+async fn a_thread_hears_of_its_login_once_and_again_when_that_is_at_another_address() {
+    let (client, mut bus) = control_plane().await;
+    let policies = Service::shared().dir().join("etc/stockade/policies");
+    std::fs::create_dir_all(&policies).expect("made");
+    let text = format!(
+        "extends = 'shell'\ndescription = 'a script'\n[agent]\ncommand = ['python3', '-c', '''{SIGN_IN}''']\n"
+    );
+    std::fs::write(policies.join("gemini.toml"), text).expect("written");
+    let id = "th-login";
+    let mut asked = input(id);
+    asked["agentType"] = json!("gemini");
+    client.ask("POST", "/api/threads", asked).await.expect(201);
+    let url = |event: &Value| event["data"]["event"]["data"]["url"].as_str().map(str::to_owned);
+    let first = until(&mut bus, id, |event| is(event, id, "thread_auth_required")).await;
+    let told = first.last().and_then(url).expect("an address");
+    assert!(told.ends_with("state=s-1"), "{told}");
+    client
+        .ask("POST", &format!("/v1/agents/{id}/input"), json!({ "keys": ["x", "enter"] }))
+        .await
+        .expect(204);
+    let again = until(&mut bus, id, |event| {
+        is(event, id, "thread_auth_required") && url(event).is_some_and(|url| url.ends_with("state=s-2"))
+    })
+    .await;
+    assert_eq!(count(&first, id, "thread_auth_required") + count(&again, id, "thread_auth_required"), 2);
     client.delete(&format!("/api/threads/{id}?force=true")).await.expect(204);
     client.delete(&format!("/api/executions/ex-{id}/resources")).await.expect(204);
 }

@@ -23,6 +23,9 @@ use crate::api::{Agent, Delivery, Login, State};
 /// if it hears of one while it still asks for others.
 const HELD_BACK: Duration = Duration::from_secs(5);
 
+/// Another address is told no sooner after the one before it: the agent draws what it likes.
+const ANOTHER: Duration = Duration::from_secs(5);
+
 const TURNS: usize = 64;
 
 /// What was told of one agent.
@@ -34,10 +37,35 @@ struct Told {
     stopping: bool,
     asked: Option<String>,
     login: Option<Option<Login>>,
-    /// When a thread's login is to be told, and whether it was.
+    /// When a thread's login is to be told.
     thread_login: Option<Instant>,
-    thread_login_told: bool,
+    /// The one that it was told last, and when.
+    thread_told: Option<(Instant, Place)>,
     turns: VecDeque<String>,
+}
+
+/// Where to log in, and with which code.
+type Place = (Option<String>, Option<String>);
+
+impl Told {
+    /// Whether this is news to a thread, too: its first login, or one at another address.
+    fn login_of_thread(&mut self, login: Option<&Login>, now: Instant) {
+        let due = match &self.thread_told {
+            None => now,
+            Some((_, before)) if !leads_elsewhere(login, before) => return,
+            Some((at, _)) => now.max(*at + ANOTHER),
+        };
+        self.thread_login.get_or_insert(due);
+    }
+}
+
+fn leads_elsewhere(login: Option<&Login>, before: &Place) -> bool {
+    let place = place(login);
+    (place.0.is_some() || place.1.is_some()) && place != *before
+}
+
+fn place(login: Option<&Login>) -> Place {
+    login.map(|login| (login.url.clone(), login.user_code.clone())).unwrap_or_default()
 }
 
 /// The one who tells.
@@ -152,7 +180,7 @@ impl Bridge {
         if agent.state != State::LoginRequired {
             told.login = None;
             told.thread_login = None;
-            told.thread_login_told = false;
+            told.thread_told = None;
         }
         let question = (agent.state == State::Blocked).then(|| agent.evidence.clone());
         let asked = question.is_some() && told.asked != question;
@@ -204,7 +232,7 @@ impl Bridge {
             return;
         }
         told.login = Some(login.clone());
-        told.thread_login.get_or_insert_with(Instant::now);
+        told.login_of_thread(login.as_ref(), Instant::now());
         let Ok(agent) = self.parallax.supervisor.get(&self.parallax.eye, id) else { return };
         let mut data = login_words(login.as_ref(), &agent);
         let instructions = data["instructions"].as_str().unwrap_or_default().to_owned();
@@ -214,13 +242,13 @@ impl Bridge {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        self.agents.values().filter(|told| !told.thread_login_told).filter_map(|told| told.thread_login).min()
+        self.agents.values().filter_map(|told| told.thread_login).min()
     }
 
     /// Tells the logins that were held back, if they are still waited for.
     fn tell_logins(&mut self) {
         let now = Instant::now();
-        let due = |told: &Told| !told.thread_login_told && told.thread_login.is_some_and(|at| at <= now);
+        let due = |told: &Told| told.thread_login.is_some_and(|at| at <= now);
         let ids: Vec<String> =
             self.agents.iter().filter(|(_, told)| due(told)).map(|(id, _)| id.clone()).collect();
         for id in ids {
@@ -231,9 +259,10 @@ impl Bridge {
                 told.thread_login = Some(until);
                 continue;
             }
-            told.thread_login_told = true;
-            let Some(record) = record else { continue };
+            told.thread_login = None;
             let Ok(agent) = self.parallax.supervisor.get(&self.parallax.eye, &id) else { continue };
+            told.thread_told = Some((now, place(agent.login.as_ref())));
+            let Some(record) = record else { continue };
             if agent.state == State::LoginRequired {
                 let data = login_words(agent.login.as_ref(), &agent);
                 self.thread(&record, Some(&agent), "thread_auth_required", Some(data));
