@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 
 use crate::api::agent::{Agent, Exec, ExecResult, Sent, Size, Spawn, Stats};
 use crate::api::events::Happened;
-use crate::api::login::{LoginAnswer, LoginOutcome, LoginResult};
+use crate::api::login::{LoginAnswer, LoginResult};
 use crate::api::node::Node;
 use crate::api::problem::QuotaExcess;
 use crate::api::{Delivery, Stage};
@@ -295,12 +295,7 @@ impl Supervisor {
         let handle = self.handle(caller, id)?;
         let attempt = login::Attempt::check(&handle, answer)?;
         let deed = self.shared.audit.deed(caller, &Self::id(id)?, Act::Login).await?;
-        let result = attempt.carry_out().await;
-        match &result {
-            Ok(LoginResult { outcome: LoginOutcome::Refused, .. }) => deed.refused("agent"),
-            result => deed.came_to(result),
-        }
-        result
+        attempt.carry_out(deed).await
     }
 
     /// Runs something else within the agent's walls.

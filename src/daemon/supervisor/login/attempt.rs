@@ -6,17 +6,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
 
 use super::deliver::{self, Delivery};
 use crate::agents::callback::Callback;
 use crate::api::login::{Login, LoginAnswer, LoginOutcome, LoginResult};
 use crate::api::{Agent, State};
+use crate::daemon::audit;
 use crate::daemon::supervisor::agent::Handle;
 use crate::daemon::supervisor::request::wipe;
 use crate::daemon::supervisor::{Result, SupervisorError};
 
-/// How long what comes of it is waited for where nobody says otherwise, and at most.
+/// How long what comes of it is waited for where nobody says otherwise, and at most. Nobody else may try for the first of them:
+/// two codes in one field are none.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LONGEST: Duration = Duration::from_secs(600);
 /// How long the next page may take after a refusal.
@@ -79,23 +81,32 @@ impl Attempt {
     }
 
     /// Hands it over, and waits for what comes of it. A task of its own: half a code is never left there because whoever
-    /// gave it has gone.
-    pub(crate) async fn carry_out(self) -> Result<LoginResult> {
+    /// gave it has gone, and what it came to is on record.
+    pub(crate) async fn carry_out(self, deed: audit::Deed) -> Result<LoginResult> {
         let gone =
             |_| SupervisorError::Io { what: "the login".into(), source: std::io::ErrorKind::Other.into() };
-        tokio::spawn(self.hand_over()).await.map_err(gone)?
+        let all = async move {
+            let result = self.hand_over().await;
+            match &result {
+                Ok(LoginResult { outcome: LoginOutcome::Refused, .. }) => deed.refused("agent"),
+                result => deed.came_to(result),
+            }
+            result
+        };
+        tokio::spawn(all).await.map_err(gone)?
     }
 
     async fn hand_over(self) -> Result<LoginResult> {
         let Self { handle, before, deed, patience } = self;
         let turn = handle.desk.turn.try_lock();
         let busy = "somebody else tries to complete its login: wait for what comes of that";
-        let _turn = turn.map_err(|_| state(&handle, busy))?;
+        let turn = turn.map_err(|_| state(&handle, busy))?;
         let mut shown = handle.shown.subscribe();
         if !is_still(&shown.borrow_and_update(), &before) {
             return Err(state(&handle, "its login is another one by now: look at it again"));
         }
         handle.desk.attempts.fetch_add(1, Ordering::Relaxed);
+        handle.desk.another.notify_waiters();
         match deed {
             Deed::Type(code) => type_in(&handle, &before, code).await?,
             Deed::Deliver(callback, url) => match deliver::deliver(&handle, &callback, &url.0).await? {
@@ -103,16 +114,9 @@ impl Attempt {
                 Delivery::Refused(detail) => return Ok(result(&handle, LoginOutcome::Refused, detail)),
             },
         }
-        let outcome = tokio::time::timeout(patience, becomes(&mut shown, &before)).await;
-        let (outcome, detail) = match outcome {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let detail = format!(
-                    "it was handed over, and the agent has not said what it made of it within {patience:?}"
-                );
-                (LoginOutcome::Pending, detail)
-            }
-        };
+        let another = handle.desk.another.notified();
+        let (outcome, detail) =
+            outcome(&mut shown, &before, [patience.min(PATIENCE), patience], another, turn).await;
         if outcome == LoginOutcome::Accepted {
             // A page that only says so is gone in a moment; a question that comes next stays.
             let next = |agent: &Agent| agent.state != State::Blocked;
@@ -184,6 +188,27 @@ async fn input(handle: &Handle, bytes: Bytes) -> Result<()> {
     typed.map_err(|source| SupervisorError::Io { what: what(), source })
 }
 
+/// What comes of it, as long as it is waited for; after a while another attempt may be made meanwhile.
+async fn outcome(
+    shown: &mut watch::Receiver<Agent>,
+    before: &Login,
+    [alone, patience]: [Duration; 2],
+    another: impl Future<Output = ()>,
+    turn: MutexGuard<'_, ()>,
+) -> (LoginOutcome, String) {
+    let pending = |why: String| (LoginOutcome::Pending, format!("it was handed over, and {why}"));
+    let silent = || pending(format!("the agent has not said what it made of it within {patience:?}"));
+    if let Ok(outcome) = tokio::time::timeout(alone, becomes(shown, before)).await {
+        return outcome;
+    }
+    drop(turn);
+    tokio::select! {
+        // What is said from then on is said of the other one.
+        () = another => pending("another attempt was made before the agent has said what it made of it".into()),
+        outcome = tokio::time::timeout(patience - alone, becomes(shown, before)) => outcome.unwrap_or_else(|_| silent()),
+    }
+}
+
 /// What the terminal says of it.
 async fn becomes(shown: &mut watch::Receiver<Agent>, before: &Login) -> (LoginOutcome, String) {
     loop {
@@ -251,6 +276,31 @@ mod tests {
         assert_eq!(judged(State::Unknown, None, &before), None);
         assert_eq!(judged(State::Ready, None, &before), Some(LoginOutcome::Accepted));
         assert_eq!(judged(State::Exited, None, &before), Some(LoginOutcome::Refused));
+    }
+
+    #[tokio::test]
+    async fn who_waits_long_lets_another_attempt_be_made_and_does_not_take_its_outcome_for_its_own() {
+        let before = login("https://a/1", None);
+        let waiting = Agent {
+            state: State::LoginRequired,
+            login: Some(before.clone()),
+            ..crate::daemon::api::examples::agent("a")
+        };
+        let (_told, shown) = watch::channel(waiting);
+        let (turn, another) = (tokio::sync::Mutex::new(()), tokio::sync::Notify::new());
+        let mut first_shown = shown.clone();
+        let alone = Duration::from_millis(200);
+        let waits =
+            outcome(&mut first_shown, &before, [alone, LONGEST], another.notified(), turn.lock().await);
+        let tries = async {
+            assert!(turn.try_lock().is_err(), "two at once");
+            // Whoever comes next has to wait until it may.
+            let _turn = turn.lock().await;
+            another.notify_waiters();
+        };
+        let ((outcome, detail), ()) = tokio::join!(waits, tries);
+        assert_eq!(outcome, LoginOutcome::Pending);
+        assert!(detail.contains("another attempt"), "{detail}");
     }
 
     #[test]

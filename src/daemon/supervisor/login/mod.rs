@@ -55,6 +55,8 @@ pub(crate) struct Desk {
     account: std::sync::Mutex<Account>,
     /// Held by whoever tries.
     turn: Mutex<()>,
+    /// Told whenever an attempt is made.
+    another: Notify,
     /// An attempt was refused: its page is to begin the next.
     pub(super) again: Notify,
 }
