@@ -1,6 +1,6 @@
 # make demo      builds Stockade and shows what a sandbox enforces and refuses, and what the service withstands
-# make test      formatting, lints and every test
-# make test-agents  the real agents: first screens, and logins through the service
+# make test      formatting, lints and every test, the real agents included
+# make test-agents  the real agents alone: first screens, logins, messages and answers through the service
 # make test-parallax  the clients that Parallax has, from npm, against the service and its registry
 # make fuzz      the parsers against whatever a fuzzer thinks of
 # make dist      packages: .deb and .rpm
@@ -34,19 +34,22 @@ demo: root ## sandboxed sessions, then the service: each claim followed by its e
 
 test: root ## formatting, lints and every test, the escape attempts included
 	@packaging/prerequisites.sh build lint test
-	@echo "== 1/5 formatting"
+	@packaging/test-agents.sh install
+	@echo "== 1/6 formatting"
 	cargo fmt --all --check
-	@echo "== 2/5 lints, with every feature and with none"
+	@echo "== 2/6 lints, with every feature and with none"
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package stockade --lib --no-default-features --locked -- -D warnings
-	@echo "== 3/5 building the programs that the tests start"
+	@echo "== 3/6 building the programs that the tests start"
 	cargo build --workspace --locked
-	@echo "== 4/5 tests"
+	@echo "== 4/6 tests"
 	cargo test --workspace --locked
-	@echo "== 5/5 the registry, against a newer etcd"
+	@echo "== 5/6 the registry, against a newer etcd"
 	@newer="$$(packaging/etcd.sh path newer)"; if [ -n "$$newer" ]; then \
 		STOCKADE_ETCD="$$newer" cargo test --workspace --locked --test registry; \
 		else echo "left out: there is no newer etcd here (packaging/etcd.sh fetch newer)"; fi
+	@echo "== 6/6 the real agents"
+	@packaging/test-agents.sh
 
 fuzz: ## coverage-guided fuzzing of the parsers, a minute each (needs g++)
 	@packaging/prerequisites.sh build
@@ -76,9 +79,9 @@ dist: ## the .deb and the .rpm, in target/dist/packages
 	@packaging/prerequisites.sh build dist
 	@packaging/dist.sh
 
-test-agents: root ## Claude Code, Codex, Gemini CLI and aider (1.4 GB, downloaded once): first screens, logins
-	@packaging/prerequisites.sh build agents
-	@agents="$$(packaging/agents.sh)" && STOCKADE_AGENTS="$$agents" cargo test --locked --test agents
+test-agents: root ## Claude Code, Codex, Gemini CLI and aider (1.4 GB, downloaded once): first screens, logins, messages
+	@packaging/prerequisites.sh build
+	@packaging/test-agents.sh
 
 test-parallax: root ## the clients of etcd, gRPC, HTTP and WebSockets that Parallax has (npm, downloaded once)
 	@packaging/prerequisites.sh build test
