@@ -3,6 +3,7 @@
 mod agents;
 mod driven;
 mod executor;
+mod logins;
 mod sockets;
 mod survival;
 mod threads;

@@ -259,8 +259,10 @@ pub type Closed = Option<(u16, String)>;
 impl Socket {
     /// The next frame that is no ping.
     pub async fn frame(&mut self) -> Message {
+        // Pings keep nobody waiting for longer.
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.socket.next()).await;
+            let next = tokio::time::timeout_at(deadline, self.socket.next()).await;
             let frame = next.unwrap_or_else(|_| panic!("nothing came after {:#?}", self.seen));
             let frame = frame.expect("the socket is open").expect("a frame");
             if !matches!(frame, Message::Ping(_) | Message::Pong(_)) {
