@@ -15,8 +15,12 @@ export CFLAGS="-ffile-prefix-map=$PWD=/usr/src/stockade -ffile-prefix-map=$regis
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 
-echo "== building stockade-launcher and stockade-shim (without network code, for size)"
-cargo build --locked --target-dir "$target" --profile small --no-default-features --bin stockade-launcher --bin stockade-shim
+# `cargo rustc`: the linker's script is for the programs themselves, and not for what is executed to build them.
+for program in stockade-launcher stockade-shim; do
+    echo "== building $program (without network code, for size)"
+    cargo rustc --locked --target-dir "$target" --profile small --no-default-features --bin "$program" -- \
+        -C "link-arg=-Wl,-T,packaging/privileged.ld"
+done
 echo "== building stockade, stockade-client, stockade-egress and stockaded"
 cargo build --locked --target-dir "$target" --release --bin stockade --bin stockade-client --bin stockade-egress --bin stockaded
 

@@ -13,6 +13,7 @@
 //! | module | noun | knows |
 //! |---|---|---|
 //! | [`id`] | names, parsed once and then trusted | nobody |
+//! | [`ordered`] | sets and maps, filled one entry after another | nobody |
 //! | [`policy`] | what is allowed | `id` |
 //! | [`host`] | what this kernel can enforce | `policy` (the names of shortfalls), `cgroup`, `sys` |
 //! | [`plan`] | policy + host + request, down to every mount, filter and limit | `policy`, `host` |
@@ -52,6 +53,7 @@ pub mod id;
 pub mod jail;
 pub mod launcher;
 pub mod netns;
+pub mod ordered;
 pub mod plan;
 pub mod policy;
 #[cfg(feature = "registry")]

@@ -1,6 +1,5 @@
 //! The end of every process in a group: one write where the kernel can, a hunt where it cannot.
 
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use super::group::Group;
 use super::hybrid;
 use super::layout::Controller;
 use super::mountinfo::Version;
+use crate::ordered;
 
 /// How many processes are held by a descriptor at once; far below any limit on open files.
 const HELD: usize = 64;
@@ -101,7 +101,7 @@ fn strike(group: &Group) -> Result<Option<OwnedFd>, CgroupError> {
     for pids in group.members()?.chunks(HELD) {
         let held: Vec<(u32, OwnedFd)> =
             pids.iter().filter_map(|pid| Some((*pid, hybrid::open(*pid)?))).collect();
-        let members: BTreeSet<u32> = group.members()?.into_iter().collect();
+        let members = ordered::set(group.members()?);
         for (pid, process) in held.into_iter().filter(|(pid, _)| members.contains(pid)) {
             match rustix::process::pidfd_send_signal(&process, Signal::KILL) {
                 Ok(()) | Err(Errno::SRCH) => last = Some(process),

@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::CgroupError;
 use super::group;
 use super::mountinfo::{self, Mounted, Version};
+use crate::ordered;
 use crate::policy::{Limits, Shortfall};
 
 /// `CGROUP2_SUPER_MAGIC` and `CGROUP_SUPER_MAGIC` (linux/magic.h).
@@ -122,7 +123,9 @@ impl Layout {
             }
         }
         // The v2 group first: a leftover is killed through it in one write.
-        trees.sort_by_key(|tree| tree.version != Version::Unified);
+        let (mut trees, legacy): (Vec<_>, Vec<_>) =
+            trees.into_iter().partition(|tree| tree.version == Version::Unified);
+        trees.extend(legacy);
         Ok(Self { swap: swap(&trees), atomic_kill: atomic_kill(&trees), trees, counts_io: false })
     }
 
@@ -226,7 +229,7 @@ fn legacy_controllers(root: &OwnedFd, mounted: &Mounted) -> BTreeSet<Controller>
     let offers = |controller: &Controller| {
         mounted.has(controller.legacy_name()) && controller.legacy_proof().is_none_or(|file| has(root, file))
     };
-    Controller::ALL.into_iter().filter(offers).collect()
+    ordered::set(Controller::ALL.into_iter().filter(offers))
 }
 
 /// The controllers that the groups below can be given (cgroups(7), "no internal processes").
@@ -247,7 +250,7 @@ fn unified_controllers(root: &OwnedFd, path: &Path) -> Result<BTreeSet<Controlle
 
 fn named(words: &str) -> BTreeSet<Controller> {
     let has = |name: &str| words.split_ascii_whitespace().any(|word| word == name);
-    Controller::ALL.into_iter().filter(|c| c.unified_name().is_some_and(has)).collect()
+    ordered::set(Controller::ALL.into_iter().filter(|c| c.unified_name().is_some_and(has)))
 }
 
 fn has(root: &OwnedFd, file: &str) -> bool {

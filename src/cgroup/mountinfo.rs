@@ -37,8 +37,11 @@ impl Mounted {
 /// Every cgroup mount, in the order in which one should try them: whole and writable first.
 pub(super) fn parse(mountinfo: &[u8]) -> Vec<Mounted> {
     let mut found: Vec<Mounted> = mountinfo.split(|c| *c == b'\n').filter_map(parse_line).collect();
-    found.sort_by_key(|mount| (!mount.writable, !mount.whole));
-    found
+    let mut ordered = Vec::with_capacity(found.len());
+    for wanted in [(true, true), (true, false), (false, true), (false, false)] {
+        ordered.extend(found.extract_if(.., |mount| (mount.writable, mount.whole) == wanted));
+    }
+    ordered
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`

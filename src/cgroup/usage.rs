@@ -6,6 +6,8 @@ use std::time::Duration;
 use rustix::event::Timespec;
 use serde::Serialize;
 
+use crate::ordered;
+
 /// Read from the group's own files; `None`: this kernel does not count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,10 +43,8 @@ impl Usage {
 
 /// A "flat keyed" control file: a word and a number on each line. What is neither is left out.
 pub(super) fn flat(text: &str) -> BTreeMap<String, u64> {
-    text.lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(key, value)| Some((key.to_owned(), value.trim().parse().ok()?)))
-        .collect()
+    let words = text.lines().filter_map(|line| line.split_once(' '));
+    ordered::map(words.filter_map(|(key, value)| Some((key.to_owned(), value.trim().parse().ok()?))))
 }
 
 /// Bytes read and written, from v2's `io.stat`: `8:0 rbytes=1 wbytes=2 rios=…`, one line a disk.

@@ -157,11 +157,11 @@ fn run_to_its_end(arguments: Arguments, host: &Host, keeper: Option<&Keeper>) ->
     let mut report = None;
     let result = Commission { agent: None, policy: &policy, host, request: &request, keeper }.carry_out(
         &mut CallerFront::default(),
-        &mut |plan: &Plan| -> Result<bool, RunError> {
+        &mut |plan: &Plan| -> Result<Option<String>, RunError> {
             if let (Some(path), None) = (&arguments.report, &report) {
                 report = Some((path.clone(), open_report(path, plan)?));
             }
-            Ok(report.is_some())
+            Ok(report.is_some().then(|| policy::hash(&policy)))
         },
     );
     match result {

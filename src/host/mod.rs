@@ -25,6 +25,7 @@ use std::fs;
 use caps::{CapSet, Capability};
 use serde::Serialize;
 
+use crate::ordered;
 use crate::policy::{Access, Policy, Shortfall};
 use crate::sys::kernel::{self, SeccompAction};
 
@@ -243,7 +244,7 @@ impl Host {
             (self.seccomp.notify, Shortfall::SeccompNotify),
         ];
         let lacking = has.into_iter().filter(|(there, _)| !there).map(|(_, lacking)| lacking);
-        lacking.filter(|shortfall| wanted.includes(*shortfall)).collect()
+        ordered::set(lacking.filter(|shortfall| wanted.includes(*shortfall)))
     }
 }
 
@@ -286,7 +287,7 @@ fn allows_user_namespaces() -> bool {
 
 fn missing_of(needed: &[Capability]) -> BTreeSet<String> {
     let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
-    needed.iter().filter(|needed| !effective.contains(needed)).map(ToString::to_string).collect()
+    ordered::set(needed.iter().filter(|needed| !effective.contains(needed)).map(ToString::to_string))
 }
 
 #[cfg(test)]

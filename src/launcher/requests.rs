@@ -13,6 +13,7 @@ use super::refuse::Refuse;
 use super::spares::Spares;
 use super::tree::Tree;
 use crate::id::AgentId;
+use crate::policy::{self, Policy};
 use crate::shim::service::admit::admit;
 use crate::shim::service::kept::{self, Whereabouts};
 use crate::shim::service::line;
@@ -144,7 +145,7 @@ impl Launcher {
                 format!("agent {id} is there already: remove it, or choose another id"),
             );
         };
-        let started = self.keep(&order, &bytes).and_then(|()| self.start(order, line));
+        let started = self.keep(&order, &bytes).and_then(|()| self.start(order, admitted.policy, line));
         if started.is_err() {
             self.forget(id);
         }
@@ -174,7 +175,7 @@ impl Launcher {
         for earlier in [places::ATTESTATION, places::USAGE] {
             let _ = fs::remove_file(directory.join(earlier));
         }
-        let started = self.start(order, line);
+        let started = self.start(order, admitted.policy, line);
         let _ = match started {
             Ok(_) => fs::remove_file(earlier),
             // It is as it was.
@@ -209,10 +210,11 @@ impl Launcher {
         kept::put_bytes(&path, bytes, 0o600, false).map_err(failed("cannot keep the order"))
     }
 
-    fn start(&mut self, order: Order, line: OwnedFd) -> Answer {
+    fn start(&mut self, order: Order, policy: Policy, line: OwnedFd) -> Answer {
         let id = order.id.clone();
         let listener = self.tree.listen_for(&id).map_err(failed("cannot make the shim's socket"))?;
-        let claim = Claim { node: self.node.clone(), order };
+        let policy_hash = policy::hash(&policy);
+        let claim = Claim { node: self.node.clone(), order, policy, policy_hash };
         let claim = serde_json::to_vec(&claim).map_err(io::Error::other);
         let claim = claim.and_then(|claim| sealed("stockade-claim", &claim)).map_err(failed("the claim"))?;
         let engagement = Engagement { claim, line, listener };

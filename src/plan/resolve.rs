@@ -10,6 +10,7 @@ use super::{
 };
 use crate::host::survey::Survey;
 use crate::host::{Host, Refusal, Wanted};
+use crate::ordered;
 use crate::policy::{Policy, Shortfall};
 
 /// Readable for everybody, granted by no Landlock rule: if it opens, Landlock is not in force.
@@ -160,7 +161,7 @@ pub fn paths_of_interest(policy: &Policy, request: &Request) -> BTreeSet<PathBuf
         .chain(&files.read_only)
         .chain(&files.read_write)
         .chain(policy.environment.paths.values());
-    let mut paths: BTreeSet<PathBuf> = named.map(|path| view::expand(path, &request.caller.home)).collect();
+    let mut paths = ordered::set(named.map(|path| view::expand(path, &request.caller.home)));
     paths.extend(request.installation.iter().cloned());
     let protected = files.protected.iter().chain(&files.protected_if_present);
     if let Some(workspace) = &request.workspace {

@@ -294,8 +294,11 @@ fn parse_ports(text: &str) -> Result<BTreeSet<u16>, InvalidDestination> {
     // u16::from_str takes "+80", and "0443" is a slip.
     let plain = |port: &str| !port.starts_with('0') && port.bytes().all(|c| c.is_ascii_digit());
     let parse = |port: &str| port.parse::<u16>().ok().filter(|_| plain(port));
-    let ports = text.split(',').map(parse).collect::<Option<BTreeSet<u16>>>();
-    let ports = ports.ok_or_else(|| InvalidDestination::Ports { given: text.chars().take(80).collect() })?;
+    let mut ports = BTreeSet::new();
+    for port in text.split(',') {
+        let wrong = || InvalidDestination::Ports { given: text.chars().take(80).collect() };
+        ports.insert(parse(port).ok_or_else(wrong)?);
+    }
     match ports.len() {
         _ if ports.contains(&53) => Err(InvalidDestination::Dns),
         given if given > MOST_PORTS => Err(InvalidDestination::TooManyPorts { given }),

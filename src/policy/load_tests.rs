@@ -301,6 +301,21 @@ fn an_effective_policy_reads_back_as_itself() {
 }
 
 #[test]
+fn an_effective_policy_comes_to_a_shim_as_it_was_admitted() {
+    let rich = "extends = 'claude'\n[limits]\nfile-size = '1MiB'\nio = { read = '1MiB', write = '2MiB' }\ncpus = 0.333\n\
+                [network]\nca-bundle = '/etc/ca.pem'\nallow = ['*.example.org:80,443', '10.0.0.0/8:22', { to = 'b.example.org:443', sni = 'any' }]\n\
+                [network.resolve]\n'a.example.org' = ['10.0.0.1', '::2']\n[environment.paths]\nTOOLS = '~/tools'\n\
+                [[network.inject]]\nname = 'model.internal'\nupstream = 'https://a.example.org'\nheader = 'x-key'\nsecret = '/etc/stockade/key'\n";
+    let site = Site::new().with("etc/rich.toml", rich);
+    let library = Library::of([], 0);
+    let shipped = library.names().into_keys().map(|name| library.load(&Reference::Name(name)).unwrap());
+    for policy in shipped.chain([site.load("rich").unwrap()]) {
+        let sent = serde_json::to_vec(&policy).unwrap();
+        assert_eq!(serde_json::from_slice::<Policy>(&sent).unwrap(), policy);
+    }
+}
+
+#[test]
 fn every_example_in_the_reference_is_a_policy() {
     let page = include_str!("../../docs/policies.md");
     let examples: Vec<&str> =

@@ -34,7 +34,7 @@ mod within_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::id::PolicyName;
 pub use cidr::Cidr;
@@ -53,7 +53,7 @@ pub use text::hash;
 pub use within::Excess;
 
 /// Everything one agent may do, after `extends` has been followed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Policy {
     /// The name it was loaded under.
@@ -81,7 +81,7 @@ pub struct Policy {
 }
 
 /// `[agent]`: what is started when the request names no command.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Agent {
     /// Program and arguments; empty: the request must name them.
@@ -89,7 +89,7 @@ pub struct Agent {
 }
 
 /// How a directory of the host may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
     /// Not at all.
@@ -102,7 +102,7 @@ pub enum Access {
 }
 
 /// `[filesystem]`: a path that is not named here does not exist inside.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Filesystem {
     /// Host paths shown read-only where the host has them (`/usr`, `/etc/ssl`, `~/.cargo/bin` …).
@@ -134,7 +134,7 @@ pub struct Filesystem {
 }
 
 /// `[limits]`: enforced by the cgroup, and by rlimits where a cgroup has no say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Limits {
     /// Memory and swap together.
@@ -152,7 +152,7 @@ pub struct Limits {
 }
 
 /// `limits.io`: bytes per second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Io {
     /// Bytes read per second.
@@ -162,7 +162,7 @@ pub struct Io {
 }
 
 /// `[syscalls]`: changes to the allow-list that every agent starts from.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Syscalls {
     /// Allowed whatever their arguments.
@@ -174,7 +174,7 @@ pub struct Syscalls {
 }
 
 /// `[capabilities]`: none, unless named.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Capabilities {
     /// Kept for the agent, inside its own user namespace only.
@@ -182,7 +182,7 @@ pub struct Capabilities {
 }
 
 /// The capabilities that a policy may grant: those that reach nothing outside the sandbox's own namespaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Capability {
     /// Ports below 1024 on the sandbox's own loopback.
@@ -198,7 +198,7 @@ impl std::fmt::Display for Capability {
 }
 
 /// `[environment]`: the agent starts with these variables and no others.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Environment {
     /// Taken over from the caller; a trailing `*` stands for any ending.
@@ -210,7 +210,7 @@ pub struct Environment {
 }
 
 /// `[terminal]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Terminal {
     /// Whether the agent may have one at all.
@@ -220,7 +220,7 @@ pub struct Terminal {
 }
 
 /// `[tolerate]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Tolerate {
     /// Protections that may be missing; the attestation names each that is.

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::inject::{HostFile, Inject};
 use super::{Destination, Hostname};
+use crate::ordered;
 
 /// Each is a socket inside, and all of them go to the gateway in one message (SCM_MAX_FD is 253).
 pub const MOST_PORTS: usize = 100;
 
 /// `[network]`: nothing leaves the sandbox but to what is named here; its own loopback is a matter of policy, too.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Network {
     /// Whether the sandbox's processes may reach each other over TCP on their own loopback.
@@ -36,7 +37,7 @@ impl Network {
 
     /// Every port that a rule names.
     pub fn ports(&self) -> BTreeSet<u16> {
-        self.allow.iter().flat_map(|destination| destination.ports().iter().copied()).collect()
+        ordered::set(self.allow.iter().flat_map(|destination| destination.ports().iter().copied()))
     }
 
     /// Adds one, in the place of one with the same name.

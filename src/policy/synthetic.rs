@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use sha2::{Digest, Sha256};
 
 use super::hostname::Hostname;
+use crate::ordered;
 
 /// 198.18.0.0/15: for benchmarks of isolated networks (RFC 2544), so no host on the internet has such an address.
 const FIRST: u32 = Ipv4Addr::new(198, 18, 0, 0).to_bits();
@@ -24,7 +25,7 @@ pub fn place_all<'a>(
     names: impl Iterator<Item = &'a Hostname>,
 ) -> BTreeMap<Hostname, Ipv4Addr> {
     // Sorted: which of two names that want one place gets it must not depend on the order of the rules.
-    let names: BTreeSet<&Hostname> = names.collect();
+    let names = ordered::set(names);
     let (mut placed, mut taken) = (BTreeMap::new(), BTreeSet::new());
     for name in names {
         let address = place(sandbox, name, |address| taken.contains(&address));

@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::{Ground, inherited};
 use crate::cgroup::{Cgroup, EnforcedLimit};
 use crate::id::{AgentId, PolicyName};
+use crate::ordered;
 use crate::plan::Plan;
-use crate::policy::{self, Shortfall};
+use crate::policy::Shortfall;
 
 /// Each by its name, as the inode number that stands for it.
 pub type Namespaces = BTreeMap<&'static str, u64>;
@@ -136,12 +137,12 @@ impl Attestation {
         cgroup: &Cgroup,
         limits: Vec<EnforcedLimit>,
     ) -> Result<Self, AttestationError> {
-        let Ground { plan, policy, host, detailed, .. } = *ground;
+        let Ground { plan, host, detailed, .. } = *ground;
         let status = Status::read(pid)?;
         let attestation = Self {
             agent: agent.clone(),
             policy: plan.policy.clone(),
-            policy_hash: if detailed { policy::hash(policy) } else { String::new() },
+            policy_hash: detailed.unwrap_or_default().to_owned(),
             widened: plan.widened.clone(),
             kernel: host.kernel.clone(),
             namespaces: namespaces(pid)?,
@@ -163,8 +164,8 @@ impl Attestation {
                 scoped: plan.landlock.abi >= 6,
             },
             read_only_root: read_only_root(pid)?,
-            rlimits: if detailed { rlimits(pid)? } else { BTreeMap::new() },
-            mounts: if detailed { mounts(pid)? } else { Vec::new() },
+            rlimits: if detailed.is_some() { rlimits(pid)? } else { BTreeMap::new() },
+            mounts: if detailed.is_some() { mounts(pid)? } else { Vec::new() },
             limits,
             shortfalls: plan.shortfalls.clone(),
         };
@@ -237,7 +238,7 @@ impl Status {
     }
 
     fn capabilities(&self) -> Result<BTreeMap<&'static str, String>, AttestationError> {
-        CAPABILITY_SETS.iter().map(|set| Ok((*set, self.field(set)?.to_owned()))).collect()
+        ordered::try_map(CAPABILITY_SETS.iter().map(|set| Ok((*set, self.field(set)?.to_owned()))))
     }
 }
 
@@ -264,7 +265,7 @@ pub fn namespaces(pid: u32) -> Result<Namespaces, AttestationError> {
         let number = text.split(['[', ']']).nth(1).and_then(|n| n.parse().ok());
         Ok((name, number.ok_or_else(|| missing(&path))?))
     };
-    NAMESPACES.iter().map(|name| inode(name)).collect()
+    ordered::try_map(NAMESPACES.iter().map(|name| inode(name)))
 }
 
 fn id_map(pid: u32, file: &str) -> Result<[u32; 3], AttestationError> {
@@ -288,7 +289,7 @@ fn rlimits(pid: u32) -> Result<BTreeMap<String, [String; 2]>, AttestationError> 
         let mut values = rest.split_whitespace().map(str::to_owned);
         Some((name.trim().to_owned(), [values.next()?, values.next()?]))
     };
-    Ok(text.lines().skip(1).filter_map(row).collect())
+    Ok(ordered::map(text.lines().skip(1).filter_map(row)))
 }
 
 fn mounts(pid: u32) -> Result<Vec<MountPoint>, AttestationError> {

@@ -59,15 +59,15 @@ impl CommissionError {
 }
 
 impl Commission<'_> {
-    /// Looks at the host, decides, and runs it. `planned` sees each plan before anything is made of it, and says whether
-    /// the attestation is to list every mount and resource limit.
+    /// Looks at the host, decides, and runs it. `planned` sees each plan before anything is made of it, and says the policy's
+    /// hash if the attestation is to hold it, and to list every mount and resource limit.
     ///
     /// # Errors
     /// Also what `planned` says.
     pub fn carry_out<E: From<CommissionError>>(
         &self,
         front: &mut impl Front,
-        planned: &mut dyn FnMut(&Plan) -> Result<bool, E>,
+        planned: &mut dyn FnMut(&Plan) -> Result<Option<String>, E>,
     ) -> Result<Outcome, E> {
         let mut again = 0..MOST_ATTEMPTS;
         loop {
@@ -82,15 +82,22 @@ impl Commission<'_> {
     fn attempt<E: From<CommissionError>>(
         &self,
         front: &mut impl Front,
-        planned: &mut dyn FnMut(&Plan) -> Result<bool, E>,
+        planned: &mut dyn FnMut(&Plan) -> Result<Option<String>, E>,
     ) -> Result<Result<Outcome, ShimError>, E> {
         let Self { policy, host, agent, .. } = *self;
         let (plan, layout, disks) = self.decide()?;
         let (layout, keeper) = layout.zip(self.keeper).expect("a plan was made, so there is no refusal");
         let layout = if front.counts() { layout.counting_io() } else { layout };
         let detailed = planned(&plan)?;
-        let ground =
-            Ground { agent, plan: &plan, policy, host, layout: &layout, disks: &disks.found, detailed };
+        let ground = Ground {
+            agent,
+            plan: &plan,
+            policy,
+            host,
+            layout: &layout,
+            disks: &disks.found,
+            detailed: detailed.as_deref(),
+        };
         Ok(super::run(&ground, keeper, front))
     }
 

@@ -101,8 +101,8 @@ pub struct Ground<'a> {
     pub host: &'a Host,
     /// Its cgroups.
     pub layout: &'a Layout,
-    /// Whether the attestation lists every mount and resource limit.
-    pub detailed: bool,
+    /// The policy's hash, if the attestation is to say it, and to list every mount and resource limit.
+    pub detailed: Option<&'a str>,
     /// Where `limits.io` holds.
     pub disks: &'a [Device],
 }
@@ -209,7 +209,7 @@ impl<F: Front> Launch<'_, F> {
             let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
         }
         // What no report shows need not wait for the very end, which init is on its way to.
-        let counts = self.ground.detailed || self.front.counts();
+        let counts = self.ground.detailed.is_some() || self.front.counts();
         let early = outcome.as_ref().is_ok_and(|outcome| outcome.end.is_some() && !counts);
         let usage = early.then(|| self.cgroup.usage());
         let reaped = wait(child.pidfd.as_fd());
@@ -337,7 +337,7 @@ impl<F: Front> Launch<'_, F> {
         let handed = self.until_confined(child)?;
         let Ground { policy, detailed, .. } = *self.ground;
         // Each was read back when it was written; a report shows what the kernel says now.
-        let limits = if detailed { self.cgroup.enforced()?.limits } else { Vec::new() };
+        let limits = if detailed.is_some() { self.cgroup.enforced()?.limits } else { Vec::new() };
         let attestation = Attestation::read(
             child.pid,
             self.ground.agent.unwrap_or(self.id),

@@ -13,7 +13,6 @@
 //! ```
 //! A run that is killed leaves the ledger to its keeper, and if that is killed, too, to the next run in the workspace.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
@@ -29,6 +28,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::ids;
+use crate::ordered;
 use crate::plan::{Bind, Mount, Owner, Source, StandIn};
 
 /// `commondir` of a repository that is its own.
@@ -82,7 +82,7 @@ impl Placeholders {
     ) -> Result<(), PlaceholderError> {
         // Whoever stands on something that another run made needs it as long, so that the ledger is joined even by a
         // run that makes nothing itself. All of them in one order, for two runs must not wait for each other.
-        let roots: BTreeSet<&Path> = protected(mounts).map(|(_, root, ..)| root).collect();
+        let roots = ordered::set(protected(mounts).map(|(_, root, ..)| root));
         for root in roots {
             self.join(root, announce)
                 .map_err(|source| PlaceholderError::Hold { path: root.to_path_buf(), source })?;

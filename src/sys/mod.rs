@@ -17,6 +17,8 @@ pub mod ready;
 pub mod seccomp;
 pub mod signal;
 pub mod terminal;
+#[cfg(panic = "abort")]
+mod unwind;
 
 use std::io;
 

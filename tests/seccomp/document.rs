@@ -89,7 +89,7 @@ fn row(page: &mut String, group: &Group) {
         Class::NestedElseAbsent => "; absent without",
         Class::Allowed | Class::Checked | Class::Absent | Class::Refused | Class::Nested => "",
     };
-    let calls: Vec<String> = group.calls.iter().map(|call| format!("`{call}`")).collect();
+    let calls: Vec<String> = group.calls().map(|call| format!("`{call}`")).collect();
     writeln!(page, "| {}{note} | {} | {} |", group.title, calls.join(" "), group.because)
         .expect("a String takes it");
 }

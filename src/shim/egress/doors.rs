@@ -1,6 +1,6 @@
 //! Where a sandbox is listened in: at the addresses that stand for the names that a port is for, or within ranges.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::id::AgentId;
@@ -30,9 +30,7 @@ pub fn all(network: &Network, sandbox: &AgentId) -> Vec<Door> {
     for port in &network.ports {
         left -= 1;
         let room = MOST.saturating_sub(doors.len() + left).min(MOST_ON_A_PORT);
-        let at = |name: &Hostname| placed.get(name).copied();
-        let addresses: Option<BTreeSet<Ipv4Addr>> =
-            only_names(network, *port).and_then(|names| names.iter().map(at).collect());
+        let addresses = only_names(network, *port).and_then(|names| addresses_of(&names, &placed));
         let addresses = addresses.map(|mut all| {
             all.extend((*port == HTTP).then_some(GATEWAY_ADDRESS));
             all
@@ -66,6 +64,18 @@ fn wide(network: &Network, port: u16, room: usize) -> Door {
         return Door::Everywhere { port };
     }
     Door::Within { port, ranges: ranges.into_iter().map(|(first, length)| Range { first, length }).collect() }
+}
+
+/// Where they are, if all of them are somewhere.
+fn addresses_of(
+    names: &BTreeSet<Hostname>,
+    placed: &BTreeMap<Hostname, Ipv4Addr>,
+) -> Option<BTreeSet<Ipv4Addr>> {
+    let mut addresses = BTreeSet::new();
+    for name in names {
+        addresses.insert(*placed.get(name)?);
+    }
+    Some(addresses)
 }
 
 /// The names that rules name exactly.

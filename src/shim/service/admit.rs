@@ -1,5 +1,5 @@
-//! An order, held against what root has decided on this node. The launcher asks before it starts a shim, and the shim
-//! asks again for itself.
+//! An order, held against what root has decided on this node. The launcher asks before it starts a shim; the shim asks again
+//! for itself, under the policy that the launcher has admitted it to.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -59,9 +59,16 @@ fn exceeds(field: &str, detail: impl ToString) -> Refusal {
 /// # Errors
 /// Says which field is at fault, and why.
 pub fn admit(order: &Order, node: &Settings) -> Result<Admitted, Refusal> {
+    admit_under(order, node, policy_of(order, node)?)
+}
+
+/// Holds it against the node, under a policy that was narrowed to it already.
+///
+/// # Errors
+/// Says which field is at fault, and why.
+pub fn admit_under(order: &Order, node: &Settings, policy: Policy) -> Result<Admitted, Refusal> {
     let id: AgentId = order.id.parse().map_err(|error| malformed("id", error))?;
     let tenant: Tenant = order.tenant.parse().map_err(|error| malformed("tenant", error))?;
-    let policy = policy_of(order, node)?;
     check_form(order)?;
     let places = Places::under(&node.root);
     let mut own = Vec::new();

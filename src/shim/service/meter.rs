@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::estate::{self, Estate};
 use super::kept;
 use crate::cgroup;
+use crate::ordered;
 use crate::shim::session::Reins;
 use crate::wire::service::usage::Metered;
 use crate::wire::tally::Classes;
@@ -156,7 +157,7 @@ impl Meter {
             memory_peak: usage.memory_peak_bytes,
             io_read: usage.io_read_bytes,
             io_written: usage.io_written_bytes,
-            egress: egress.collect(),
+            egress: ordered::map(egress),
         }
     }
 }

@@ -33,6 +33,7 @@ use super::words::Home;
 use super::{Outcome, ShimError, words};
 use crate::host::Host;
 use crate::plan::{Plan, PlanError};
+use crate::policy::Policy;
 use crate::sys::process::End;
 use crate::sys::{fd, process, signal};
 use crate::wire::service::claim::{Claim, ENGAGEMENT, Engagement, SPARE, read_sealed};
@@ -120,7 +121,8 @@ impl Ready {
 
 fn attend(ready: Ready, engagement: Engagement) -> io::Result<()> {
     let Engagement { claim, line, listener } = engagement;
-    let Claim { node, mut order } = serde_json::from_slice(&read_sealed(&claim, 2 * order::LONGEST)?)?;
+    let Claim::<Policy> { node, mut order, policy, policy_hash } =
+        serde_json::from_slice(&read_sealed(&claim, 2 * order::LONGEST)?)?;
     // The listener is the launcher's own description, and only this process uses it.
     rustix::io::ioctl_fionbio(&listener, true)?;
     let places = Places::under(&node.root);
@@ -136,13 +138,13 @@ fn attend(ready: Ready, engagement: Engagement) -> io::Result<()> {
     };
     let meter = Meter::begin(directory.join(places::USAGE))?;
     let mut front = ServiceFront::new(identity, line, listener, Terminal::new(log, window(&order)), meter);
-    let admitted = admit::admit(&order, &node);
+    let admitted = admit::admit_under(&order, &node, policy);
     // Not held for as long as the agent runs: files can be long.
     (order.files, order.environment) = Default::default();
     let wait = Duration::from_millis(order.home_wait_ms.min(order::LONGEST_WAIT_MS));
     let result = match admitted.and_then(|admitted| Ok((hold(&admitted, wait)?, admitted))) {
         Ok((hold, admitted)) => {
-            let result = run(ready, admitted, &mut front);
+            let result = run(ready, admitted, policy_hash, &mut front);
             drop(hold);
             result
         }
@@ -179,7 +181,12 @@ fn hold(admitted: &Admitted, wait: Duration) -> Result<Option<home::Hold>, Refus
 }
 
 /// Builds it, and stays to its end.
-fn run(ready: Ready, admitted: Admitted, front: &mut ServiceFront) -> Result<Outcome, Refusal> {
+fn run(
+    ready: Ready,
+    admitted: Admitted,
+    policy_hash: String,
+    front: &mut ServiceFront,
+) -> Result<Outcome, Refusal> {
     let (host, keeper) = ready.look()?;
     let Admitted { id, policy, words, files, .. } = admitted;
     front.put_files(files);
@@ -197,7 +204,8 @@ fn run(ready: Ready, admitted: Admitted, front: &mut ServiceFront) -> Result<Out
         request: &request,
         keeper: keeper.as_ref(),
     };
-    let result = commission.carry_out(front, &mut |_: &Plan| -> Result<bool, CommissionError> { Ok(true) });
+    let result = commission
+        .carry_out(front, &mut |_: &Plan| -> Result<_, CommissionError> { Ok(Some(policy_hash.clone())) });
     if let Some(keeper) = keeper {
         keeper.dismiss();
     }

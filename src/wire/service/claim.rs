@@ -61,11 +61,15 @@ const MESSAGE: &[u8] = b"engaged";
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Claim {
+pub struct Claim<Policy> {
     /// The node.
     pub node: Settings,
     /// The order.
     pub order: Order,
+    /// What it may do, as the launcher has admitted it.
+    pub policy: Policy,
+    /// SHA-256 over that.
+    pub policy_hash: String,
 }
 
 /// What root has decided for this node.
