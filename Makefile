@@ -3,7 +3,7 @@
 # make test-agents  the real agents alone: first screens, logins, messages and answers through the service
 # make test-parallax  the clients that Parallax has, from npm, against the service and its registry
 # make fuzz      the parsers against whatever a fuzzer thinks of
-# make dist      packages: .deb and .rpm
+# make dist      packages: .deb and .rpm; make reproduce: and whether they come out the same elsewhere
 # make test-vm   the tests on other kernels, in emulated machines
 #
 # All install what they need with apt-get, if it is missing, and all need root: a sandbox is made of
@@ -75,6 +75,9 @@ test-vm: root ## the tests, then the packages, on Debian 12 with Linux 6.1 and 6
 	@packaging/dist.sh
 	@sandbox-tests/vm/test-packages
 
+reproduce: dist ## once more from a clean clone elsewhere: the same bytes?
+	@packaging/reproduce.sh
+
 dist: ## the .deb and the .rpm, in target/dist/packages
 	@packaging/prerequisites.sh build dist
 	@packaging/dist.sh
@@ -87,4 +90,4 @@ test-parallax: root ## the clients of etcd, gRPC, HTTP and WebSockets that Paral
 	@packaging/prerequisites.sh build test
 	@clients="$$(packaging/parallax.sh)" && STOCKADE_PARALLAX="$$clients" cargo test --locked --test parallax
 
-.PHONY: help root build dist demo test test-agents test-parallax test-vm fuzz bench soak
+.PHONY: help root build dist reproduce demo test test-agents test-parallax test-vm fuzz bench soak

@@ -12,6 +12,7 @@ packaging/deb.sh "$dist/tree" "$dist/packages"
 packaging/rpm.sh "$dist/tree" "$dist/packages"
 
 echo "== linting"
+packaging/apparmor.sh "$dist/tree/usr/share/stockade/apparmor/stockade"
 lintian --fail-on error,warning --allow-root "$dist"/packages/*.deb
 rpmlint --config packaging/rpm/rpmlint.toml "$dist"/packages/*.rpm
 
@@ -24,5 +25,7 @@ no_more_than() {
         exit 1
     fi
 }
-for deb in "$dist"/packages/*.deb; do no_more_than $((15 << 20)) "$deb"; done
+for deb in "$dist"/packages/*.deb; do no_more_than 15000000 "$deb"; done
+# There is one for each agent.
+no_more_than 1000000 "$dist/bin/stockade-shim"
 sha256sum "$dist"/packages/*

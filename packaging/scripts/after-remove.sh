@@ -1,9 +1,9 @@
 # After the files are gone. $1: keep, or purge.
 if [ "$1" = purge ]; then
+    # What `systemctl edit` has made is the administrator's, and stays.
     rm -rf /etc/stockade /var/lib/stockade /var/log/stockade /run/stockade
     rm -f /etc/systemd/system/multi-user.target.wants/stockaded.service \
         /etc/systemd/system/sockets.target.wants/stockade-launcher.socket
-    rm -rf /etc/systemd/system/stockaded.service.d /etc/systemd/system/stockade-launcher.service.d
     if [ -e /etc/apparmor.d/stockade ]; then
         apparmor_parser --remove /etc/apparmor.d/stockade 2>/dev/null || true
         rm -f /etc/apparmor.d/stockade

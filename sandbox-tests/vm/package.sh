@@ -196,6 +196,18 @@ when sh -c 'kill -9 $(systemctl show -p MainPID --value stockaded) $(systemctl s
 ends 0
 all_go_on
 
+site=/etc/systemd/system/stockaded.service.d/site.conf
+claim 'a daemon that hangs is started anew by the watchdog, as soon as the administrator wants'
+mkdir -p "${site%/*}"
+printf '[Service]\nWatchdogSec=10\nTimeoutStopSec=5\n' >"$site"
+systemctl daemon-reload
+systemctl restart stockaded.service
+when sh -c 'hung=$(systemctl show -p MainPID --value stockaded); kill -STOP "$hung"; for i in $(seq 200); do sleep 0.5; now=$(systemctl show -p MainPID --value stockaded); [ "$now" != 0 ] && [ "$now" != "$hung" ] && systemctl is-active stockaded && exit 0; done; exit 1'
+ends 0
+when journalctl -u stockaded --no-pager -o cat
+says 'Watchdog timeout'
+all_go_on
+
 claim 'the old version is installed over the new one'
 when apt-get install -y --allow-downgrades "${old[0]}"
 ends 0
@@ -245,10 +257,12 @@ ends 0
 when stockade get last
 says 'exited'
 
-claim 'a purge leaves nothing'
+claim 'a purge leaves nothing but what the administrator has added to the unit'
 when apt-get purge -y stockade
 ends 0
-when sh -c 'true'
+when cat "$site"
+ends 0
+rm -r "${site%/*}"
 left=$(diff <(echo "$before") <(traces)) || fails "left behind: $left"
 
 verdict
