@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::explain::Finding;
 use crate::plan::outlook::Entry;
-use crate::policy::{Destination, HostPattern, Hostname, Network, Sni, request};
+use crate::policy::{Destination, HostPattern, Hostname, Network, Sni, guarded, request, synthetic};
 
 /// Reads a subject as a destination, if it is meant as one: neither a path nor a system call has a port, or dots in it.
 pub fn subject(text: &str) -> Option<Destination> {
@@ -29,6 +29,9 @@ pub fn look(wanted: &Destination, network: &Network) -> Finding {
         |destination: &Destination| Some(Entry { key: "network.allow", value: destination.to_string() });
     if wanted.is_within(&all) {
         let by = covering.and_then(entry);
+        if let Some((cause, remedy)) = behind_rules(wanted, network) {
+            return finding("refused", "refused", cause, by, remedy);
+        }
         return finding("reached", "can be reached, through the gateway", how(wanted, network), by, None);
     }
     let cause = match nearest(wanted, network) {
@@ -62,6 +65,36 @@ pub fn tcp(network: &Network) -> Finding {
         decided_by: Some(Entry { key: "network.loopback", value: network.loopback.to_string() }),
         remedy: Some("[network] allow, or --allow HOST[:PORT] for one run".into()),
     }
+}
+
+/// Why an address is not reached although an entry covers it, and by which line it would be.
+fn behind_rules(wanted: &Destination, network: &Network) -> Option<(String, Option<String>)> {
+    let HostPattern::Range(range) = wanted.host() else { return None };
+    let inside = |what: &str| format!("{what}; such an entry opens it to names that lead there");
+    let Some((first, _)) = range.as_v4() else {
+        return Some((
+            inside("a sandbox has no IPv6, so that no program can ask for it by its address"),
+            None,
+        ));
+    };
+    if first.is_loopback() {
+        return Some((
+            inside("inside, this is the sandbox's own loopback, where the gateway is not asked"),
+            None,
+        ));
+    }
+    let (guarded, what) = guarded::around(first.into()).filter(|(guarded, _)| range.is_within(guarded))?;
+    if synthetic::is_synthetic(first.into()) {
+        return Some(("inside, such an address stands for a name, or for nothing".into(), None));
+    }
+    let is_opened = network.allow.iter().any(|entry| match entry.host() {
+        HostPattern::Range(open) => {
+            open.is_within(&guarded) && range.is_within(open) && wanted.ports().is_subset(entry.ports())
+        }
+        HostPattern::Name(_) | HostPattern::Below(_) => false,
+    });
+    let cause = format!("{what}, which only an entry within {guarded} opens");
+    (!is_opened).then(|| (cause, Some(remedy(wanted))))
 }
 
 enum Near<'n> {
@@ -146,6 +179,32 @@ mod tests {
             r#"[network] allow = ["evil.example:443"], or --allow evil.example:443 for one run"#
         );
         assert_eq!(asked("example.net:443").verdict, "refused", "not below itself");
+    }
+
+    #[test]
+    fn an_address_that_is_covered_and_guarded_is_not_reached() {
+        let network = Network {
+            allow: ["0.0.0.0/0:443", "10.2.0.0/16:443", "127.0.0.1:5432", "[2001:db8::/32]:443"]
+                .map(|text| text.parse().expect(text))
+                .into(),
+            ..Network::default()
+        };
+        let verdict = |text: &str| look(&subject(text).expect(text), &network).verdict;
+        for text in ["1.1.1.1:443", "10.2.3.4:443"] {
+            assert_eq!(verdict(text), "reached", "{text}");
+        }
+        for text in
+            ["169.254.169.254:443", "10.1.1.1:443", "127.0.0.1:5432", "198.18.9.9:443", "255.255.255.255:443"]
+        {
+            assert_eq!(verdict(text), "refused", "{text}");
+        }
+        assert_eq!(verdict("[2001:db8::1]:443"), "refused");
+        let finding = look(&subject("10.1.1.1:443").expect("one"), &network);
+        assert!(
+            finding.cause.contains("a private address") && finding.cause.contains("10.0.0.0/8"),
+            "{}",
+            finding.cause
+        );
     }
 
     #[test]

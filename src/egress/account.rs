@@ -47,6 +47,13 @@ impl Account {
         }
     }
 
+    /// One for so many attempts, of which nothing else is known.
+    pub fn several(ledger: &Rc<Ledger>, protocol: Protocol, count: u32) -> Self {
+        let account = Self::open(ledger, protocol, None, 0);
+        account.change(|record| record.count = count);
+        account
+    }
+
     /// It goes to this address.
     pub fn to(&self, address: IpAddr) {
         self.change(|record| record.address = Some(address));

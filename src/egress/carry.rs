@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_linger;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -170,6 +171,16 @@ pub async fn replay(to: &TcpStream, bytes: &[u8], account: &Account) -> io::Resu
         }
     }
     Ok(())
+}
+
+/// From now on the end of this process is a reset and no end of the stream: what was cut off must not look complete.
+pub fn until_done(stream: &TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+/// Its end is the end of the stream.
+pub fn is_done(stream: &TcpStream) {
+    let _ = set_socket_linger(stream, None);
 }
 
 /// Ends a connection with a reset: the peer's next call fails at once instead of waiting for an answer.

@@ -119,8 +119,9 @@ impl<'a> Connection<'a> {
     }
 
     async fn run(&self, stream: TcpStream) {
+        carry::until_done(&stream);
         match self.attempt(&stream).await {
-            Ok(()) => return,
+            Ok(()) => return carry::is_done(&stream),
             Err(Stop::Refused(refusal)) => self.account.refuse(refusal),
             Err(Stop::Trouble(what)) => self.account.trouble(what),
         }
@@ -141,9 +142,10 @@ impl<'a> Connection<'a> {
         }
         // TLS on another port is checked while the server may already talk: SSH's does so first.
         let late = checked.filter(|_| self.port != HTTPS);
+        carry::until_done(&outer);
         let result = self.carry(stream, &outer, &first, late).await;
-        if result.is_err() {
-            carry::reset(outer);
+        if result.is_ok() {
+            carry::is_done(&outer);
         }
         result
     }
@@ -214,7 +216,9 @@ impl<'a> Connection<'a> {
         let read = timeout(patience, self.until_hello(stream, &mut bytes)).await;
         let refuse = |reason, detail| Err(Stop::Refused(Refusal::of_hello(reason, detail, name, self.port)));
         match read {
-            Err(_) => Err(Stop::Trouble(format!("no whole TLS hello within {patience:?}"))),
+            Err(_) => {
+                refuse(Reason::NotTls, format!("{name} was sent no whole TLS hello within {patience:?}"))
+            }
             Ok(Err(error)) => Err(Stop::Trouble(format!("ended before a TLS hello: {error}"))),
             Ok(Ok(Progress::Hello(hello))) => match hello.check(name) {
                 Ok(()) => Ok(bytes),

@@ -1,6 +1,6 @@
 //! What the agent can ask the gateway itself: the list of what was refused lately, and why.
 //!
-//! `GET http://stockade.internal/denials`, and the same on the sandbox's loopback. Nothing can be changed here.
+//! `GET http://stockade.internal/denials`. Nothing can be changed here.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -13,7 +13,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::carry;
@@ -25,12 +24,6 @@ policy would have allowed it. The policy cannot be changed from inside: ask the 
 
 /// Answers that are in memory at one time.
 pub const MOST_READERS: usize = 16;
-
-/// Serves one connection to the listener on the loopback.
-pub async fn serve_local(gateway: Rc<Gateway>, stream: TcpStream, permit: OwnedSemaphorePermit) {
-    serve(&gateway, stream).await;
-    drop(permit);
-}
 
 /// Answers one request, all of it within the time that a request may take: an answer has a quarter of a megabyte, and is no
 /// place to keep the gateway's memory, or the kernel's, for as long as one likes.

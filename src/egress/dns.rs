@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  a name that a rule covers   A: its synthetic address   AAAA and all else: nothing, but the name exists
+//!  one above such a name       nothing, and the refusal is reported: NXDOMAIN would deny what is below, too (RFC 8020)
 //!  any other name              NXDOMAIN, and the refusal is reported
 //!  a synthetic address (PTR)   its name
 //! ```
@@ -104,7 +105,8 @@ impl Known<'_> {
         let is_local = name.as_str() == "localhost" || name.as_str().ends_with(".localhost");
         let is_known = is_local || name.as_str() == GATEWAY || self.rules.knows_name(&name);
         if !is_known {
-            nothing(reply, owner, ResponseCode::NXDomain);
+            let is_above = self.rules.knows_names_below(&name);
+            nothing(reply, owner, if is_above { ResponseCode::NoError } else { ResponseCode::NXDomain });
             // apt and others ask for `_http._tcp.NAME` before NAME: nothing that somebody wanted to reach is refused.
             let is_service = service_of(&name).is_some_and(|host| self.rules.knows_name(&host));
             let refusal = (!is_service).then(|| (name.to_string(), Rules::refuse_name(&name)));

@@ -17,8 +17,6 @@ pub enum Taken {
     DnsUdp(UdpSocket),
     /// See [`Socket::DnsTcp`].
     DnsTcp(TcpListener),
-    /// See [`Socket::Denials`].
-    Denials(TcpListener),
     /// See [`Socket::Monitor`].
     Monitor(OwnedFd),
     /// See [`Socket::Published`].
@@ -61,7 +59,6 @@ fn take(socket: Socket, fd: OwnedFd) -> Taken {
         Socket::Listener { port, .. } => Taken::Listener(port, fd.into()),
         Socket::DnsUdp => Taken::DnsUdp(fd.into()),
         Socket::DnsTcp => Taken::DnsTcp(fd.into()),
-        Socket::Denials => Taken::Denials(fd.into()),
         Socket::Monitor => Taken::Monitor(fd),
         Socket::Published { inside } => Taken::Published(inside, fd.into()),
         Socket::Dialer => Taken::Dialer(fd),

@@ -126,8 +126,7 @@ impl Inner {
     }
 
     fn remember(&mut self, record: &Record, reason: Reason, detail: &str, remedy: Option<&String>) {
-        // Requests to one name differ in nothing but what is said about them.
-        let is_alike = |old: &Refused| reason != Reason::Request || old.detail == detail;
+        let is_alike = |old: &Refused| !reason.differs_in_detail() || old.detail == detail;
         let known = |old: &Refused| {
             (old.protocol, &old.name, old.address, old.port, old.reason)
                 == (record.protocol, &record.name, record.address, record.port, reason)

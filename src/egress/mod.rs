@@ -185,10 +185,6 @@ fn open(gateway: &Rc<Gateway>, sockets: Vec<Taken>) -> io::Result<()> {
                 let accept = ours.accept(adopt(listener)?, Protocol::Dns, DNS, dns_server::serve_tcp);
                 gateway.keep_running("DNS over TCP", accept);
             }
-            Taken::Denials(listener) => {
-                let accept = ours.accept(adopt(listener)?, Protocol::Http, 0, denials::serve_local);
-                gateway.keep_running("the list of refusals", accept);
-            }
             Taken::DnsUdp(socket) => gateway.keep_running("DNS", dns_server::serve_udp(ours, socket)),
             Taken::Monitor(socket) => gateway.keep_running("the monitor", monitor::watch(ours, socket)),
             Taken::Published(inside, listener) => published.push((inside, adopt(listener)?)),

@@ -13,7 +13,7 @@ use super::gateway::Gateway;
 use super::reset;
 use super::rules::Refusal;
 use crate::policy::synthetic::is_synthetic;
-use crate::sys::net::send_over_loopback;
+use crate::sys::net::{packets_missed, send_over_loopback};
 use crate::sys::ready;
 use crate::wire::egress::{Protocol, Reason};
 
@@ -56,6 +56,7 @@ pub async fn watch(gateway: Rc<Gateway>, socket: OwnedFd) -> io::Result<()> {
                 }
                 Err(nix::errno::Errno::EAGAIN) => {
                     guard.clear_ready();
+                    report_missed(&gateway, packets_missed(socket.get_ref().as_fd()).unwrap_or(0));
                     break;
                 }
                 // ENETDOWN, when the namespace goes away.
@@ -63,6 +64,15 @@ pub async fn watch(gateway: Rc<Gateway>, socket: OwnedFd) -> io::Result<()> {
             }
         }
         tokio::task::yield_now().await;
+    }
+}
+
+/// What came faster than it could be looked at is counted, for whatever it was: all of it was refused.
+fn report_missed(gateway: &Gateway, count: u32) {
+    if count > 0 {
+        let account = Account::several(&gateway.ledger, Protocol::Tcp, count);
+        let detail = "more attempts at once than could be told apart".to_owned();
+        account.refuse(Refusal::final_one(Reason::TooMany, detail));
     }
 }
 

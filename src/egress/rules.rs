@@ -102,6 +102,18 @@ impl Rules {
         self.inject.contains(name) || self.allow.iter().any(|destination| destination.knows_name(name))
     }
 
+    /// Whether DNS has an answer for some name below `name`.
+    pub fn knows_names_below(&self, name: &Hostname) -> bool {
+        let is_below =
+            |other: &str| other.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'));
+        let allowed = self.allow.iter().any(|destination| match destination.host() {
+            HostPattern::Name(other) => is_below(other.as_str()),
+            HostPattern::Below(base) => base == name || is_below(base.as_str()),
+            HostPattern::Range(_) => false,
+        });
+        allowed || is_below(GATEWAY) || self.inject.iter().any(|other| is_below(other.as_str()))
+    }
+
     /// Which inject rule serves `name`.
     pub fn inject(&self, name: &Hostname) -> Option<usize> {
         self.inject.iter().position(|inject| inject == name)

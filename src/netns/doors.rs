@@ -51,6 +51,8 @@ pub enum Door {
         port: u16,
         /// What it is for. The namespace's own loopback, 127.0.0.0/8, goes through as well.
         ranges: Vec<Range>,
+        /// What it is not for, although it lies within.
+        except: Vec<Ipv4Addr>,
     },
     /// At every address.
     Everywhere {
@@ -79,8 +81,8 @@ impl Door {
 
     fn open(&self) -> io::Result<OwnedFd> {
         let socket = unconnected()?;
-        if let Self::Within { ranges, .. } = self {
-            attach_filter(socket.as_fd(), &admission(ranges))?;
+        if let Self::Within { ranges, except, .. } = self {
+            attach_filter(socket.as_fd(), &admission(ranges, except))?;
         }
         bind(&socket, &self.bound_to())?;
         listen(&socket, BACKLOG)?;
@@ -104,10 +106,13 @@ fn datagrams() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// For a listener: lets packets through that go to one of `ranges`. What it accepts has the same filter.
-fn admission(ranges: &[Range]) -> Vec<Instruction> {
+/// For a listener: lets packets through that go to one of `ranges`, and to nothing in `except`. What it accepts has the same
+/// filter.
+fn admission(ranges: &[Range], except: &[Ipv4Addr]) -> Vec<Instruction> {
     let destination = NETWORK_HEADER + filter::DESTINATION;
     let mut code = filter::within(destination, filter::LOOPBACK, ALL).to_vec();
+    code.push(filter::load(filter::WORD, destination));
+    except.iter().for_each(|address| code.extend(filter::drop_if(filter::EQUAL, address.to_bits())));
     ranges.iter().for_each(|range| code.extend(filter::within(destination, *range, ALL)));
     code.push(NONE);
     code

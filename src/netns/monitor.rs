@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::filter::{
@@ -30,6 +31,9 @@ const UDP: u32 = 17;
 const SYN: u32 = 0x02;
 const SYN_AND_ACK: u32 = 0x12;
 
+/// Bytes of the kernel's memory for what waits to be looked at, some thousand attempts.
+const WAITING: usize = 4 << 20;
+
 /// Enough for both headers.
 const SEE: Instruction = filter::answer(128);
 
@@ -37,6 +41,7 @@ const SEE: Instruction = filter::answer(128);
 pub fn open(doors: &[Door]) -> io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     attach_filter(socket.as_fd(), &view(doors))?;
+    set_socket_recv_buffer_size_force(&socket, WAITING)?;
     watch_all_packets(socket.as_fd())?;
     Ok(socket)
 }
@@ -81,7 +86,8 @@ fn on_port(port: u16, doors: &[Door]) -> Vec<Instruction> {
     for door in doors.iter().filter(|door| door.port() == port) {
         match door {
             Door::At(place) => block.extend(drop_if(EQUAL, place.ip().to_bits())),
-            Door::Within { ranges, .. } => {
+            Door::Within { ranges, except, .. } => {
+                except.iter().for_each(|address| block.extend([(EQUAL, 0, 1, address.to_bits()), SEE]));
                 ranges.iter().for_each(|range| block.extend(within(DESTINATION, *range, NONE)));
             }
             Door::Everywhere { .. } => block.push(NONE),

@@ -21,12 +21,15 @@ const RTPROT_STATIC: u8 = 4;
 const RT_SCOPE_HOST: u8 = 254;
 const RTN_LOCAL: u8 = 2;
 const RTA_OIF: u16 = 4;
+const RTA_PREFSRC: u16 = 7;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
-/// What `lo` does about IPv4 (linux/if_link.h, linux/ip.h): the same as /proc/sys/net/ipv4/conf/lo/accept_local.
+/// What `lo` does about IPv4 (linux/if_link.h, linux/ip.h): the same as `accept_local` and `route_localnet` in
+/// /proc/sys/net/ipv4/conf/lo.
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_INET_CONF: u16 = 1;
 const IPV4_DEVCONF_ACCEPT_LOCAL: u16 = 23;
+const IPV4_DEVCONF_ROUTE_LOCALNET: u16 = 26;
 /// In every namespace `lo` is the first interface.
 const LOOPBACK: u32 = 1;
 
@@ -35,13 +38,14 @@ const HEADER: usize = 16;
 /// Does all four. An IPv6 that this host has switched off needs no route: nothing can be sent by it.
 ///
 /// `visible` is one more address of IPv4 beside 127.0.0.1: resolvers count that one for none, and give no address of a
-/// family that the host has none of (AI_ADDRCONFIG of getaddrinfo(3)).
+/// family that the host has none of (AI_ADDRCONFIG of getaddrinfo(3)). Connections come from it: one whose source is its
+/// destination could meet itself where nobody listens (simultaneous open, RFC 9293, section 3.5).
 pub fn own_every_address(visible: Ipv4Addr) -> io::Result<()> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     ask(&socket, &message(RTM_NEWLINK, &accepting_local()))?;
     ask(&socket, &message(RTM_NEWADDR, &address(visible)))?;
-    ask(&socket, &message(RTM_NEWROUTE, &route(AddressFamily::INET)))?;
-    match ask(&socket, &message(RTM_NEWROUTE, &route(AddressFamily::INET6))) {
+    ask(&socket, &message(RTM_NEWROUTE, &route(AddressFamily::INET, Some(visible))))?;
+    match ask(&socket, &message(RTM_NEWROUTE, &route(AddressFamily::INET6, None))) {
         Err(_) if is_without_ipv6() => Ok(()),
         added => added,
     }
@@ -54,23 +58,25 @@ fn ask(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
     acknowledged(&answer[..length])
 }
 
-/// `struct ifinfomsg`, and that a packet may come in from an address of this host's own: what is sent by a packet socket is
-/// not known to have come from here.
+/// `struct ifinfomsg`, and that a packet may come in from and to an address of this host's own, loopback included: what is sent
+/// by a packet socket is not known to have come from here.
 fn accepting_local() -> Vec<u8> {
     let mut message = vec![number(AddressFamily::UNSPEC), 0, 0, 0];
     message.extend(LOOPBACK.to_ne_bytes());
     message.extend([0; 8]); // flags, and which of them change: none
-    let accepts = attribute(IPV4_DEVCONF_ACCEPT_LOCAL, &1_u32.to_ne_bytes());
+    let both = [IPV4_DEVCONF_ACCEPT_LOCAL, IPV4_DEVCONF_ROUTE_LOCALNET];
+    let accepts: Vec<u8> = both.iter().flat_map(|switch| attribute(*switch, &1_u32.to_ne_bytes())).collect();
     let inet = attribute(u16::from(number(AddressFamily::INET)), &attribute(IFLA_INET_CONF, &accepts));
     message.extend(attribute(IFLA_AF_SPEC, &inet));
     message
 }
 
-/// `struct rtmsg` and the interface.
-fn route(family: AddressFamily) -> Vec<u8> {
+/// `struct rtmsg`, the interface, and the address that packets come from.
+fn route(family: AddressFamily, source: Option<Ipv4Addr>) -> Vec<u8> {
     let mut route = vec![number(family), 0, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL];
     route.extend(0_u32.to_ne_bytes());
     route.extend(attribute(RTA_OIF, &LOOPBACK.to_ne_bytes()));
+    route.extend(source.into_iter().flat_map(|source| attribute(RTA_PREFSRC, &source.octets())));
     route
 }
 
@@ -138,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_request_says_how_long_it_is() {
-        for body in [route(AddressFamily::INET6), address(Ipv4Addr::LOCALHOST)] {
+        for body in [route(AddressFamily::INET6, None), address(Ipv4Addr::LOCALHOST)] {
             let message = message(RTM_NEWROUTE, &body);
             assert_eq!(message[..4], u32::try_from(message.len()).expect("short").to_ne_bytes());
         }

@@ -97,6 +97,15 @@ pub enum PlanError {
         /// How many there may be.
         most: usize,
     },
+    /// A published port of the gateway's.
+    #[error(
+        "port {port} cannot be published: inside, the gateway listens on it at every address, for DNS or for an entry about a \
+         suffix or a range; have the server listen on another port"
+    )]
+    TakenInside {
+        /// Inside.
+        port: u16,
+    },
     /// The system-call rules cannot be compiled.
     #[error(transparent)]
     Filter(#[from] super::seccomp::FilterError),
@@ -113,9 +122,11 @@ impl PlanError {
             | Self::NoWorkspace { .. }
             | Self::HomeNoexec { .. }
             | Self::ProtectedSymlink { .. } => true,
-            Self::NoCommand { .. } | Self::Missing { .. } | Self::TooManyPorts { .. } | Self::Filter(_) => {
-                false
-            }
+            Self::NoCommand { .. }
+            | Self::Missing { .. }
+            | Self::TooManyPorts { .. }
+            | Self::TakenInside { .. }
+            | Self::Filter(_) => false,
         }
     }
 }

@@ -51,6 +51,9 @@ pub fn resolve(policy: &Policy, request: &Request) -> Result<Option<Network>, Pl
         return Err(PlanError::TooManyPorts { ports: ports.len(), most: MOST_PORTS });
     }
     ports.extend([DNS, HTTP]);
+    if let Some(taken) = published.iter().find(|port| is_the_gateways(port.inside, &network.allow)) {
+        return Err(PlanError::TakenInside { port: taken.inside });
+    }
     Ok(Some(Network {
         ports,
         allow: network.allow.clone(),
@@ -65,6 +68,12 @@ pub fn resolve(policy: &Policy, request: &Request) -> Result<Option<Network>, Pl
             .cloned()
             .collect(),
     }))
+}
+
+/// Whether the gateway listens on this port at every address inside, so that no server of the agent's can.
+fn is_the_gateways(port: u16, allow: &BTreeSet<Destination>) -> bool {
+    let mut on_it = allow.iter().filter(|destination| destination.ports().contains(&port));
+    port == DNS || on_it.any(|destination| !matches!(destination.host(), HostPattern::Name(_)))
 }
 
 fn has_names_in(allow: &BTreeSet<Destination>, domain: &Hostname) -> bool {

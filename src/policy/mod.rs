@@ -11,6 +11,7 @@ pub mod destination;
 mod destination_tests;
 pub mod document;
 pub mod error;
+pub mod guarded;
 pub mod hostname;
 pub mod inject;
 pub mod load;

@@ -80,3 +80,22 @@ pub fn send_over_loopback(socket: BorrowedFd<'_>, packet: &[u8]) -> io::Result<(
     };
     check(sent as libc::c_long).map(drop)
 }
+
+/// How many packets a packet socket had no room for since this was asked last (PACKET_STATISTICS of packet(7)).
+pub fn packets_missed(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: an all-zero tpacket_stats is a valid value of this plain C struct.
+    let mut statistics: libc::tpacket_stats = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into a struct that outlives the call.
+    let got = unsafe {
+        let place = (&raw mut statistics).cast();
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            place,
+            &raw mut length,
+        )
+    };
+    check(got.into()).map(|_| statistics.tp_drops)
+}

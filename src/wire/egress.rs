@@ -122,8 +122,6 @@ pub enum Socket {
     DnsUdp,
     /// TCP, listening inside on port 53 of every address.
     DnsTcp,
-    /// TCP, listening inside on 127.0.0.1: the list of what was refused.
-    Denials,
     /// AF_PACKET, SOCK_DGRAM, inside: sees attempts that no socket takes.
     Monitor,
     /// TCP, listening on the host's loopback interface: a connection is carried to a port inside.
@@ -297,6 +295,13 @@ pub enum Reason {
     TooMany,
     /// The HTTP request is not one that the inject rule allows.
     Request,
+}
+
+impl Reason {
+    /// Whether attempts at one place differ in what is said about them: which request it was, which host a hello named.
+    pub fn differs_in_detail(self) -> bool {
+        matches!(self, Self::Request | Self::Sni)
+    }
 }
 
 /// What cannot be sent or is no message.

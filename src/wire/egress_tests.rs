@@ -64,7 +64,6 @@ fn a_configuration_survives_and_an_unknown_key_does_not() {
             Socket::DnsUdp,
             Socket::DnsTcp,
             Socket::Listener { port: 443, within: true },
-            Socket::Denials,
             Socket::Monitor,
             Socket::Published { inside: 3000 },
             Socket::Dialer,

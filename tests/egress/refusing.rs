@@ -1,7 +1,7 @@
 //! The ways out that are none. Each is first shown to be open where the policy opens it.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -52,11 +52,71 @@ fn a_raw_address_on_the_port_of_a_suffix_and_a_range_is_refused_at_once_and_repo
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{refused}");
     }
 
+    // From the sandbox's own loopback, too: the way back leads there.
+    let refused = world.inside.run(|| {
+        let socket = stockade::netns::unconnected().expect("a socket");
+        rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("bound");
+        rustix::net::connect(&socket, &SocketAddr::from(([192, 0, 2, 99], 5432)))
+    });
+    assert_eq!(refused, Err(rustix::io::Errno::CONNREFUSED));
+
     let record = world.record(|record| record.address == Some(Ipv4Addr::new(192, 0, 2, 20).into()));
 
     let Verdict::Refused { reason, remedy, .. } = record.verdict else { panic!("{record:?}") };
     assert_eq!(reason, Reason::Address);
     assert_eq!(remedy.as_deref(), Some(r#"[network] allow = ["192.0.2.20:5432"]"#));
+}
+
+#[test]
+fn attempts_that_come_too_fast_to_be_told_apart_are_counted_all_the_same() {
+    const MANY: u32 = 30_000;
+    let range = Range { first: Ipv4Addr::new(198, 18, 0, 0), length: 15 };
+    let mut world = World::within(&["*.example.org:5432"], 5432, vec![range]);
+    world.start();
+    world.inside.run(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+        for n in 0..MANY {
+            // What the kernel says of the one before is said here, and it is not sent.
+            while socket.send_to(b"x", (Ipv4Addr::new(192, 0, 2, (n % 200) as u8), 9)).is_err() {}
+        }
+    });
+    let mut counted = 0;
+    while counted < MANY {
+        counted += world
+            .record(|record| record.verdict != Verdict::Allowed { rule: String::new(), trouble: None })
+            .count;
+    }
+    assert_eq!(counted, MANY);
+}
+
+#[test]
+fn a_name_above_an_allowed_one_has_no_address_and_is_not_denied_as_a_whole() {
+    let mut world = World::new(&["*.wide.example:443", "api.deep.example:443"]);
+    world.start();
+    for above in ["wide.example", "deep.example", "example"] {
+        let answer = world.ask(above, RecordType::A);
+        assert_eq!(
+            (answer.metadata.response_code, answer.answers.len()),
+            (ResponseCode::NoError, 0),
+            "{above}"
+        );
+        let record = world.record(|record| record.name.as_deref() == Some(above));
+        assert!(matches!(record.verdict, Verdict::Refused { reason: Reason::Name, .. }), "{record:?}");
+    }
+    assert_eq!(world.ask("wide.test", RecordType::A).metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[test]
+fn hellos_that_name_different_hosts_are_different_refusals() {
+    let tls = Tls::new(&["api.example.org"]);
+    let mut world = World::new(&["api.example.org:443"]);
+    world.start();
+    for other in ["one.example.net", "two.example.net"] {
+        let stream = world.connect("api.example.org", 443);
+        tls.greet(stream, Says::Name(other)).expect_err("reset");
+        let (reason, detail, _) = world.refusal(443);
+        assert!(reason == Reason::Sni && detail.contains(other), "{detail}");
+    }
 }
 
 #[test]

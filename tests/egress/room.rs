@@ -1,6 +1,6 @@
 //! A network of its own for one thread, gone when the thread is.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
@@ -39,14 +39,6 @@ impl Room {
         let job = Box::new(move || drop(result.send(job())));
         self.0.send(job).expect("the room's thread lives");
         answer.recv().expect("what was done in the room did not panic")
-    }
-
-    /// Every address leads to this room itself, as in a sandbox.
-    pub fn catch_everything(&self) {
-        self.run(|| {
-            add_local_route(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0, None);
-            add_local_route(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0, None);
-        });
     }
 
     /// Servers in here can have this address, as if it were somebody else's.

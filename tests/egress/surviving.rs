@@ -39,7 +39,8 @@ fn a_gateway_that_dies_is_followed_by_one_with_the_same_sockets_and_names() {
     world.config.named.insert(address, name);
     world.start();
 
-    assert!(is_cut_off(&mut cut));
+    let end = cut.read(&mut [0; 8]).map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "what was cut off does not look complete");
     greet(&mut waiting).expect("carried by the next gateway");
     greet(&mut world.connect_to(passing, 5432).expect("accepted")).expect("the name's address is remembered");
 }
@@ -157,8 +158,9 @@ fn a_hello_that_drips_frees_its_place() {
     assert!(is_cut_off(&mut slow));
 
     let record = world.record(|record| record.port == 443);
-    let Verdict::Allowed { trouble: Some(trouble), .. } = &record.verdict else { panic!("{record:?}") };
-    assert!(trouble.contains("no whole TLS hello"), "{trouble}");
+    let Verdict::Refused { reason, detail, remedy } = &record.verdict else { panic!("{record:?}") };
+    assert!(*reason == Reason::NotTls && detail.contains("no whole TLS hello"), "{detail}");
+    assert!(remedy.as_ref().is_some_and(|line| line.contains("sni")), "{remedy:?}");
 }
 
 #[test]

@@ -12,7 +12,6 @@ use command_fds::{CommandFdExt, FdMapping};
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{Name, RData, RecordType};
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use stockade::netns::{self, DNS, Door, Range};
 use stockade::wire::egress::{Config, FromEgress, GATEWAY_ADDRESS, Record, Socket, ToEgress, Verdict};
 
@@ -49,27 +48,28 @@ impl World {
 
     /// The same, on a host with another resolv.conf.
     pub fn on(allow: &[&str], resolv_conf: &str) -> Self {
-        let mut world = Self::bare(allow, resolv_conf);
-        world.inside.catch_everything();
-        for socket in [Socket::DnsUdp, Socket::DnsTcp, Socket::Monitor] {
-            world.add(socket);
-        }
-        for port in [22, 80, 443, 5432, 8443] {
-            world.add(Socket::Listener { port, within: false });
-        }
-        world
+        let everywhere = [DNS, 22, 80, 443, 5432, 8443].map(|port| Door::Everywhere { port });
+        Self::with(allow, resolv_conf, everywhere.into())
     }
 
-    /// A sandbox whose one port beside DNS is listened on as the shim does it: within `ranges`.
+    /// A sandbox whose one port beside DNS is listened on within `ranges`.
     pub fn within(allow: &[&str], port: u16, ranges: Vec<Range>) -> Self {
-        let mut world = Self::bare(allow, "nameserver 127.0.0.1\n");
-        let doors = [Door::Everywhere { port: DNS }, Door::Within { port, ranges }];
+        let doors = vec![Door::Everywhere { port: DNS }, Door::Within { port, ranges, except: Vec::new() }];
+        Self::with(allow, "nameserver 127.0.0.1\n", doors)
+    }
+
+    /// Its sockets are made as the shim makes them.
+    fn with(allow: &[&str], resolv_conf: &str, doors: Vec<Door>) -> Self {
+        let mut world = Self::bare(allow, resolv_conf);
+        let listeners = doors.iter().map(|door| match door {
+            Door::Everywhere { port: DNS } => Socket::DnsTcp,
+            door => Socket::Listener { port: door.port(), within: matches!(door, Door::Within { .. }) },
+        });
+        let kinds: Vec<Socket> = [Socket::DnsUdp, Socket::Monitor].into_iter().chain(listeners).collect();
         let sockets = world.inside.run(move || {
             netns::own_every_address(GATEWAY_ADDRESS).expect("routes");
             netns::open_doors(&doors).expect("doors")
         });
-        let kinds =
-            [Socket::DnsUdp, Socket::Monitor, Socket::DnsTcp, Socket::Listener { port, within: true }];
         kinds.into_iter().zip(sockets).for_each(|(kind, socket)| world.add_made(kind, socket));
         world
     }
@@ -80,24 +80,6 @@ impl World {
         let allow: Vec<String> = allow.iter().map(|text| (*text).to_owned()).collect();
         let config = Config { sandbox: "test".into(), allow, ..Config::default() };
         Self { inside, outside, config, sockets: Vec::new(), gateway: None, records: Vec::new() }
-    }
-
-    fn add(&mut self, kind: Socket) {
-        let socket = self.inside.run(move || -> OwnedFd {
-            let listen = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a listener").into();
-            match kind {
-                Socket::DnsUdp => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).expect("a socket").into(),
-                Socket::DnsTcp => listen(53),
-                Socket::Listener { port, .. } => listen(port),
-                Socket::Monitor => {
-                    let all = SockProtocol::EthAll;
-                    socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, all)
-                        .expect("a monitor")
-                }
-                other => panic!("no socket of this kind is made here: {other:?}"),
-            }
-        });
-        self.add_made(kind, socket);
     }
 
     /// Adds a socket that the test has made.

@@ -84,8 +84,8 @@ struct Attempt {
     address: Option<IpAddr>,
     port: u16,
     reason: Reason,
-    /// Of a request: those to one name differ in nothing else.
-    request: Option<String>,
+    /// Where attempts at one place differ in it.
+    detail: Option<String>,
 }
 
 #[derive(Debug)]
@@ -114,8 +114,8 @@ impl Account {
                 self.carried(kind, count.into(), sent, received, duration);
             }
             Verdict::Refused { reason, detail, remedy } => {
-                let request = (reason == Reason::Request).then(|| detail.clone());
-                let attempt = Attempt { protocol, name, address, port, reason, request };
+                let differs = reason.differs_in_detail().then(|| detail.clone());
+                let attempt = Attempt { protocol, name, address, port, reason, detail: differs };
                 let is_full = self.refused.len() >= MOST && !self.refused.contains_key(&attempt);
                 if is_full {
                     return self.miss(format!("more than {MOST} kinds of refused attempts"));
@@ -167,7 +167,7 @@ impl Account {
         let connections = self.connections.into_values().collect();
         let traffic = Traffic { connections, incomplete, ..self.traffic };
         let denial = |(attempt, attempts): (Attempt, Attempts)| {
-            let Attempt { protocol, name, address, port, reason, request: _ } = attempt;
+            let Attempt { protocol, name, address, port, reason, detail: _ } = attempt;
             Denial {
                 refused: Refused::Egress { protocol, name, address, port, reason },
                 count: attempts.count,
