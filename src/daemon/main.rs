@@ -183,16 +183,15 @@ fn follow_config(live: &Live, supervisor: &Supervisor, audit: &Audit, places: &P
 
 async fn start(places: Places, live: &Arc<Live>, audit: Audit) -> Result<Daemon, DaemonError> {
     let config = live.config();
-    let policies = Library::of(policy_directories(&places), 0);
+    let policies = Arc::new(Library::of(policy_directories(&places), 0));
     let records = places.records();
     let supervisor = Supervisor::audited(places.clone(), config.supervisor(), audit).await?;
-    let names = policies.names().into_keys().collect();
-    let registry = registry::start(&supervisor, &config, &places, names)?;
+    let registry = registry::start(&supervisor, live, &places, &policies)?;
     let parallax = Parallax::start(supervisor.clone(), &records, &config.parallax.runtime_name)?;
     Ok(Daemon {
         authz: Arc::clone(live.authz()),
         parallax,
-        policies: Arc::new(policies),
+        policies,
         registry: Arc::new(registry),
         supervisor,
         live: Arc::clone(live),

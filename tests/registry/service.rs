@@ -6,7 +6,7 @@ use etcd_client::{EventType, WatchOptions};
 use stockade::registry::entry::AGENTS;
 
 use crate::dev::Dev;
-use crate::etcd::{Etcd, PATIENCE, becomes};
+use crate::etcd::{Etcd, PATIENCE, becomes, entry, everything};
 
 const WORKS: &str = "while read line; do echo \"you said $line\"; done";
 
@@ -79,8 +79,53 @@ async fn wherever_it_is_kept_the_registry_is_shown_the_same_way_and_to_each_tena
         assert_eq!(node["capacity"]["agents"], 0, "nobody set a bound");
         let refused = as_client(&dev, "auditor", &["registry", "ls"]);
         assert_eq!(refused.status.code(), Some(4), "an auditor sees the audit and nothing else");
+        let bounds = "[tenant.dev]\nmax-agents = 3\n[tenant.other]\nmax-agents = 2\n";
+        std::fs::write(dev.dir().join("etc/stockade/stockaded.d/bounds.toml"), bounds).expect("written");
         dev.ok(&["stop", "a", "--force"]);
         assert_eq!(shown(&dev, "admin", 1), ["b"], "{kind}");
+        dev.until(&["--json", "node", "ls"], |nodes| {
+            // Looked at when something happens.
+            dev.shell("c", WORKS);
+            dev.ok(&["stop", "c", "--force"]);
+            dev.ok(&["rm", "c"]);
+            let nodes: serde_json::Value = serde_json::from_str(nodes).expect("JSON");
+            nodes[0]["value"]["metadata"]["node"]["capacity"]["agents"] == 5
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_its_tenant_calls_an_agent_its_entry_is_read_by_everybody_and_holds_none_of_its_secrets() {
+    let etcd = Etcd::one().await;
+    let mut client = etcd.client().await;
+    let dev = service(&format!("[registry]\nkind = \"etcd\"\nendpoints = [\"{}\"]\n", etcd.endpoint(0)));
+    let longest = "\u{1F980}".repeat(256);
+    let names = ["\"}],{", "\u{2028}\u{202e}", "__proto__", "${7*7}%s", "</script>", "' ; --", &longest];
+    for (at, name) in names.into_iter().enumerate() {
+        let id = format!("agent-{at}");
+        let mut words = vec!["spawn", "--type", "shell", "--id", &id, "--name", name];
+        words.extend([
+            "--label",
+            "customer=s3cret",
+            "--env",
+            "TOKEN=s3cret",
+            "--env",
+            "PARALLAX_ETCD_ENDPOINTS=s3cret",
+        ]);
+        words.extend(["--", "sh", "-c", WORKS]);
+        dev.ok(&words);
+    }
+    let ids: Vec<String> = (0..names.len()).map(|at| format!("agent-{at}")).collect();
+    becomes(&mut client, &ids.iter().map(String::as_str).collect::<Vec<_>>(), PATIENCE).await;
+    for (key, (value, _)) in everything(&mut client).await {
+        let text = String::from_utf8(value).expect("text");
+        assert!(!text.contains("s3cret") && !text.contains(WORKS) && text.len() < 4096, "{key}: {text}");
+    }
+    let told = dev.ok(&["registry", "check", "--etcd", &etcd.endpoint(0)]);
+    assert_eq!(told, "8 entries, 0 of them with faults\n");
+    for (at, name) in names.into_iter().enumerate() {
+        let entry = entry(&mut client, &format!("agent-{at}")).await.expect("there");
+        assert_eq!(entry.name, name);
     }
 }
 

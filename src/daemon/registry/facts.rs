@@ -1,25 +1,28 @@
 //! The node, for whoever chooses between several: what it has, what of it is given away, what its kernel can.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::daemon::authz::{Grant, Role};
-use crate::daemon::config::Config;
 use crate::daemon::quota::Quota;
 use crate::daemon::supervisor::Supervisor;
+use crate::daemon::tls::Live;
 use crate::host::Host;
-use crate::id::PolicyName;
+use crate::policy::Library;
 use crate::registry::entry::{Amounts, NodeFacts};
 
-/// What stays as it is while the daemon runs.
-pub struct Facts(NodeFacts);
+/// What the node is asked for, and what of that was looked up.
+pub struct Facts {
+    live: Arc<Live>,
+    library: Arc<Library>,
+    known: NodeFacts,
+}
 
 impl Facts {
-    /// Looked up once: asking a kernel what it can costs more than an event should.
-    pub fn of(config: &Config, policies: BTreeSet<PolicyName>) -> Self {
+    /// What the kernel can is looked up once: asking it costs more than an event should.
+    pub fn of(live: Arc<Live>, library: Arc<Library>) -> Self {
         let (host, system) = (Host::probe(), rustix::system::sysinfo());
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let starts = |grant: &&Grant| matches!(grant.role, Role::Operator | Role::Admin);
-        let tenants: BTreeSet<_> = config.grants.iter().filter(starts).map(|grant| &grant.tenant).collect();
         // By the names of `stockade doctor`, and of what a policy can tolerate.
         let abilities = [
             ("landlock", host.landlock_abi >= 1),
@@ -29,22 +32,30 @@ impl Facts {
             ("seccomp-notify", host.seccomp.notify),
             ("user-namespace", host.user_namespaces),
         ];
-        Self(NodeFacts {
-            capacity: Amounts {
-                agents: most(tenants.into_iter().map(|tenant| config.tenants.get(tenant))),
-                memory: system.totalram * u64::from(system.mem_unit),
-                cpus: cpus as f64,
-            },
-            policies: policies.iter().map(ToString::to_string).collect(),
+        let memory = system.totalram * u64::from(system.mem_unit);
+        let known = NodeFacts {
+            capacity: Amounts { agents: 0, memory, cpus: cpus as f64 },
             abilities: BTreeMap::from(abilities.map(|(name, has)| (name.to_owned(), has))),
             ..NodeFacts::default()
-        })
+        };
+        let mut facts = Self { live, library, known };
+        facts.look();
+        facts
     }
 
-    /// With what changes.
+    /// Looks for policies: a site adds some while the daemon runs.
+    pub fn look(&mut self) {
+        self.known.policies = self.library.names().keys().map(ToString::to_string).collect();
+    }
+
+    /// As it is now.
     pub fn now(&self, supervisor: &Supervisor) -> NodeFacts {
-        let (node, given) = (supervisor.node(), supervisor.given());
+        let (node, given, config) = (supervisor.node(), supervisor.given(), self.live.config());
+        let starts = |grant: &&Grant| matches!(grant.role, Role::Operator | Role::Admin);
+        let tenants: BTreeSet<_> = config.grants.iter().filter(starts).map(|grant| &grant.tenant).collect();
+        let agents = most(tenants.into_iter().map(|tenant| config.tenants.get(tenant)));
         NodeFacts {
+            capacity: Amounts { agents, ..self.known.capacity },
             used: Amounts {
                 agents: given.agents as u64,
                 memory: given.claims.memory,
@@ -53,7 +64,7 @@ impl Facts {
             draining: node.draining,
             launcher: node.launcher,
             kernel: node.kernel,
-            ..self.0.clone()
+            ..self.known.clone()
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The registry, and the supervisor: what runs is told from here, and what the registry asks for is done there.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +13,9 @@ use super::{Registered, Registry, Running, Wires, node_id};
 use crate::api::agent::Send;
 use crate::api::events::{Event, Happened};
 use crate::daemon::authz::{Caller, Role};
-use crate::daemon::config::Config;
 use crate::daemon::supervisor::{Stop, Supervisor, SupervisorError};
-use crate::id::PolicyName;
+use crate::daemon::tls::Live;
+use crate::policy::Library;
 use crate::registry::entry::NodeFacts;
 use crate::wire::service::Places;
 
@@ -35,16 +34,17 @@ const GRACE: Duration = Duration::from_secs(5);
 /// When this node's identity can neither be read nor made.
 pub fn start(
     supervisor: &Supervisor,
-    config: &Config,
+    live: &Arc<Live>,
     places: &Places,
-    policies: BTreeSet<PolicyName>,
+    policies: &Arc<Library>,
 ) -> io::Result<Registry> {
+    let config = live.config();
     let id = node_id(&places.records())?;
     let port = config.listen.port();
     let settings =
         config.registry.settings(&config.node.name, id, port, &config.parallax.runtime_name, places);
     let (running, told) = watch::channel(None);
-    let facts = Facts::of(config, policies);
+    let facts = Facts::of(live.clone(), policies.clone());
     let (told_facts, node) = watch::channel(facts.now(supervisor));
     let (wish, wishes) = mpsc::channel(WISHES);
     let turns = Arc::new(Typing { supervisor: supervisor.clone() });
@@ -69,7 +69,7 @@ fn everything(supervisor: &Supervisor) -> Running {
 /// Tells the registry what runs, as it happens.
 async fn tell(
     supervisor: Supervisor,
-    facts: Facts,
+    mut facts: Facts,
     running: watch::Sender<Option<Running>>,
     node: watch::Sender<NodeFacts>,
 ) {
@@ -84,7 +84,10 @@ async fn tell(
                 Err(RecvError::Lagged(_)) => renew(&running, everything(&supervisor)),
                 Err(RecvError::Closed) => return,
             },
-            _ = look.tick() => renew(&running, everything(&supervisor)),
+            _ = look.tick() => {
+                facts.look();
+                renew(&running, everything(&supervisor))
+            }
         };
         let now = facts.now(&supervisor);
         node.send_if_modified(|before| {
