@@ -113,13 +113,11 @@ impl Log {
 
     fn write(&mut self, entries: &[Entry]) -> io::Result<()> {
         let records = entries.iter().filter_map(|entry| match entry {
-            Entry::Record(record, _) => Some(record),
+            Entry::Record(record, _) => Some(&**record),
             Entry::Forget(_) | Entry::Keep(_) => None,
         });
-        let number = |(record, number): (&Box<Record>, u64)| Record {
-            sequence: format!("{number:016}"),
-            ..(**record).clone()
-        };
+        let number =
+            |(record, number): (&Record, u64)| Record { sequence: format!("{number:016}"), ..record.clone() };
         let records: Vec<Record> = records.zip(self.next..).map(number).collect();
         if records.is_empty() {
             return Ok(());
