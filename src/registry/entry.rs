@@ -198,15 +198,25 @@ impl Entry {
 
 /// The mark in any value; none: not ours, whatever it is.
 pub fn mark(value: &[u8]) -> Option<Mark> {
+    marked(value).map(|(_, mark)| mark)
+}
+
+/// The mark of what lies under the key of `id`. What somebody has copied there from another key is theirs.
+pub fn mark_of(id: &str, value: &[u8]) -> Option<Mark> {
+    marked(value).filter(|(of, _)| of == id).map(|(_, mark)| mark)
+}
+
+fn marked(value: &[u8]) -> Option<(String, Mark)> {
     #[derive(Deserialize)]
     struct Marked {
+        id: String,
         metadata: Inner,
     }
     #[derive(Deserialize)]
     struct Inner {
         stockade: Mark,
     }
-    serde_json::from_slice::<Marked>(value).ok().map(|marked| marked.metadata.stockade)
+    serde_json::from_slice::<Marked>(value).ok().map(|marked| (marked.id, marked.metadata.stockade))
 }
 
 #[cfg(test)]

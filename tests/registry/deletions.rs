@@ -85,6 +85,23 @@ async fn a_key_that_somebody_writes_over_is_theirs_from_then_on_and_ours_again_w
 }
 
 #[tokio::test]
+async fn a_copy_of_an_entry_under_another_key_belongs_to_whoever_made_it() {
+    let etcd = Etcd::one().await;
+    let mut client = etcd.client().await;
+    let node = Node::start("n", etcd.access());
+    node.runs(&["a"]);
+    becomes(&mut client, &["a"], PATIENCE).await;
+    let (value, _) = everything(&mut client).await[&agent_key("a")].clone();
+    client.put(agent_key("copy"), value, None).await.expect("put");
+    node.runs(&["a", "b"]);
+    becomes(&mut client, &["a", "b", "copy"], PATIENCE).await;
+    node.runs(&["a", "copy"]);
+    let status = node.says(|status| !status.conflicts.is_empty()).await;
+    assert!(status.conflicts[0].starts_with("copy: "), "{status:?}");
+    becomes(&mut client, &["a", "copy"], PATIENCE).await;
+}
+
+#[tokio::test]
 async fn a_value_of_ours_that_is_written_again_without_our_lease_is_put_under_it_again() {
     let etcd = Etcd::one().await;
     let mut client = etcd.client().await;

@@ -132,6 +132,12 @@ impl Etcd {
         }
     }
 
+    /// What it knew is gone; it must not run.
+    pub fn wipe(&self, at: usize) {
+        assert!(self.members[at].process.is_none(), "it runs");
+        std::fs::remove_dir_all(self.directory.path().join(&self.members[at].name)).expect("removed");
+    }
+
     /// It answers nobody, and nobody is told: a partition, or a disk that hangs.
     pub fn freeze(&self, at: usize) {
         self.signal(at, "STOP");

@@ -63,6 +63,28 @@ async fn an_etcd_that_comes_late_goes_away_and_comes_back_empty_handed_ends_with
 }
 
 #[tokio::test]
+async fn an_etcd_that_has_lost_everything_is_filled_anew_whatever_revision_it_is_at() {
+    let mut etcd = Etcd::one().await;
+    let mut client = etcd.client().await;
+    let node = Node::start("n", etcd.access());
+    for ids in [&["a"][..], &["a", "b"], &["b"], &["b", "c"]] {
+        node.runs(ids);
+        becomes(&mut client, ids, PATIENCE).await;
+    }
+    etcd.kill(0);
+    node.says(|status| !status.connected).await;
+    etcd.wipe(0);
+    etcd.run(0);
+    let mut client = etcd.client().await;
+    becomes(&mut client, &["b", "c"], AFTER).await;
+    client.delete("/parallax/services/agent/b", None).await.expect("deleted");
+    becomes(&mut client, &["b", "c"], AFTER).await;
+    node.runs(&["c"]);
+    becomes(&mut client, &["c"], PATIENCE).await;
+    assert!(entry(&mut client, "c").await.is_some_and(|entry| entry.metadata.stockade.node == "n"));
+}
+
+#[tokio::test]
 async fn an_etcd_that_answers_nobody_holds_nothing_up_and_is_caught_up_with_afterwards() {
     let etcd = Etcd::one().await;
     let mut client = etcd.client().await;

@@ -46,7 +46,7 @@ impl Picture {
 
     /// A key as a listing has it.
     pub fn found(&mut self, id: &str, value: &[u8], revision: i64, is_own_lease: bool, own: &Mark) {
-        let seen = match entry::mark(value) {
+        let seen = match entry::mark_of(id, value) {
             Some(mark) if mark.node_id == own.node_id => {
                 let current = is_own_lease && mark.generation == own.generation;
                 let entry = current.then(|| Entry::read(value)).flatten().map(Box::new);
@@ -159,9 +159,11 @@ mod tests {
         theirs.metadata.stockade.node_id = "y".into();
         picture.found("1", &theirs.value(), 7, true, &own());
         picture.found("2", b"{}", 8, true, &own());
-        assert_eq!(picture.differences(&wanted(&[1, 2])), []);
+        // Of this node's making, and put under another key by somebody.
+        picture.found("3", &entry("4", "name").value(), 9, true, &own());
+        assert_eq!(picture.differences(&wanted(&[1, 2, 3])), []);
         assert_eq!(picture.differences(&wanted(&[])), []);
-        assert_eq!(picture.conflicts(&wanted(&[1, 2, 3])).len(), 2);
+        assert_eq!(picture.conflicts(&wanted(&[1, 2, 3, 4])).len(), 3);
     }
 
     #[test]

@@ -12,7 +12,7 @@ impl Session<'_> {
         let mut client = self.client.clone();
         let found = self.ask(client.get(key.as_str(), None)).await?;
         let held = found.kvs().first();
-        let mark = held.map(|kv| entry::mark(kv.value()));
+        let mark = held.map(|kv| entry::mark_of(&self.of.settings.node, kv.value()));
         let generation = match mark {
             None => self.next(0),
             Some(Some(mark)) if mark.node_id == self.of.settings.node_id => self.after(&mark)?,
