@@ -102,9 +102,10 @@ fn nodes(output: Output, rows: Vec<Row>) -> Result<u8, ClientError> {
             Table::new(&["NODE", "STATE", "AGENTS", "CPUS", "MEMORY", "VERSION", "KERNEL", "SERVICE"]);
         for value in rows.iter().filter_map(|row| row.value.as_ref()) {
             let node = &value["metadata"]["node"];
-            let state = match (node["launcher"] == true, node["draining"] == true) {
+            // What an older daemon does not say is not held against it.
+            let state = match (node["launcher"] == false, node["draining"] == true) {
                 (_, true) => "draining",
-                (false, _) => "no launcher",
+                (true, _) => "no launcher",
                 _ => "ready",
             };
             let (capacity, used) = (&node["capacity"], &node["used"]);

@@ -18,8 +18,9 @@ pub struct View {
     pub trouble: Option<String>,
     /// The node's own entry.
     pub node: Entry,
-    /// Those of the caller's agents that are usable.
+    /// Those of the caller's agents that are registered, or are about to be.
     pub agents: Vec<Entry>,
-    /// Of the caller's usable agents, those that are not registered, and why: somebody else has its key, or it has no door.
+    /// Of the caller's usable agents, those that are not registered, and why: somebody else has its key, it has no door, or
+    /// `trouble`.
     pub unregistered: Vec<String>,
 }

@@ -40,6 +40,20 @@ fn says(dev: &Dev, who: &str, words: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// What `registry check` says to this client, once it ends with this code and says that.
+fn checked(dev: &Dev, who: &str, code: i32, words: &str) -> String {
+    let began = std::time::Instant::now();
+    loop {
+        let output = as_client(dev, who, &["registry", "check"]);
+        let told = String::from_utf8(output.stdout).expect("text");
+        if output.status.code() == Some(code) && told.contains(words) {
+            return told;
+        }
+        assert!(began.elapsed() < PATIENCE, "{who} is told {:?} {told}", output.status.code());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// The ids that this client is shown, once there are so many.
 fn shown(dev: &Dev, who: &str, count: usize) -> Vec<String> {
     let began = std::time::Instant::now();
@@ -136,16 +150,22 @@ async fn an_agent_that_another_tenant_has_elsewhere_under_the_same_id_is_named_a
     client.put(format!("{AGENTS}a"), "{}", None).await.expect("put");
     let dev = service(&format!("[registry]\nkind = \"etcd\"\nendpoints = [\"{}\"]\n", etcd.endpoint(0)));
     dev.shell("a", WORKS);
-    let words = ["registry", "check"];
-    let told = loop {
-        let output = as_client(&dev, "viewer", &words);
-        if output.status.code() == Some(1) {
-            break String::from_utf8(output.stdout).expect("text");
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    assert!(told.contains("a: its key belongs to somebody who does not say who"), "{told}");
-    assert!(says(&dev, "other", &words).starts_with("1 entries"), "another tenant hears nothing of it");
+    checked(&dev, "viewer", 1, "a: its key belongs to somebody who does not say who");
+    // Another tenant hears nothing of it.
+    assert_eq!(says(&dev, "other", &["registry", "check"]), "1 entries, 0 of them with faults\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_etcd_is_away_whoever_looks_is_told_so_and_which_agents_wait() {
+    let mut etcd = Etcd::one().await;
+    etcd.kill(0);
+    let dev = service(&format!("[registry]\nkind = \"etcd\"\nendpoints = [\"{}\"]\n", etcd.endpoint(0)));
+    dev.shell("a", WORKS);
+    let told = checked(&dev, "viewer", 1, "a: waits to be registered");
+    assert!(told.contains(&etcd.endpoint(0)), "{told}");
+    etcd.run(0);
+    becomes(&mut etcd.client().await, &["a"], PATIENCE).await;
+    checked(&dev, "viewer", 0, "2 entries, 0 of them with faults");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,6 @@ pub use status::Status;
 pub use wiring::start;
 
 use crate::registry::entry::NodeFacts;
-use crate::registry::{Entry, View};
 use confidence::{Doors, Turns};
 use wanted::{Kept, Wanted};
 
@@ -85,28 +84,6 @@ impl Registry {
     /// Agents that answer by name.
     pub(crate) fn named(&self) -> &confidence::Named {
         &self.named
-    }
-
-    /// What should be registered of the agents in tenants that `sees`: in the embedded registry this is what is.
-    pub fn view(&self, sees: impl Fn(&str) -> bool) -> View {
-        let (kept, status) = (self.kept.borrow().clone(), self.status.borrow().clone());
-        let running = self.running.borrow().clone().unwrap_or_default();
-        let is_seen = |id: &str| running.agents.get(id).is_some_and(|agent| sees(&agent.tenant));
-        let agents = kept.agents.values().filter(|entry| is_seen(&entry.id)).map(Entry::now);
-        // No id has a colon.
-        let is_theirs = |why: &String| why.split_once(':').is_some_and(|(id, _)| is_seen(id));
-        let facts = self.node.borrow().clone();
-        let mut node = kept.node.now();
-        node.health.status = wanted::node_health(&facts);
-        node.metadata.node = Some(facts);
-        View {
-            kind: status.kind.into(),
-            connected: status.connected,
-            trouble: status.trouble,
-            node,
-            agents: agents.collect(),
-            unregistered: status.conflicts.into_iter().filter(is_theirs).collect(),
-        }
     }
 
     /// The daemon ends.
