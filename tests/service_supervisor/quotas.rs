@@ -254,8 +254,8 @@ fn a_tenant_that_has_used_up_its_budget_starts_nothing_until_it_is_new_not_even_
     let budget = Budget { cpu: None, memory: None, egress: None, wall, warn: 0.8, per: Some(Period::Day) };
     let quota = || Quota { budget: Some(budget.clone()), ..Quota::default() };
     daemon(&mut node, config(quota()), async |world| {
-        world.spawn(waiting("a")).await;
-        world.spawn(waiting("b")).await;
+        // On a slow machine the first alone would have used it up before the second is asked for.
+        tokio::join!(world.spawn(waiting("a")), world.spawn(waiting("b")));
         soon("both are ended", async || {
             for id in ["a", "b"] {
                 let _ = world.supervisor.stats(&world.me, id).await;

@@ -52,15 +52,18 @@ fn head(walk: &mut Walk<'_>, lines: &Lines) -> Option<Finding> {
         return Some(found(Kind::Truncated, last + 1, through, lines.last_path(), &missing));
     }
     walk.report.last?;
-    if seals.is_empty() || !seals.iter().all(|seal| is_signed(walk, seal)) {
+    let (signed, unsigned): (Vec<_>, Vec<_>) = seals.into_iter().partition(|seal| is_signed(walk, seal));
+    // Power may be cut while a slot is renewed, which may leave half of it: then the other one is behind the log.
+    let is_torn = !signed.is_empty() && unsigned.len() == 1 && reach < last;
+    if signed.is_empty() || !(unsigned.is_empty() || is_torn) {
         let detail = "the head is not signed by the log's key";
         return Some(found(Kind::ForgedCheckpoint, last, None, path, detail));
     }
     walk.report.head = Some(reach);
     let signers: Vec<_> =
-        walk.keys.iter().filter(|key| seals.iter().any(|seal| seal.is_signed_by(key))).copied().collect();
+        walk.keys.iter().filter(|key| signed.iter().any(|seal| seal.is_signed_by(key))).copied().collect();
     signers.iter().for_each(|key| walk.signed_by(key));
-    if let Some(other) = seals.iter().find(|seal| differs(walk, seal)) {
+    if let Some(other) = signed.iter().find(|seal| differs(walk, seal)) {
         let first = walk.checkpoint.max(walk.report.first.unwrap_or(1)).min(other.seq);
         let detail =
             format!("the head speaks of another record {}: one of {first} to it was changed", other.seq);

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -81,7 +82,19 @@ impl Estate {
             egress: egress.unwrap_or_else(|| last.egress.clone()),
             ..last
         };
-        kept::put(&self.usage, &metered, 0o640, true)
+        match kept::put(&self.usage, &metered, 0o640, true) {
+            // The room that it has there it keeps.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => self.put_over(&metered),
+            put => put,
+        }
+    }
+
+    fn put_over(&self, metered: &Metered) -> io::Result<()> {
+        let text = serde_json::to_vec(metered)?;
+        let file = File::options().write(true).custom_flags(libc::O_NOFOLLOW).open(&self.usage)?;
+        file.write_all_at(&text, 0)?;
+        file.set_len(text.len() as u64)?;
+        file.sync_all()
     }
 }
 
@@ -153,6 +166,30 @@ mod tests {
         let told = found(&estate);
         assert_eq!((told.is_final, told.complete, told.cpu_us, told.wall_ms), (true, false, Some(99), 5000));
         assert_eq!(told.memory_byte_seconds, Some(7));
+    }
+
+    #[test]
+    fn on_a_disk_that_is_full_the_last_word_takes_the_place_of_the_one_before() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().to_path_buf();
+        // In a mount namespace of this thread's own, so that nothing of it is left.
+        let thread = std::thread::spawn(move || {
+            use nix::mount::{MsFlags, mount};
+            let flags = nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_FS;
+            nix::sched::unshare(flags).expect("a mount namespace: these tests run as root");
+            let none: Option<&str> = None;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private");
+            mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).expect("mounted");
+            let estate = estate(&path);
+            fs::write(&estate.tally, b"").expect("written");
+            let mut filler = File::create(path.join("filler")).expect("made");
+            while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+            let used = cgroup::Usage { cpu_micros: Some(99), ..Default::default() };
+            estate.settle(&used, Read::AtItsEnd).expect("settled");
+            let told = found(&estate);
+            assert_eq!((told.is_final, told.complete, told.cpu_us), (true, true, Some(99)));
+        });
+        thread.join().expect("it holds");
     }
 
     #[test]

@@ -34,6 +34,9 @@ const GREETING: Duration = Duration::from_secs(5);
 /// The pause before the launcher is asked again to put an end to an agent.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Why nothing of an agent is removed or replaced yet.
+const UNWRITTEN: &str = "what it used cannot be recorded now (is the disk full?): try again later";
+
 /// What a task begins with.
 pub(crate) enum Begin {
     /// A new agent, by this order.
@@ -360,6 +363,8 @@ impl Agent {
         info!(agent = self.record.id, restarts = self.record.restarts, "started anew");
         let id = self.record.id.clone();
         let launched = match self.intend_relaunch().await {
+            // What the last start used is nowhere else once it is started anew.
+            _ if !self.shared.usage.is_written(&id) => Err(self.unwritten()),
             Ok(()) => self.launch(ToLauncher::Relaunch { id }, None).await,
             Err(unavailable) => Err(Outcome::Unrecorded(unavailable)),
         };
@@ -386,15 +391,18 @@ impl Agent {
         }
     }
 
+    fn unwritten(&self) -> Outcome {
+        let detail = format!("agent {}: {UNWRITTEN}", self.record.id);
+        Outcome::Refused(Refusal { reason: Reason::Failed, detail, field: None })
+    }
+
     /// Removes an agent that has ended, with all that is kept of it.
     pub(super) async fn remove(&mut self) -> Result<(), SupervisorError> {
         if !self.life.is_over() {
             return Err(self.failure("stop it before it is removed"));
         }
         if !self.shared.usage.is_written(&self.record.id) {
-            return Err(
-                self.failure("what it used cannot be recorded now (is the disk full?): try again later")
-            );
+            return Err(self.failure(UNWRITTEN));
         }
         let remove = ToLauncher::Remove { id: self.record.id.clone(), workspace: false };
         let asked = self.shared.launcher.ask(remove, Vec::new()).await;
