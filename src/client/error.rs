@@ -208,6 +208,12 @@ impl ClientError {
             if let Some(field) = &problem.field {
                 document["field"] = field.clone().into();
             }
+            if let Some(quota) = &problem.quota {
+                document["quota"] = serde_json::json!(quota);
+            }
+            if let Some(seconds) = problem.retry_after {
+                document["retryAfter"] = seconds.into();
+            }
         }
         document
     }

@@ -55,6 +55,14 @@ pub(crate) enum Level {
     Over,
 }
 
+impl Spent {
+    /// What is to be told: of one that was used up between two looks, that it was nearly used up, too.
+    pub(crate) fn steps(self) -> impl Iterator<Item = Self> {
+        let warned = (self.level == Level::Over).then_some(Self { level: Level::Warn, ..self });
+        warned.into_iter().chain([self])
+    }
+}
+
 impl Budget {
     /// Where each part of it stands.
     pub(crate) fn spent(&self, used: &Amounts) -> Vec<Spent> {
@@ -121,6 +129,16 @@ mod tests {
             [0, 7, 8, 9, 10, 99].map(level),
             [Level::Fine, Level::Fine, Level::Warn, Level::Warn, Level::Over, Level::Over]
         );
+    }
+
+    #[test]
+    fn what_is_used_up_between_two_looks_warns_all_the_same() {
+        let levels = |level| {
+            let spent = Spent { what: "cpu-seconds", used: 3, limit: 2, level };
+            spent.steps().map(|spent| spent.level).collect::<Vec<_>>()
+        };
+        assert_eq!(levels(Level::Over), [Level::Warn, Level::Over]);
+        assert_eq!((levels(Level::Warn), levels(Level::Fine)), (vec![Level::Warn], vec![Level::Fine]));
     }
 
     #[test]

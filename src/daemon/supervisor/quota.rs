@@ -203,10 +203,11 @@ fn of_quota(
 }
 
 fn long_run(shared: &Shared, Holder { whose, quota, of }: &Holder<'_>, lines: &mut Vec<QuotaLine>) {
-    let today = iso(now());
+    let now = now();
+    let today = iso(now);
     let end = |per: Period| {
         let left = u64::try_from(per.left(&today).as_millis()).unwrap_or(0);
-        Some(iso(now().saturating_add(left)))
+        Some(iso(now.saturating_add(left)))
     };
     let mut push = |what: &str, used, limit, resets_at| {
         let (whose, what) = (whose.to_owned(), what.to_owned());

@@ -49,7 +49,9 @@ impl Spending {
             let Some(budget) = &quota.agent_budget else { continue };
             for spent in budget.spent(&used) {
                 let whose = format!("agent {} {}", handle.id, metered.incarnation);
-                found.extend(self.reached(&whose, tenant, Some(&handle.id), spent, &[handle]));
+                for spent in spent.steps() {
+                    found.extend(self.reached(&whose, tenant, Some(&handle.id), spent, &[handle]));
+                }
             }
         }
         if let Some((budget, per)) = quota.budget.as_ref().and_then(|budget| Some((budget, budget.per?))) {
@@ -58,7 +60,7 @@ impl Spending {
             let mut used = shared.usage.used(tenant, period);
             used.add(&untold, 1);
             let all: Vec<&Arc<Handle>> = looks.iter().map(|(handle, _)| handle).collect();
-            for spent in budget.spent(&used) {
+            for spent in budget.spent(&used).into_iter().flat_map(Spent::steps) {
                 found.extend(self.reached(&format!("tenant {tenant} {period}"), tenant, None, spent, &all));
             }
         }
