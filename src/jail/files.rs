@@ -22,11 +22,15 @@ fn put(file: &File, home: &Path) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut here: Option<OwnedFd> = None;
     if file.home {
-        here = Some(openat(CWD, home, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        here = match openat(CWD, home, flags, Mode::empty()) {
+            Err(Errno::ACCESS) => return Ok(()),
+            home => Some(home?),
+        };
     }
     for part in path.parent().into_iter().flatten() {
         here = match enter(here.as_ref(), part) {
-            // A home that is kept may have a link or a file there by now: that is its owner's answer.
+            // A home that is kept may have a link or a file there by now, or let nobody in: that is its owner's answer.
             Err(error) if file.home && is_taken(&error) => return Ok(()),
             entered => Some(entered?),
         };
@@ -45,14 +49,14 @@ fn put(file: &File, home: &Path) -> io::Result<()> {
         None => openat(CWD, name, flags, mode),
     };
     match opened {
-        Err(Errno::EXIST) if file.home => Ok(()),
+        Err(Errno::EXIST | Errno::ACCESS) if file.home => Ok(()),
         opened => std::fs::File::from(opened?).write_all(file.content.as_bytes()),
     }
 }
 
 fn is_taken(error: &io::Error) -> bool {
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
-    is(Errno::EXIST) || is(Errno::LOOP) || is(Errno::NOTDIR)
+    is(Errno::EXIST) || is(Errno::LOOP) || is(Errno::NOTDIR) || is(Errno::ACCESS)
 }
 
 /// A directory, made if it is missing; never through a link.

@@ -128,6 +128,18 @@ fn files_that_spare_questions_are_written_into_a_home_that_has_none_and_replace_
         world.spawn(last).await;
         world.shows("d", "nothing there").await;
         world.kill("d").await;
+        // Nor is a home of no use any more because its owner has closed what is in it.
+        for (id, script) in [
+            ("f", "chmod 0 ~/.claude; chmod 500 ~; echo closed"),
+            ("g", "chmod 0 ~; echo again"),
+            ("h", "echo still"),
+        ] {
+            let mut closed = spawn(id, None);
+            closed.command = Some(["sh", "-c", &format!("{script}; read x")].map(str::to_owned).to_vec());
+            world.spawn(closed).await;
+            world.shows(id, script.rsplit(' ').next().expect("a word")).await;
+            world.kill(id).await;
+        }
         // Who wants nothing answered gets none.
         let mut none = spawn("e", Some(Vec::new()));
         none.home = None;
