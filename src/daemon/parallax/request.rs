@@ -232,6 +232,7 @@ pub fn of_thread(input: SpawnThreadInput) -> Result<Thread, Fault> {
     let (program, command) = program("agentType", kind.clone(), None, &mut labels)?;
     let preset = prepared.approval_preset.or(input.approval_preset);
     let arguments = arguments(&program, preset.as_deref())?;
+    let command = command.or_else(|| read_only(&program, preset.as_deref()));
     let answers = answers(&env, preset.as_deref());
     let (path, place) = directory(workspace.as_ref(), &id);
     let spawn = Spawn {
@@ -296,6 +297,14 @@ fn program(
     }
 }
 
+/// The command in the policy's place where a preset cannot be had by more arguments: Codex takes its own sandbox once only, and
+/// the shipped policy switches it off. Read-only it changes nothing unless it asked, and where it may make no sandbox inside
+/// this one, it runs nothing either unless it asked.
+fn read_only(kind: &str, preset: Option<&str>) -> Option<Vec<String>> {
+    let words = ["codex", "--no-daemon", "-s", "read-only", "-a", "on-request"];
+    (kind == "codex" && preset == Some("readonly")).then(|| words.map(str::to_owned).to_vec())
+}
+
 /// What an approval preset means to a CLI. None given: the CLI's own way.
 fn arguments(kind: &str, preset: Option<&str>) -> Result<Vec<String>, Fault> {
     let words: &[&str] = match (preset, kind) {
@@ -303,12 +312,14 @@ fn arguments(kind: &str, preset: Option<&str>) -> Result<Vec<String>, Fault> {
         (Some("readonly"), "claude") => &["--permission-mode", "plan"],
         (Some("autonomous"), "claude") => &["--dangerously-skip-permissions"],
         // Its own sandbox is its policy's to choose, and off in the shipped one.
-        (Some("readonly" | "standard" | "permissive"), "codex") => &["-a", "on-request"],
+        // As `read_only` starts it.
+        (Some("readonly"), "codex") => &[],
+        (Some("standard" | "permissive"), "codex") => &["-a", "on-request"],
         (Some("autonomous"), "codex") => &["-a", "never"],
         (Some("readonly"), "gemini") => &["--approval-mode", "plan"],
         (Some("permissive"), "gemini") => &["--approval-mode", "auto_edit"],
         (Some("autonomous"), "gemini") => &["-y"],
-        (Some("readonly"), "aider") => &["--no-auto-commits"],
+        (Some("readonly"), "aider") => &["--dry-run", "--no-auto-commits"],
         (Some("permissive" | "autonomous"), "aider") => &["--yes-always"],
         (None | Some("readonly" | "standard" | "permissive" | "autonomous"), _) => &[],
         (Some(other), _) => {

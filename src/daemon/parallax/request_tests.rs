@@ -133,13 +133,22 @@ fn what_parallax_means_but_has_no_word_for_is_answered_and_nothing_else() {
 }
 
 #[test]
-fn presets_are_words_that_the_installed_codex_knows() {
-    for (preset, expected) in
-        [("readonly", "on-request"), ("standard", "on-request"), ("autonomous", "never")]
-    {
+fn presets_are_words_that_the_installed_clis_know_and_readonly_is() {
+    let started = |kind: &str, preset: &str| {
         let mut input = input();
-        input["agentType"] = json!("codex");
+        input["agentType"] = json!(kind);
         input["approvalPreset"] = json!(preset);
-        assert_eq!(thread(input).expect("accepted").spawn.arguments, ["-a", expected]);
+        let spawn = thread(input).expect("accepted").spawn;
+        (spawn.command.map(|words| words.join(" ")), spawn.arguments.join(" "))
+    };
+    for (preset, words) in
+        [("standard", "-a on-request"), ("permissive", "-a on-request"), ("autonomous", "-a never")]
+    {
+        assert_eq!(started("codex", preset), (None, words.into()), "{preset}");
     }
+    let codex = "codex --no-daemon -s read-only -a on-request";
+    assert_eq!(started("codex", "readonly"), (Some(codex.into()), String::new()));
+    assert_eq!(started("claude", "readonly"), (None, "--permission-mode plan".into()));
+    assert_eq!(started("gemini", "readonly"), (None, "--approval-mode plan".into()));
+    assert_eq!(started("aider", "readonly"), (None, "--dry-run --no-auto-commits".into()));
 }
