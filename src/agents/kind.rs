@@ -90,8 +90,6 @@ pub struct Status {
 pub struct Typing {
     /// Whether it understands a bracketed paste.
     pub paste: bool,
-    /// Messages of more characters than this are pasted; those with a line break always are.
-    pub paste_from: usize,
     /// The key that submits.
     pub submit: String,
     /// Milliseconds between a message and that key.
@@ -162,7 +160,6 @@ impl Default for Typing {
     fn default() -> Self {
         Self {
             paste: true,
-            paste_from: 200,
             submit: "enter".into(),
             submit_delay: 50,
             submit_delay_per_thousand: 25,

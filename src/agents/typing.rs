@@ -9,37 +9,14 @@ use super::kind::Typing;
 
 const PASTE: (&str, &str) = ("\x1b[200~", "\x1b[201~");
 
-/// One write, after a pause.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stroke {
-    /// Since the write before.
-    pub after: Duration,
-    /// What is written.
-    pub bytes: Vec<u8>,
-}
-
-/// The writes that type a message and submit it; none for a message without content.
-pub fn message(typing: &Typing, text: &str) -> Vec<Stroke> {
-    let text = clean(text);
-    let text = text.trim();
-    if text.is_empty() {
-        return Vec::new();
-    }
-    let length = text.chars().count();
-    let text = match typing.paste && (text.contains('\n') || length > typing.paste_from) {
-        true => pasted(text),
-        // A line break would submit.
-        false => text.replace('\n', " "),
-    };
-    vec![
-        Stroke { after: Duration::ZERO, bytes: text.into_bytes() },
-        Stroke { after: pause(typing, length), bytes: key(&typing.submit) },
-    ]
-}
-
 /// A text that is clean, framed as a paste: nothing in it presses a key.
 pub fn pasted(clean: &str) -> String {
     format!("{}{clean}{}", PASTE.0, PASTE.1)
+}
+
+/// A text that is clean, as keys that only write: a tab alone would complete what stands before it.
+pub fn typed(clean: &str) -> String {
+    clean.replace('\t', " ")
 }
 
 /// Between a text of so many characters and the key that submits it.
@@ -169,25 +146,13 @@ mod tests {
 
     use super::*;
 
-    fn typed(text: &str) -> Vec<(u64, String)> {
-        let strokes = message(&Typing::default(), text).into_iter();
-        let millis = |time: Duration| u64::try_from(time.as_millis()).expect("short");
-        strokes.map(|s| (millis(s.after), String::from_utf8(s.bytes).expect("text"))).collect()
-    }
-
     #[test]
-    fn a_short_line_is_typed_and_the_key_comes_by_itself() {
-        assert_eq!(typed("  hello \n"), [(0, "hello".into()), (50, "\r".into())]);
-        assert_eq!(typed(" \n"), []);
-    }
-
-    #[test]
-    fn lines_and_long_texts_are_pasted_and_get_more_time() {
-        assert_eq!(typed("a\r\nb"), [(0, "\x1b[200~a\nb\x1b[201~".into()), (50, "\r".into())]);
-        let long = "x".repeat(100_000);
-        let strokes = typed(&long);
-        assert_eq!(strokes[0].1.len(), long.len() + 12);
-        assert_eq!(strokes[1], (400, "\r".into()));
+    fn long_texts_get_more_time_and_a_tab_is_no_key() {
+        let typing = Typing::default();
+        let pauses = [1, 10_000, 100_000].map(|length| pause(&typing, length).as_millis());
+        assert_eq!(pauses, [50, 300, 400]);
+        assert_eq!(typed("cat\tfile"), "cat file");
+        assert_eq!(pasted("a\nb\tc"), "\x1b[200~a\nb\tc\x1b[201~");
     }
 
     #[test]
@@ -197,12 +162,6 @@ mod tests {
         assert_eq!(clean("\x1b\x1b["), "[");
         assert_eq!(clean("\x1b]0;title\x07x\x1b]8;;u\x1b\\y"), "x\\y");
         assert_eq!(clean("\x1b[12\nwords, \x1b] and these"), "[12\nwords, ] and these");
-    }
-
-    #[test]
-    fn a_cli_without_paste_gets_one_line() {
-        let typing = Typing { paste: false, ..Typing::default() };
-        assert_eq!(message(&typing, "a\nb")[0].bytes, b"a b");
     }
 
     #[test]
@@ -233,12 +192,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_message_ends_its_paste_or_presses_a_key(text in "[a-z\\x00-\\x1f\\x7f\u{9b}\\[\\]0-9~\\n]{1,300}") {
-            if let Some(stroke) = message(&Typing::default(), &text).first() {
-                let typed = String::from_utf8(stroke.bytes.clone()).expect("text");
-                let inner = typed.strip_prefix(PASTE.0).and_then(|t| t.strip_suffix(PASTE.1)).unwrap_or(&typed);
-                prop_assert!(!inner.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{inner:?}");
-                prop_assert!(typed.starts_with(PASTE.0) || !inner.contains('\n'));
-            }
+            let clean = clean(&text);
+            prop_assert!(!clean.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{clean:?}");
+            prop_assert!(!typed(&clean).contains('\t'));
         }
     }
 }

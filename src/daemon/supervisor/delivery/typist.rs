@@ -15,7 +15,7 @@ use super::super::shared::Shared;
 use super::super::times::{iso, now};
 use super::book::Entry;
 use super::give_up;
-use crate::agents::typing::{key, pasted, pause};
+use crate::agents::typing::{key, pasted, pause, typed};
 use crate::agents::view::{View, squeezed};
 use crate::agents::{Look, kind};
 use crate::api::{Stage, State};
@@ -202,12 +202,12 @@ impl Typist<'_> {
         let failed = |error: std::io::Error| Setback::Failed(format!("its terminal cannot be read: {error}"));
         let before = terminal.screen().await.map_err(failed)?;
         let length = text.chars().count();
-        let paste = (text.contains('\n') || length > TYPED) && terminal.is_on(PASTE).await;
+        let paste = (text.contains(['\n', '\t']) || length > TYPED) && terminal.is_on(PASTE).await;
         self.stage(Stage::Typing, |entry| {
             entry.delivery.typed_at = Some(iso(now()));
             entry.offset = before.offset;
         });
-        self.input(if paste { pasted(text) } else { text.clone() }).await?;
+        self.input(if paste { pasted(text) } else { typed(text) }).await?;
         // In one write with the text some take it for a part of it.
         tokio::time::sleep(pause(&kind::Typing::default(), length)).await;
         self.input("\r".into()).await?;
@@ -226,7 +226,7 @@ impl Typist<'_> {
             return Err(Setback::Failed(why));
         }
         self.stage(Stage::Typing, |entry| entry.delivery.typed_at = Some(iso(now())));
-        self.input(if paste { pasted(text) } else { text.clone() }).await?;
+        self.input(if paste { pasted(text) } else { typed(text) }).await?;
         let patience = SHOWN + SHOWN_PER_KILOBYTE * u32::try_from(text.len() / 1024).unwrap_or(u32::MAX);
         let standing = self.until(eye, patience, |sight| composer.shows(&sight.look.view, &empty)).await?;
         let Some(standing) = standing else {
