@@ -103,6 +103,10 @@ at_each_size("claude-reports", "claude", CLAUDE[0], {**CLAUDE[1], "~/.claude/set
     "use the tool", 0.5, ENTER, ("see", "Do you want to proceed"), 1.5, mark("blocked"), ESC, 4, mark("ready"),
     "hello", 0.5, ENTER, 14, mark("ready"), CTRL_C, 0.4, CTRL_C, 3, mark("exited"),
 ], sizes=("80x24",))
+at_each_size("claude-ask", "claude", *CLAUDE, [
+    ("see", "for shortcuts"), 2.5, mark("ready"), "ask me", 0.5, ENTER, ("see", "Which colour"), 2, mark("blocked"), DOWN, 1.5, mark("blocked"),
+    ESC, 3, mark("ready"),
+], sizes=("61x19",))
 at_each_size("claude-narrow", "claude", {}, {}, [], [
     ("see", "Choose the text style"), 1.5, mark("blocked"), ENTER, ("see", "Select login method"), 1.5,
     mark("login-required"), ENTER, ("see", "Paste code here"), 3, mark("login-required", url=True),
@@ -152,6 +156,8 @@ at_each_size("codex-dialogs", "codex", {}, {**SIGNED, **TRUSTED}, ASKS, [
     "/permissions", 0.7, ENTER, 2.5, mark("blocked"), ESC, 2.5, mark("ready"), "/resume", 0.7, ENTER, 3, mark("blocked"), ESC, 2.5, mark("ready"),
     "?", 2, mark("ready"), "\x7f", 1, "press enter to continue", 2, mark("ready"), "\x15", 1, "the limit", 0.5, ENTER, 12, mark("ready"),
 ], sizes=("100x30", "50x16"))
+NEWER = {"~/.codex/version.json": json.dumps({"latest_version": "0.999.0", "last_checked_at": "2026-11-26T20:00:00Z", "dismissed_version": None})}
+at_each_size("codex-update", "codex", {}, NEWER, ASKS, [8, mark("blocked"), DOWN, 0.5, ENTER, 5, mark("login-required")], sizes=("100x30",))
 
 # Gemini CLI
 

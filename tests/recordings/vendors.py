@@ -1,7 +1,7 @@
 """Stands in for the vendors' hosts while agents are recorded: vendors.py ADDRESS CERTIFICATE KEY. Says "up" once it answers.
 
 What a message says decides the answer: "slow" takes a while, "tool" runs a command, "edit" writes a file, "quote" quotes
-screens that only a real dialog may show, "limit" is refused. Everything else is answered with one sentence.
+screens that only a real dialog may show, "ask" asks the user something, "limit" is refused. Everything else is answered with one sentence.
 """
 
 import http.server
@@ -180,12 +180,15 @@ class Vendor(http.server.BaseHTTPRequestHandler):
         self.event({"type": "message_start", "message": message}, "message_start")
         tools = [tool.get("name") for tool in body.get("tools", [])]
         stop = "end_turn"
-        if ("tool" in text or "edit" in text) and not tooled and "Bash" in tools:
-            stop, name = "tool_use", "Write" if "edit" in text else "Bash"
+        if any(word in text for word in ("tool", "edit", "ask")) and not tooled and "Bash" in tools:
+            stop, name = "tool_use", "Write" if "edit" in text else "AskUserQuestion" if "ask" in text else "Bash"
             self.event({"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "toolu_1", "name": name, "input": {}}}, "content_block_start")
             arguments = json.dumps({"command": "touch recorded.txt", "description": "Makes a file"})
             if name == "Write":
                 arguments = json.dumps({"file_path": "/tmp/recorded.txt", "content": "hello\n"})
+            if name == "AskUserQuestion":
+                options = [{"label": "Red", "description": "warm"}, {"label": "Blue", "description": "cold"}]
+                arguments = json.dumps({"questions": [{"question": "Which colour do you like?", "header": "Colour", "multiSelect": False, "options": options}]})
             self.event({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": arguments}}, "content_block_delta")
         else:
             self.event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}, "content_block_start")
