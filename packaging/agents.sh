@@ -46,7 +46,7 @@ install() {
         die "aider needs Python 3.10 to 3.12 with venv, and this is $("$python" --version): apt-get install python3-venv"
     # A script's first line names the place where it was installed: in the end's place from the beginning, and known to be
     # whole only by the last file.
-    rm -rf "$directory"
+    rm -rf "$directory/versions" "$directory/npm" "$directory/aider"
     mkdir -p "$directory/npm"
     cp "$locks"/package*.json "$directory/npm"
     echo "== installing Claude Code, Codex and Gemini CLI into $directory"

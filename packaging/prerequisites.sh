@@ -74,6 +74,7 @@ for group in "$@"; do
         links || missing+=(libc6-dev)
         generates || missing+=(protobuf-compiler libprotobuf-dev)
         ;;
+    agents) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv) ;;
     test)
         # The driver for TLS is a package of its own, and brings no command.
         compgen -G "/usr/lib/*/rsyslog/lmnsd_gtls.so" >/dev/null || missing+=(rsyslog-gnutls)
