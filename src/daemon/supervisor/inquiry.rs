@@ -23,12 +23,15 @@ const LONGEST: Duration = Duration::from_secs(1);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 /// How long an answer may take.
 const PATIENCE_MS: u64 = 2000;
+/// How often it is asked again where there was none: on a machine that has much to do it may take longer.
+const AGAIN: u32 = 2;
 
 /// Who asks.
 pub(crate) struct Inquiry {
     rule: Status,
     handle: Arc<Handle>,
-    answers: (mpsc::Sender<String>, mpsc::Receiver<String>),
+    /// None: it could not be asked, or not in time.
+    answers: (mpsc::Sender<Option<String>>, mpsc::Receiver<Option<String>>),
     pace: Pace,
 }
 
@@ -54,9 +57,11 @@ impl Inquiry {
         tokio::spawn(async move {
             let exec =
                 Exec { command: rule.command.clone(), timeout_ms: Some(PATIENCE_MS), ..Exec::default() };
-            // One that cannot be asked says nothing.
-            let printed = run::exec(handle, exec).await.ok().filter(|printed| printed.exit_code == 0);
-            let words = printed.map(|printed| rule.words(&printed.stdout)).unwrap_or_default();
+            // A command that fails has found nothing.
+            let words = run::exec(handle, exec).await.ok().map(|printed| match printed.exit_code {
+                0 => rule.words(&printed.stdout),
+                _ => String::new(),
+            });
             // Who asked may be gone.
             let _ = told.send(words).await;
         });
@@ -65,8 +70,8 @@ impl Inquiry {
     /// What it said.
     pub(crate) async fn answer(&mut self) -> String {
         let answer = self.answers.1.recv().await.expect("a sender is kept here");
-        self.pace.answered(&answer, Instant::now());
-        answer
+        self.pace.answered(answer.as_deref(), Instant::now());
+        answer.unwrap_or_default()
     }
 }
 
@@ -77,6 +82,8 @@ struct Pace {
     /// How far the output was when it was asked last, and what it said.
     asked: Option<Instant>,
     said: Option<String>,
+    /// How often in a row there was no answer.
+    silent: u32,
     /// Not again before.
     next: Option<Instant>,
     pause: Duration,
@@ -101,7 +108,12 @@ impl Pace {
         (self.waits, self.asked, self.since) = (true, Some(latest), None);
     }
 
-    fn answered(&mut self, words: &str, now: Instant) {
+    fn answered(&mut self, words: Option<&str>, now: Instant) {
+        self.silent = if words.is_some() { 0 } else { self.silent + 1 };
+        if (1..=AGAIN).contains(&self.silent) {
+            self.asked = None;
+        }
+        let words = words.unwrap_or_default();
         let same = self.said.as_deref() == Some(words);
         self.pause = if same { (self.pause * 2).clamp(PAUSES.0, PAUSES.1) } else { PAUSES.0 };
         (self.waits, self.said, self.next) = (false, Some(words.to_owned()), Some(now + self.pause));
@@ -121,7 +133,7 @@ mod tests {
         assert_eq!(pace.due(screen, start, start), Some(start + QUIET));
         pace.asked(start);
         assert_eq!(pace.due(screen, ms(10), ms(10)), None, "it was asked, and has not answered");
-        pace.answered("idle", ms(200));
+        pace.answered(Some("idle"), ms(200));
         assert_eq!(pace.due(screen, start, ms(9000)), None, "nothing has happened since");
         let mut now = ms(9000);
         let mut pauses = Vec::new();
@@ -130,9 +142,29 @@ mod tests {
             pauses.push(due.saturating_duration_since(now).as_millis());
             now = now.max(due);
             pace.asked(start);
-            pace.answered("busy", now);
+            pace.answered(Some("busy"), now);
         }
         assert_eq!(pauses, [0, 250, 500, 1000, 2000, 4000, 4000, 4000]);
+    }
+
+    #[test]
+    fn who_does_not_answer_is_asked_three_times() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        let mut asked = 0;
+        for n in 0..10 {
+            let now = start + n * Duration::from_secs(10);
+            if pace.due(Some(Doubt::Screen), start, now).is_some() {
+                asked += 1;
+                pace.asked(start);
+                pace.answered(None, now);
+            }
+        }
+        assert_eq!(asked, 3);
+        assert!(
+            pace.due(Some(Doubt::Screen), start + QUIET, start + LONGEST).is_some(),
+            "something has happened"
+        );
     }
 
     #[test]
