@@ -7,7 +7,7 @@ set -euo pipefail
 locks=$(cd "$(dirname "$0")/agents" && pwd)
 directory=${1:-${STOCKADE_AGENTS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/stockade/agents}}
 python=python3
-versions=$(cat "$locks"/* "$0" | sha256sum | cut -d' ' -f1)
+versions=$(cat "$locks"/* | sha256sum | cut -d' ' -f1)
 
 die() {
     printf 'stockade: %s\n' "$*" >&2
@@ -28,7 +28,7 @@ insist() {
 
 install_npm() {
     # Each that is needed by itself: no script of a package's runs, but the one that puts Claude Code's program in its place.
-    insist npm ci --prefix "$1/npm" --ignore-scripts --no-audit --no-fund --fetch-retries=5 ||
+    insist npm ci --prefix "$1/npm" --ignore-scripts --no-audit --no-fund --fetch-retries=2 --fetch-retry-maxtimeout=10000 ||
         die "npm could not get what $locks/package-lock.json names"
     node=$1/npm/node_modules/.bin/node
     (cd "$1/npm/node_modules/@anthropic-ai/claude-code" && "$node" install.cjs) ||
@@ -37,7 +37,7 @@ install_npm() {
 
 install_aider() {
     "$python" -m venv "$1/aider"
-    insist "$1/aider/bin/pip" install --quiet --disable-pip-version-check --retries 10 --only-binary :all: \
+    insist "$1/aider/bin/pip" install --quiet --disable-pip-version-check --retries 3 --only-binary :all: \
         --require-hashes --no-deps -r "$locks/aider.txt" || die "pip could not get what $locks/aider.txt names"
 }
 
