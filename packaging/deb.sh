@@ -1,7 +1,7 @@
 #!/bin/bash
 # deb.sh TREE OUT: a .deb of the tree that stage.sh made, written to the directory OUT.
 #
-# STOCKADE_VERSION: instead of the version in Cargo.toml. MAINTAINER: whom the package names.
+# STOCKADE_VERSION: instead of the version in Cargo.toml. MAINTAINER: whom the package names. COMPRESSION: its level, 0 to 9.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tree=$(realpath "$1") out=$2
@@ -38,4 +38,4 @@ done
 (cd "$work/root" && find usr -type f -print0 | sort -z | xargs -0 md5sum) >"$control/md5sums"
 find "$work/root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 mkdir -p "$out"
-dpkg-deb --root-owner-group -Zxz --build "$work/root" "$out/stockade_${version}_amd64.deb"
+dpkg-deb --root-owner-group -Zxz -z"${COMPRESSION:-6}" --build "$work/root" "$out/stockade_${version}_amd64.deb"

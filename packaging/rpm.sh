@@ -1,7 +1,7 @@
 #!/bin/bash
 # rpm.sh TREE OUT: an .rpm of the tree that stage.sh made, written to the directory OUT.
 #
-# STOCKADE_VERSION: instead of the version in Cargo.toml. MAINTAINER: whom the package names.
+# STOCKADE_VERSION: instead of the version in Cargo.toml. MAINTAINER: whom the package names. COMPRESSION: its level, 1 to 19.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tree=$(realpath "$1") out=$2
@@ -53,4 +53,4 @@ mkdir -p "$out"
 rpmbuild -bb --quiet --target x86_64-linux --define "_topdir $work/rpmbuild" --define "_rpmdir $(realpath "$out")" \
     --define "_rpmfilename %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm" --define "_buildhost stockade" \
     --define "use_source_date_epoch_as_buildtime 1" --define "clamp_mtime_to_source_date_epoch 1" \
-    --define "_binary_payload w19.zstdio" --noclean "$work/stockade.spec"
+    --define "_binary_payload w${COMPRESSION:-19}.zstdio" --noclean "$work/stockade.spec"

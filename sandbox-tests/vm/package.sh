@@ -132,6 +132,19 @@ says '[Mm]emory|137'
 when stockade get one
 says 'ready'
 
+claim "a disk is as slow as a site's policy says"
+printf 'extends = "shell"\ndescription = "a slow disk"\n[limits]\nio = { read = "4MiB", write = "4MiB" }\n' >/etc/stockade/policies/slow.toml
+when stockade spawn --type shell --policy slow --id slow --home slow
+ends 0
+when sh -c 'cat /sys/fs/cgroup/stockade/*/io.max'
+says 'rbps=4194304 wbps=4194304'
+# shellcheck disable=SC2016 # for the shell inside
+when stockade exec slow -- sh -c 'cd && python3 -c "$0" disk 24' "$hog"
+ends 0
+says '^rate [2-5]\.[0-9] MiB/s$'
+stockade stop slow >/dev/null
+stockade rm slow >/dev/null
+
 # --- the demo, installed
 
 claim 'the demo shows every claim on an installed host'
