@@ -5,10 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 binaries=$(realpath "$1") tree=$2
+umask 022
 rm -rf "$tree"
 mkdir -p "$tree"
 tree=$(realpath "$tree")
-umask 022
 
 at() { mkdir -p "$tree/$1" && printf '%s' "$tree/$1"; }
 put() { install -m 644 -t "$(at "$1")" "${@:2}"; }
