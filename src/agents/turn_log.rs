@@ -85,6 +85,31 @@ mod tests {
         assert_eq!(told("codex", &codex, "count these").as_deref(), Some("Two."));
     }
 
+    /// Aider's log of what it said to its model, as the kind's command prints it.
+    fn of_aider(log: &str, said: &str) -> Option<String> {
+        let kind = Library::of([], 0).load("aider").expect("a kind");
+        let rule = kind.turn.log.expect("a log");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), log).expect("written");
+        let path = file.path().to_str().expect("UTF-8");
+        let script = rule.command[2].replace("/home/agent/.aider/llm.history", path);
+        let printed = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
+        assert!(printed.status.success() && printed.stderr.is_empty(), "{printed:?}");
+        text(&rule, std::str::from_utf8(&printed.stdout).expect("UTF-8"), said)
+    }
+
+    #[test]
+    fn of_what_aider_said_to_its_model_the_answer_is_word_for_word() {
+        let asked = "TO LLM 2026-11-26T22:00:00\n-------\nSYSTEM Act\n-------\nUSER old\n-------\nASSISTANT Ok.\n-------\n\
+                     USER count\tthese \\ \"now\"\nUSER \nUSER LLM RESPONSE 2026\n";
+        let answered = "LLM RESPONSE 2026-11-26T22:00:02\nASSISTANT There are\nASSISTANT \nASSISTANT - `two` \\n \"q\"\u{1b}[2J\n";
+        let said = "count\tthese \\ \"now\"\n\nLLM RESPONSE 2026";
+        let all = format!("{asked}{answered}");
+        assert_eq!(of_aider(&all, said).as_deref(), Some("There are\n\n- `two` \\n \"q\" [2J"));
+        assert_eq!(of_aider(&all, "old"), None);
+        assert_eq!(of_aider(&format!("{all}{asked}"), said), None, "the same again, and no answer yet");
+    }
+
     #[test]
     fn what_is_no_log_says_nothing_and_what_is_in_one_reaches_no_terminal_as_a_command() {
         for lines in ["", "null", "[1]", "{\"payload\":{\"role\":\"user\",\"content\":{}}}", "\u{0}\u{1b}[2J"]
