@@ -1,7 +1,7 @@
 //! What of `/proc` is covered or frozen in every sandbox, whatever its policy.
 
 /// Covered by an empty file or directory: they describe the host's kernel, hardware or keys.
-pub const MASKED: [&str; 20] = [
+pub const MASKED: [&str; 21] = [
     "acpi",
     "asound",
     "bus",
@@ -16,6 +16,7 @@ pub const MASKED: [&str; 20] = [
     "keys",
     "latency_stats",
     "locks",
+    "modules",
     "partitions",
     "scsi",
     "sched_debug",
