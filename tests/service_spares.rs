@@ -24,16 +24,21 @@ fn spare(launcher: u32) -> Option<[u32; 2]> {
     Some([shim, child(shim, "stockade-keeper")?])
 }
 
+/// The same, once they are there.
+fn waiting(node: &Node) -> [u32; 2] {
+    let mut found = None;
+    eventually("a shim waits", || {
+        found = spare(node.launcher());
+        found.is_some()
+    });
+    found.expect("there")
+}
+
 #[test]
 fn one_shim_is_ready_before_it_is_wanted_and_the_next_agent_gets_it() {
     let node = Node::start();
     for id in ["a", "b"] {
-        let mut found = None;
-        eventually("a shim waits", || {
-            found = spare(node.launcher());
-            found.is_some()
-        });
-        let [shim, keeper] = found.expect("there");
+        let [shim, keeper] = waiting(&node);
         let mut line = node.run(&order(id, "echo ready; read x"));
         assert_eq!(line.pid, shim, "the one that waited");
         let whereabouts = node.trace(id).expect("there");
@@ -46,12 +51,7 @@ fn one_shim_is_ready_before_it_is_wanted_and_the_next_agent_gets_it() {
 #[test]
 fn a_shim_that_died_while_it_waited_costs_no_agent() {
     let node = Node::start();
-    let mut waiting = None;
-    eventually("a shim waits", || {
-        waiting = spare(node.launcher());
-        waiting.is_some()
-    });
-    let [shim, _] = waiting.expect("there");
+    let [shim, _] = waiting(&node);
     kill(shim, libc::SIGKILL);
     // Dead, whether the launcher has looked already or not. One that dies later has begun, and is said to have ended.
     eventually("it has died", || {
@@ -66,12 +66,7 @@ fn a_shim_that_died_while_it_waited_costs_no_agent() {
 #[test]
 fn a_keeper_that_died_while_its_shim_waited_costs_no_agent() {
     let node = Node::start();
-    let mut waiting = None;
-    eventually("a shim waits", || {
-        waiting = spare(node.launcher());
-        waiting.is_some()
-    });
-    let [shim, keeper] = waiting.expect("there");
+    let [shim, keeper] = waiting(&node);
     kill(keeper, libc::SIGKILL);
     eventually("it has died", || {
         fs::read_to_string(format!("/proc/{keeper}/stat"))
@@ -86,12 +81,7 @@ fn a_keeper_that_died_while_its_shim_waited_costs_no_agent() {
 fn a_shim_that_waits_goes_with_its_launcher_however_that_ends() {
     let mut node = Node::start();
     for signal in [libc::SIGKILL, libc::SIGTERM] {
-        let mut waiting = None;
-        eventually("a shim waits", || {
-            waiting = spare(node.launcher());
-            waiting.is_some()
-        });
-        let waiting = waiting.expect("there");
+        let waiting = waiting(&node);
         node.end_launcher(signal);
         let is_there = |pid: &u32| fs::metadata(format!("/proc/{pid}")).is_ok();
         match signal {
@@ -106,12 +96,7 @@ fn a_shim_that_waits_goes_with_its_launcher_however_that_ends() {
 #[test]
 fn a_launcher_that_is_told_to_end_does_so_although_its_spare_is_stopped() {
     let mut node = Node::start();
-    let mut waiting = None;
-    eventually("a shim waits", || {
-        waiting = spare(node.launcher());
-        waiting.is_some()
-    });
-    let [shim, keeper] = waiting.expect("there");
+    let [shim, keeper] = waiting(&node);
     kill(shim, libc::SIGSTOP);
     node.end_launcher(libc::SIGTERM);
     eventually("both have gone", || {
