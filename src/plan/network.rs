@@ -73,7 +73,12 @@ pub fn resolve(policy: &Policy, request: &Request) -> Result<Option<Network>, Pl
 /// Whether the gateway listens on this port at every address inside, so that no server of the agent's can.
 fn is_the_gateways(port: u16, allow: &BTreeSet<Destination>) -> bool {
     let mut on_it = allow.iter().filter(|destination| destination.ports().contains(&port));
-    port == DNS || on_it.any(|destination| !matches!(destination.host(), HostPattern::Name(_)))
+    let is_everywhere = |destination: &Destination| match destination.host() {
+        HostPattern::Name(_) => false,
+        HostPattern::Below(_) => true,
+        HostPattern::Range(range) => range.askable_inside().is_some(),
+    };
+    port == DNS || on_it.any(is_everywhere)
 }
 
 fn has_names_in(allow: &BTreeSet<Destination>, domain: &Hostname) -> bool {
@@ -107,6 +112,19 @@ mod tests {
             .expect("a plan")
             .expect("a gateway");
         assert_eq!(network.ports, BTreeSet::from([53, 80]));
+    }
+
+    #[test]
+    fn a_port_that_the_gateway_has_everywhere_is_not_published() {
+        let mut policy = Policy::nothing("site".parse().expect("a name"));
+        let allow = ["*.example.org:443", "10.2.0.0/16:5432", "127.0.0.1:6379", "api.example.org:8443"];
+        policy.network.allow = allow.map(|d| d.parse().expect(d)).into();
+        let refused = |inside: u16| {
+            let published = vec![format!("127.0.0.1:8080:{inside}").parse().expect("a port")];
+            let planned = resolve(&policy, &Request { published, ..Request::default() });
+            matches!(planned, Err(PlanError::TakenInside { port }) if port == inside)
+        };
+        assert_eq!([53, 443, 5432, 6379, 8443, 3000].map(refused), [true, true, true, false, false, false]);
     }
 
     #[test]

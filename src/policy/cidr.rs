@@ -75,6 +75,12 @@ impl Cidr {
         }
     }
 
+    /// The same, if a program in a sandbox can ask for such addresses: there is no IPv6, and the loopback is the sandbox's own.
+    /// A rule about any other range is about what names may lead to.
+    pub fn askable_inside(&self) -> Option<(Ipv4Addr, u8)> {
+        self.as_v4().filter(|(first, _)| !first.is_loopback())
+    }
+
     fn is_v4(&self) -> bool {
         self.first.is_ipv4()
     }

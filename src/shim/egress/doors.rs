@@ -7,7 +7,7 @@ use crate::id::AgentId;
 use crate::netns::{Door, Range};
 use crate::plan::Network;
 use crate::plan::network::{DNS, HTTP};
-use crate::policy::{Cidr, HostPattern, Hostname, synthetic};
+use crate::policy::{HostPattern, Hostname, synthetic};
 use crate::wire::egress::GATEWAY_ADDRESS;
 
 /// Most listeners. Each is a descriptor of the gateway's and a line in the filter of its view; beyond, a port has one for all
@@ -55,7 +55,7 @@ fn wide(network: &Network, port: u16, placed: &BTreeMap<Hostname, Ipv4Addr>, roo
     let mut has_names = port == HTTP;
     for destination in network.allow.iter().filter(|destination| destination.ports().contains(&port)) {
         match destination.host() {
-            HostPattern::Range(range) => ranges.extend(askable(range)),
+            HostPattern::Range(range) => ranges.extend(range.askable_inside()),
             HostPattern::Name(_) | HostPattern::Below(_) => has_names = true,
         }
     }
@@ -70,12 +70,6 @@ fn wide(network: &Network, port: u16, placed: &BTreeMap<Hostname, Ipv4Addr>, roo
     *room -= parts;
     let ranges = ranges.into_iter().map(|(first, length)| Range { first, length }).collect();
     Door::Within { port, ranges, except }
-}
-
-/// A range that a program inside can ask for: there is no IPv6, and the loopback is the sandbox's own. A rule about such a range
-/// is about what names may lead to.
-fn askable(range: &Cidr) -> Option<(Ipv4Addr, u8)> {
-    range.as_v4().filter(|(first, _)| !first.is_loopback())
 }
 
 /// The addresses of names that are known and may not be reached on `port`.
@@ -130,7 +124,7 @@ fn only_names(network: &Network, port: u16) -> Option<BTreeSet<Hostname>> {
     for destination in network.allow.iter().filter(|destination| destination.ports().contains(&port)) {
         match destination.host() {
             HostPattern::Name(name) => drop(names.insert(name.clone())),
-            HostPattern::Range(range) if askable(range).is_none() => {}
+            HostPattern::Range(range) if range.askable_inside().is_none() => {}
             HostPattern::Below(_) | HostPattern::Range(_) => return None,
         }
     }
