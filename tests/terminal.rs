@@ -146,6 +146,14 @@ fn an_agent_that_is_killed_leaves_no_mode_behind() {
 }
 
 #[test]
+fn a_person_at_a_terminal_reads_what_a_program_changes_letter_by_letter() {
+    let mut session = caller();
+    // "held" becomes "hold on": the e is written over, and the rest is added.
+    session.send("printf 'he%s' ld; printf '\\r\\033[Co\\033[2C o%s\\n' n\n");
+    session.sees("hold on");
+}
+
+#[test]
 fn colours_pass_unaltered() {
     let mut session = caller();
     let shown =

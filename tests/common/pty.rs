@@ -9,18 +9,26 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{Winsize, tcsetwinsize};
+use stockade::agents::emulator::Emulator;
+use stockade::api::agent::Size;
 
 /// No wait in a test is longer; a wait that succeeds ends at once.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// By these programs take a terminal for somebody else's than a person's: Gemini CLI asks nothing where `CI` is set.
+const NOBODYS: [&str; 6] =
+    ["CI", "CONTINUOUS_INTEGRATION", "GITHUB_ACTIONS", "BUILD_NUMBER", "FORCE_COLOR", "NO_COLOR"];
 
 /// A program on its terminal.
 pub struct Session {
     /// None once it hung up.
     master: Option<File>,
     child: Child,
-    /// All that appeared, and how far `expect` has read in it.
+    /// All that appeared, and how far it was read.
     shown: Vec<u8>,
     read: usize,
+    /// The screen as it is, and as it was where reading stopped.
+    screen: Emulator,
+    before: Emulator,
 }
 
 impl Session {
@@ -35,8 +43,14 @@ impl Session {
         command.args(["--ctty", "--wait"]).args(argv);
         command.stdin(stream(&slave)).stdout(stream(&slave)).stderr(stream(&slave));
         command.env("TERM", "xterm-256color").env("PS1", "$ ").env_remove("PROMPT_COMMAND");
+        for name in NOBODYS {
+            command.env_remove(name);
+        }
         let child = command.spawn().expect("setsid(1) from util-linux starts");
-        let session = Self { master: Some(File::from(master)), child, shown: Vec::new(), read: 0 };
+        let size = Size { cols: columns, rows };
+        let (screen, before) = (Emulator::new(size), Emulator::new(size));
+        let master = Some(File::from(master));
+        let mut session = Self { master, child, shown: Vec::new(), read: 0, screen, before };
         session.resize(columns, rows);
         session
     }
@@ -70,7 +84,7 @@ impl Session {
             let fresh = &self.shown[self.read..];
             if let Some(at) = fresh.windows(text.len()).position(|window| window == text.as_bytes()) {
                 let before = String::from_utf8_lossy(&fresh[..at]).into_owned();
-                self.read += at + text.len();
+                self.has_read(at + text.len());
                 return before;
             }
             let open = self.receive(deadline.saturating_duration_since(Instant::now()));
@@ -78,15 +92,14 @@ impl Session {
         }
     }
 
-    /// Waits until a person would read `text` in what appeared after what was read so far, whatever colours and moves
-    /// of the cursor lie between its letters.
+    /// Waits until a person would read `text`: in what was written since the last match, whatever colours and moves of the
+    /// cursor lie between its letters, or on the screen, where a program leaves standing the letters that were right already.
     pub fn sees(&mut self, text: &str) {
         let wanted: String = text.split_whitespace().collect();
         let deadline = Instant::now() + PATIENCE;
         while !self.reads(&wanted) {
             let open = self.receive(deadline.saturating_duration_since(Instant::now()));
-            let shown = letters(&self.fresh());
-            assert!(open, "{text:?} did not appear; since the last match there was:\n{shown}");
+            assert!(open, "{text:?} did not appear; {}", self.instead());
         }
     }
 
@@ -94,12 +107,29 @@ impl Session {
     fn reads(&mut self, wanted: &str) -> bool {
         let fresh = &self.shown[self.read..];
         let holds = |end: usize| letters(&String::from_utf8_lossy(&fresh[..end])).contains(wanted);
-        if !holds(fresh.len()) {
-            return false;
+        if holds(fresh.len()) {
+            let ends: Vec<usize> = (0..=fresh.len()).collect();
+            let end = ends.partition_point(|end| !holds(*end));
+            self.has_read(end);
+            return true;
         }
-        let ends: Vec<usize> = (0..=fresh.len()).collect();
-        self.read += ends.partition_point(|end| !holds(*end));
-        true
+        let appeared = on(&mut self.screen).contains(wanted) && !on(&mut self.before).contains(wanted);
+        if appeared {
+            self.has_read(self.shown.len() - self.read);
+        }
+        appeared
+    }
+
+    /// Reading goes on `count` bytes further.
+    fn has_read(&mut self, count: usize) {
+        self.before.feed(&self.shown[self.read..self.read + count]);
+        self.read += count;
+    }
+
+    /// What there was in the place of what did not appear.
+    fn instead(&mut self) -> String {
+        let screen = self.screen.view().text();
+        format!("since the last match there was:\n{}\non the screen:\n{screen}", letters(&self.fresh()))
     }
 
     /// Does something, again every two seconds, until `text` appears, as it stands or as a person would read it: for
@@ -108,11 +138,7 @@ impl Session {
         let wanted: String = text.split_whitespace().collect();
         let deadline = Instant::now() + PATIENCE;
         for attempt in 0.. {
-            assert!(
-                Instant::now() < deadline,
-                "{text:?} did not appear; there was:\n{}",
-                letters(&self.fresh())
-            );
+            assert!(Instant::now() < deadline, "{text:?} did not appear; {}", self.instead());
             act(self, attempt);
             let next = Instant::now() + Duration::from_secs(2);
             while self.receive(next.saturating_duration_since(Instant::now())) {
@@ -134,7 +160,9 @@ impl Session {
     }
 
     /// Changes the window's size; its foreground gets SIGWINCH.
-    pub fn resize(&self, columns: u16, rows: u16) {
+    pub fn resize(&mut self, columns: u16, rows: u16) {
+        self.screen.resize(Size { cols: columns, rows });
+        self.before.resize(Size { cols: columns, rows });
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(self.master.as_ref().expect("not hung up"), size).expect("resized");
     }
@@ -171,8 +199,14 @@ impl Session {
         let mut part = [0; 65536];
         let count = self.master().read(&mut part).unwrap_or(0);
         self.shown.extend_from_slice(&part[..count]);
+        self.screen.feed(&part[..count]);
         count > 0
     }
+}
+
+/// The letters on a screen.
+fn on(screen: &mut Emulator) -> String {
+    screen.view().text().split_whitespace().collect()
 }
 
 /// What is neither a blank nor part of an escape sequence (ECMA-48).
