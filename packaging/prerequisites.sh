@@ -25,7 +25,7 @@ needs() {
     dist)
         printf '%s\n' "dpkg-deb dpkg" "rpmbuild rpm" "objdump binutils" "python3 python3" "git git" "lintian lintian" "rpmlint rpmlint"
         ;;
-    bench) printf '%s\n' "hyperfine hyperfine" "bwrap bubblewrap" "git git" "python3 python3" ;;
+    bench) printf '%s\n' "hyperfine hyperfine" "bwrap bubblewrap" "crun crun" "git git" "python3 python3" ;;
     *) die "prerequisites.sh: unknown group '$1'" ;;
     esac
 }
