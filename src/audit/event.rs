@@ -201,6 +201,17 @@ pub enum Event {
         limit: u64,
         level: Word,
     },
+    /// What a wall let through or refused, for the first time in an incarnation.
+    Verdict {
+        agent: AgentId,
+        wall: Name,
+        what: Host,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+        verdict: Verdict,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<Host>,
+    },
     /// Where it went over the network, and where it was not let; `more` kinds are not listed.
     Egress {
         agent: AgentId,
@@ -245,6 +256,7 @@ impl Event {
         "loginCompleted",
         "questionAnswered",
         "budget",
+        "verdict",
         "egress",
         "denials",
     ];
@@ -276,6 +288,7 @@ impl Event {
             Self::LoginCompleted { .. } => "loginCompleted",
             Self::QuestionAnswered { .. } => "questionAnswered",
             Self::Budget { .. } => "budget",
+            Self::Verdict { .. } => "verdict",
             Self::Egress { .. } => "egress",
             Self::Denials { .. } => "denials",
         }

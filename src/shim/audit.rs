@@ -22,6 +22,7 @@ use rustix::event::Timespec;
 use super::denials::Denial;
 use crate::plan::{CANARY, Landlock};
 use crate::sys::audit::{self, Heard, LANDLOCK_ACCESS, LANDLOCK_DOMAIN, Record};
+use crate::wire::service::shim::Verdict;
 
 /// Most different refusals that are kept apart; an agent that tries every path must not fill our memory.
 const MOST: usize = 512;
@@ -137,6 +138,17 @@ impl Audit {
         }
     }
 
+    /// What was refused for the first time since this was asked. A path is the agent's own affair.
+    pub fn fresh(&mut self) -> impl Iterator<Item = Verdict> {
+        self.ledger.fresh.drain(..).map(|refusal| Verdict {
+            wall: "landlock".into(),
+            allowed: false,
+            what: refusal.right,
+            port: refusal.port,
+            why: None,
+        })
+    }
+
     /// Every kind of refusal, explained.
     pub fn denials(&self) -> impl Iterator<Item = Denial> {
         self.ledger.counts.iter().map(|(refusal, count)| Denial::by_landlock(refusal, *count))
@@ -166,6 +178,8 @@ struct Ledger {
     is_released: bool,
     unclaimed: VecDeque<(u64, Vec<Refusal>)>,
     counts: BTreeMap<Refusal, u64>,
+    /// Those that nobody has asked for since they came first.
+    fresh: Vec<Refusal>,
     /// Records of ours, and those of them that found no place.
     told: u64,
     lost: u64,
@@ -228,10 +242,13 @@ impl Ledger {
             if refusal.path.as_deref() == Some(CANARY) {
                 continue;
             }
-            if self.counts.len() < MOST || self.counts.contains_key(&refusal) {
-                *self.counts.entry(refusal).or_default() += 1;
-            } else {
-                self.lost += 1;
+            if self.counts.len() < MOST && !self.counts.contains_key(&refusal) {
+                self.fresh.push(refusal.clone());
+                self.counts.insert(refusal.clone(), 0);
+            }
+            match self.counts.get_mut(&refusal) {
+                Some(count) => *count += 1,
+                None => self.lost += 1,
             }
         }
     }

@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use super::audit::Refusal;
 use crate::plan::landlock;
-use crate::plan::seccomp::{Explanation, explain_under};
+use crate::plan::seccomp::{Explanation, explain_under, name_of};
 use crate::policy::Policy;
 use crate::sys::seccomp;
 pub use crate::wire::egress::{Protocol, Reason};
+use crate::wire::service::shim::Verdict;
 
 /// Most different calls that are kept apart; an agent that tries them all must not fill our memory.
 const MOST: usize = 512;
@@ -24,6 +25,8 @@ const MOST: usize = 512;
 pub struct Denials {
     listener: Option<OwnedFd>,
     counts: BTreeMap<u32, u64>,
+    /// Those that nobody has asked for since they were refused first.
+    fresh: Vec<u32>,
 }
 
 /// One kind of refusal, explained. Its form is part of the report, and the same for every wall.
@@ -104,7 +107,7 @@ impl fmt::Display for Refused {
 impl Denials {
     /// Listens, where the filter notifies.
     pub fn new(listener: Option<OwnedFd>) -> Self {
-        Self { listener, counts: BTreeMap::new() }
+        Self { listener, counts: BTreeMap::new(), fresh: Vec::new() }
     }
 
     /// Readable when a call waits for its answer.
@@ -118,10 +121,25 @@ impl Denials {
         // A caller that was killed meanwhile needs no answer.
         let Some(call) = seccomp::recv(listener.as_fd())? else { return Ok(()) };
         seccomp::refuse(listener.as_fd(), call.id, libc::EPERM)?;
-        if self.counts.len() < MOST || self.counts.contains_key(&call.nr) {
-            *self.counts.entry(call.nr).or_default() += 1;
+        if self.counts.len() < MOST && !self.counts.contains_key(&call.nr) {
+            self.fresh.push(call.nr);
+            self.counts.insert(call.nr, 0);
+        }
+        if let Some(count) = self.counts.get_mut(&call.nr) {
+            *count += 1;
         }
         Ok(())
+    }
+
+    /// The calls that were refused for the first time since this was asked.
+    pub fn fresh(&mut self) -> impl Iterator<Item = Verdict> {
+        self.fresh.drain(..).map(|number| Verdict {
+            wall: "seccomp".into(),
+            allowed: false,
+            what: name_of(number),
+            port: None,
+            why: None,
+        })
     }
 
     /// Nobody is under the filter any more, or it cannot be read: nothing more will come.

@@ -9,7 +9,9 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::ShimError;
 use super::attestation::Attestation;
-use super::egress::Traffic;
+use super::audit::Audit;
+use super::denials::Denials;
+use super::egress::{Gateway, Traffic};
 use super::keeper::Keeper;
 use super::session::Reins;
 use super::terminal::WindowSize;
@@ -18,6 +20,16 @@ use crate::jail::Stream;
 use crate::plan::Plan;
 use crate::sys::process::End;
 use crate::wire::service::order::File;
+
+/// Whoever has decided something, and is asked what is new.
+pub struct Decisions<'a> {
+    /// The filter.
+    pub calls: &'a mut Denials,
+    /// Landlock, as the kernel's audit tells it.
+    pub landlock: &'a mut Audit,
+    /// The gateway.
+    pub gateway: Option<&'a mut Gateway>,
+}
 
 /// The side of a sandbox that somebody sits at. Everything else of a session is the same, whoever that is.
 pub trait Front {
@@ -96,6 +108,9 @@ pub trait Front {
 
     /// Moves what can be moved without blocking, and passes on what is wanted of the agent.
     fn attend(&mut self, events: Self::Events, reins: &mut Reins<'_>) -> Result<(), ShimError>;
+
+    /// What walls have decided that they had not decided before.
+    fn decided(&mut self, _decisions: &mut Decisions<'_>) {}
 
     /// The agent was stopped by a signal.
     fn suspended(&mut self, reins: &Reins<'_>) -> io::Result<()>;

@@ -10,7 +10,7 @@ use super::ShimError;
 use super::audit::Audit;
 use super::denials::Denials;
 use super::egress::Gateway;
-use super::front::Front;
+use super::front::{Decisions, Front};
 use crate::cgroup::Cgroup;
 use crate::sys::process::End;
 use crate::wire::{self, FromInit, ToInit};
@@ -98,6 +98,12 @@ impl<F: Front> Session<'_, F> {
             {
                 gateway.attend();
             }
+            let Reins { denials, gateway, .. } = &mut self.reins;
+            self.front.decided(&mut Decisions {
+                calls: denials,
+                landlock: self.audit,
+                gateway: gateway.as_mut(),
+            });
             if woken.out_of_memory {
                 // v1 kills one task; an agent that has lost one of its processes must not go on half dead.
                 self.out_of_memory = None;

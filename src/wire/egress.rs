@@ -298,6 +298,22 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// As in messages and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Port => "port",
+            Self::Address => "address",
+            Self::GuardedAddress => "guarded-address",
+            Self::Sni => "sni",
+            Self::NotTls => "not-tls",
+            Self::Udp => "udp",
+            Self::Ipv6 => "ipv6",
+            Self::TooMany => "too-many",
+            Self::Request => "request",
+        }
+    }
+
     /// Whether attempts at one place differ in what is said about them: which request it was, which host a hello named.
     pub fn differs_in_detail(self) -> bool {
         matches!(self, Self::Request | Self::Sni)

@@ -8,4 +8,5 @@ mod quotas;
 mod surviving;
 mod talking;
 mod usage;
+mod verdicts;
 mod world;

@@ -16,7 +16,7 @@ use crate::daemon::supervisor::SupervisorError;
 use crate::id::AgentId;
 use crate::wire::service::launcher::Reason;
 use crate::wire::service::order::{Home, Order, Workspace};
-use crate::wire::service::{Ended, Refusal};
+use crate::wire::service::{Ended, Refusal, shim};
 
 /// The most files of an order that are named.
 const MOST_FILES: usize = 64;
@@ -248,6 +248,18 @@ pub fn vanished(agent: &str, rebooted: bool) -> Option<Event> {
         killed: !rebooted,
         emptied: true,
         used: Used::default(),
+    })
+}
+
+/// A wall has decided something for the first time.
+pub fn verdict(agent: &str, said: &shim::Verdict) -> Option<Event> {
+    Some(Event::Verdict {
+        agent: agent.parse().ok()?,
+        wall: Name::of(&said.wall),
+        what: Host::of(said.what.trim_start_matches('#')),
+        port: said.port,
+        verdict: if said.allowed { Verdict::Allowed } else { Verdict::Refused },
+        rule: said.why.as_deref().map(Host::of),
     })
 }
 

@@ -44,6 +44,12 @@ pub fn explain_under(policy: &Policy, number: u32) -> Explanation {
     own
 }
 
+/// What call `number` of the machine's own architecture is called; `#471` if it has no name that we know.
+pub fn name_of(number: u32) -> String {
+    let name = table::calls().into_iter().find(|(known, _)| *known == number).map(|(_, name)| name);
+    name.map_or_else(|| format!("#{number}"), |name| name.to_owned())
+}
+
 /// Explains what the filter for `syscalls` says to call `number` of the machine's own architecture.
 pub fn explain(number: u32, syscalls: &Syscalls) -> Explanation {
     let Some((_, name)) = table::calls().into_iter().find(|(known, _)| *known == number) else {

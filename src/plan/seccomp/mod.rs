@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-pub use explain::{Cause, Explanation, explain, explain_under};
+pub use explain::{Cause, Explanation, explain, explain_under, name_of};
 
 use super::Seccomp;
 use crate::policy::{Policy, Syscalls};

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::shim::denials::{Denial, Refused};
 use crate::wire::egress::{Protocol, Reason, Record, Verdict};
+use crate::wire::service::shim as service;
 use crate::wire::tally::Classes;
 
 /// Most kinds of connections, and of refusals, that are kept apart.
@@ -101,6 +102,8 @@ pub struct Account {
     traffic: Traffic,
     connections: BTreeMap<Kind, Connection>,
     refused: BTreeMap<Attempt, Attempts>,
+    /// The first of each kind, that nobody has asked for yet.
+    fresh: Vec<service::Verdict>,
     missing: Vec<String>,
 }
 
@@ -120,6 +123,10 @@ impl Account {
                 if is_full {
                     return self.miss(format!("more than {MOST} kinds of refused attempts"));
                 }
+                if !self.refused.contains_key(&attempt) {
+                    let Attempt { name, address, port, reason, .. } = &attempt;
+                    self.fresh.push(first(name.as_deref(), *address, *port, Err(*reason)));
+                }
                 let attempts = self.refused.entry(attempt).or_insert(Attempts { count: 0, detail, remedy });
                 attempts.count = attempts.count.saturating_add(count.max(1).into());
             }
@@ -133,6 +140,9 @@ impl Account {
         add(&mut self.traffic.received, received);
         if self.connections.len() >= MOST && !self.connections.contains_key(&kind) {
             return self.miss(format!("more than {MOST} kinds of connections"));
+        }
+        if !self.connections.contains_key(&kind) {
+            self.fresh.push(first(kind.name.as_deref(), kind.address, kind.port, Ok(&kind.rule)));
         }
         let none = Connection { kind: kind.clone(), count: 0, sent: 0, received: 0, duration_millis: 0 };
         let connection = self.connections.entry(kind).or_insert(none);
@@ -153,6 +163,11 @@ impl Account {
         if self.missing.len() < MOST_REASONS && !self.missing.contains(&why) {
             self.missing.push(why);
         }
+    }
+
+    /// What happened for the first time since this was asked.
+    pub fn fresh(&mut self) -> impl Iterator<Item = service::Verdict> {
+        self.fresh.drain(..)
     }
 
     /// Bytes from the agent, and to it, and how often it was refused something, so far.
@@ -176,6 +191,22 @@ impl Account {
             }
         };
         (traffic, self.refused.into_iter().map(denial).collect())
+    }
+}
+
+fn first(
+    name: Option<&str>,
+    address: Option<IpAddr>,
+    port: u16,
+    why: Result<&String, Reason>,
+) -> service::Verdict {
+    let of_address = || address.map(|address| address.to_string()).unwrap_or_default();
+    service::Verdict {
+        wall: "egress".into(),
+        allowed: why.is_ok(),
+        what: name.map_or_else(of_address, str::to_owned),
+        port: Some(port),
+        why: Some(why.map_or_else(|reason| reason.name().to_owned(), String::clone)),
     }
 }
 

@@ -196,6 +196,11 @@ impl Gateway {
         tally::read(&self.tally).ok()
     }
 
+    /// What happened for the first time since this was asked.
+    pub fn fresh(&mut self) -> impl Iterator<Item = crate::wire::service::shim::Verdict> {
+        self.account.fresh()
+    }
+
     /// Bytes from the agent, and to it, and how often it was refused something, so far.
     pub fn so_far(&self) -> (u64, u64, u64) {
         self.account.so_far()

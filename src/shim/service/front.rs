@@ -1,6 +1,7 @@
 //! The front of a service's agent: its terminal goes to the log, a daemon that comes and goes is told and obeyed.
 
 mod inside;
+mod verdicts;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,7 +21,7 @@ use crate::plan::Plan;
 use crate::shim::ShimError;
 use crate::shim::attestation::Attestation;
 use crate::shim::egress::Traffic;
-use crate::shim::front::Front;
+use crate::shim::front::{Decisions, Front};
 use crate::shim::keeper::Keeper;
 use crate::shim::session::Reins;
 use crate::sys::process::End;
@@ -77,6 +78,7 @@ pub struct ServiceFront {
     /// The end of the log that the daemon was told of, and when.
     told: (u64, Instant),
     meter: Meter,
+    verdicts: verdicts::Verdicts,
 }
 
 /// Which poll entries are its own.
@@ -116,6 +118,7 @@ impl ServiceFront {
             next_extra: 0,
             told,
             meter,
+            verdicts: Default::default(),
         }
     }
 
@@ -452,8 +455,9 @@ impl Front for ServiceFront {
     fn recheck_after(&self) -> Option<Duration> {
         let (told, at) = self.told;
         let output = (self.terminal.end() != told).then(|| at + PACE);
+        let verdicts = self.owes_verdicts().then(Instant::now);
         let meter = Some(self.meter.due());
-        let soonest = [output, self.terminal.recheck(), meter].into_iter().flatten().min()?;
+        let soonest = [output, self.terminal.recheck(), meter, verdicts].into_iter().flatten().min()?;
         Some(soonest.saturating_duration_since(Instant::now()))
     }
 
@@ -473,6 +477,10 @@ impl Front for ServiceFront {
         self.tell_output(false);
         self.meter.attend(reins);
         Ok(())
+    }
+
+    fn decided(&mut self, decisions: &mut Decisions<'_>) {
+        self.tell_verdicts(decisions);
     }
 
     /// Ctrl-Z, or a program that stops itself: no shell is there to continue it.

@@ -63,7 +63,8 @@ impl Line {
         self.socket.as_fd()
     }
 
-    fn has_waiting(&self) -> bool {
+    /// Whether something waits until the daemon takes it.
+    pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty() || self.output.is_some() || self.taken.is_some()
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::launcher::Reason;
 use super::order::{File, Home, Size, Workspace};
-use super::shim::{Phase, Usage};
+use super::shim::{Phase, Usage, Verdict};
 use super::usage::{Carried, Metered};
 use super::{Ended, FromLauncher, FromShim, NEWEST, Order, Refusal, ToLauncher, ToShim, Versions};
 
@@ -193,6 +193,13 @@ fn from_shim() -> Vec<(&'static str, FromShim)> {
         FromShim::Usage(usage()),
         FromShim::ExecEnded { exec: 1, code: Some(0), refused: None },
         FromShim::Refused(refusal()),
+        FromShim::Verdict(Verdict {
+            wall: "egress".into(),
+            allowed: false,
+            what: "example.org".into(),
+            port: Some(443),
+            why: Some("not-allowed".into()),
+        }),
         FromShim::Ended(ended()),
     ];
     let name = |message: &FromShim| match message {
@@ -204,6 +211,7 @@ fn from_shim() -> Vec<(&'static str, FromShim)> {
         FromShim::Usage(_) => "from-shim.usage",
         FromShim::ExecEnded { .. } => "from-shim.exec-ended",
         FromShim::Refused(_) => "from-shim.refused",
+        FromShim::Verdict(_) => "from-shim.verdict",
         FromShim::Ended(_) => "from-shim.ended",
     };
     all.into_iter().map(|message| (name(&message), message)).collect()

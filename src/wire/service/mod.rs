@@ -37,10 +37,12 @@ pub use shim::{Ended, FromShim, ToShim};
 
 /// The oldest version that this program speaks.
 pub const OLDEST: u16 = 1;
-/// The newest. 2: `ToShim::Dial`, `Reason::Busy`.
-pub const NEWEST: u16 = 2;
+/// The newest. 2: `ToShim::Dial`, `Reason::Busy`. 3: `FromShim::Verdict`.
+pub const NEWEST: u16 = 3;
 /// The version that a shim must speak to be asked for a connection.
 pub const DIALS: u16 = 2;
+/// The version that a daemon must speak to be told of decisions as they are made.
+pub const HEARS_VERDICTS: u16 = 3;
 
 /// Longest frame. Far below what a unix socket takes at once (net.core.wmem_default, 212992).
 pub const LONGEST_FRAME: usize = 64 * 1024;

@@ -125,6 +125,8 @@ pub enum FromShim {
     },
     /// The request made no sense, or cannot be met now.
     Refused(Refusal),
+    /// The first decision of its kind. From version 3 on.
+    Verdict(Verdict),
     /// The agent has ended, its cgroup is proved empty, and this lies in `exit.json`. Nothing comes after it.
     Ended(Ended),
 }
@@ -142,6 +144,24 @@ pub enum Phase {
     /// A phase that this version does not know.
     #[serde(other)]
     Other,
+}
+
+/// What a wall decided, for the first time in an incarnation. How often it did is told at the end (`Ended::report`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// `egress`, `seccomp` or `landlock`.
+    pub wall: String,
+    /// Whether it was let through.
+    pub allowed: bool,
+    /// The name or address, the call, the right.
+    pub what: String,
+    /// The port, where there is one.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The rule that allows it, or the kind of reason why not; of the network only.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// What an agent has used so far.

@@ -32,8 +32,9 @@ fn class_of(kind: &str, event: &Value) -> Class {
         "detached" => class(3, 3002, 2),
         // Network Activity; Traffic.
         "egress" => class(4, 4001, 6),
+        "verdict" if event["wall"] == "egress" => class(4, 4001, 6),
         // Detection Finding; Create.
-        "denials" => class(2, 2004, 1),
+        "denials" | "verdict" => class(2, 2004, 1),
         _ if event.get("who").is_some() => class(6, 6003, 99),
         _ => class(0, 0, 0),
     }
@@ -104,7 +105,7 @@ fn object(kind: &str, event: &Value, fields: &mut Map<String, Value>) {
     if let Some(reason) = event["reason"].as_str().or(event["rule"].as_str()) {
         fields.insert("status_detail".into(), reason.into());
     }
-    if kind == "denials" {
+    if kind == "denials" || kind == "verdict" && event["wall"] != "egress" {
         let uid = event["agent"].as_str().unwrap_or_default();
         fields.insert("finding_info".into(), json!({ "title": "sandbox denials", "uid": uid }));
     }

@@ -9,6 +9,7 @@ use crate::daemon::audit::facts;
 use crate::daemon::supervisor::spawn;
 use crate::daemon::usage::{self, Subject, Times};
 use crate::wire::service::places;
+use crate::wire::service::shim::Verdict;
 
 impl Agent {
     /// Something is about to be started: goes on once that is on disk.
@@ -56,6 +57,11 @@ impl Agent {
     /// It is in this state now.
     pub(super) fn account_for_state(&self, state: State) {
         self.times().enter(state);
+    }
+
+    /// A wall has decided something that it had not decided before.
+    pub(super) fn account_for_verdict(&self, verdict: &Verdict) {
+        self.record_all(facts::verdict(&self.record.id, verdict));
     }
 
     /// What an earlier daemon has recorded of its usage is not recorded again.

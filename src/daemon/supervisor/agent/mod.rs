@@ -312,6 +312,7 @@ impl Agent {
                 }
             }
             FromShim::Refused(refusal) => self.refused(refusal),
+            FromShim::Verdict(verdict) => self.account_for_verdict(&verdict),
             FromShim::Ended(ended) => return self.ended(End::Seen(Box::new(ended))).await,
         }
         Flow::Continue(())
