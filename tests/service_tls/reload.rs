@@ -67,6 +67,8 @@ async fn a_revocation_ends_open_streams_with_a_reason_and_lets_nobody_back_in() 
     assert_eq!(world.closing.recv().await, Some("revoked"));
     is_cut(&mut typing).await;
     assert!(world.client("revoked").get("/livez").await.is_err());
+    let noted = format!("revoked spiffe://test/viewer {}", revoked.serial);
+    until("whose it was is noted", async || world.account.notes().contains(&noted)).await;
     echo(&mut other).await.expect("another certificate of the same identity is not touched");
     world.stop().await;
 }
@@ -94,6 +96,8 @@ async fn a_certificate_that_runs_out_takes_its_stream_along() {
     read_until(&mut streaming, "certificate-expired\n").await;
     assert_eq!(world.closing.recv().await, Some("certificate-expired"));
     assert!(short.get("/livez").await.is_err());
+    let is_it = |note: &String| note.starts_with("certificate spiffe://test/viewer ");
+    until("whose it was is noted", async || world.account.notes().iter().any(is_it)).await;
     world.stop().await;
 }
 

@@ -59,8 +59,8 @@ impl Record for Account {
         self.note(format!("{} {}", decision.request, status.as_u16()));
     }
 
-    fn connection_refused(&self, _: SocketAddr, reason: &'static str) {
-        self.note(reason.into());
+    fn connection_refused(&self, _: SocketAddr, reason: &'static str, named: Option<(&str, &str)>) {
+        self.note(named.map_or_else(|| reason.into(), |(name, serial)| format!("{reason} {name} {serial}")));
     }
 
     fn reloaded(&self, outcome: Result<&[&'static str], &str>) {

@@ -174,8 +174,8 @@ impl Audit {
     }
 
     /// A connection that did not get as far as a request. Many of one kind from one address are one record.
-    fn refused(&self, address: SocketAddr, reason: &'static str) {
-        self.refusals.count(address, reason).into_iter().for_each(|event| self.record(event));
+    fn refused(&self, address: SocketAddr, reason: &'static str, named: Option<(&str, &str)>) {
+        self.refusals.count(address, reason, named).into_iter().for_each(|event| self.record(event));
     }
 
     /// Writes down, now and then, what [`Self::refused`] has counted.
@@ -216,8 +216,8 @@ impl authz::Record for Audit {
         }
     }
 
-    fn connection_refused(&self, address: SocketAddr, reason: &'static str) {
-        self.refused(address, reason);
+    fn connection_refused(&self, address: SocketAddr, reason: &'static str, named: Option<(&str, &str)>) {
+        self.refused(address, reason, named);
     }
 
     fn reloaded(&self, outcome: Result<&[&'static str], &str>) {

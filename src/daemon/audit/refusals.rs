@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::audit::event::Event;
-use crate::audit::text::Word;
+use crate::audit::text::{Identity, Serial, Word};
 
 /// Those of one kind and one address within this time are one record.
 pub const TOGETHER: Duration = Duration::from_secs(10);
@@ -17,7 +17,16 @@ const MOST: usize = 1024;
 
 /// What was counted and not recorded yet.
 #[derive(Default)]
-pub struct Refusals(Mutex<HashMap<(IpAddr, &'static str), Counted>>);
+pub struct Refusals(Mutex<HashMap<Kind, Counted>>);
+
+/// What makes them alike.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    address: IpAddr,
+    word: &'static str,
+    /// Whom the certificate names, and its serial number.
+    named: Option<(String, String)>,
+}
 
 struct Counted {
     since: Instant,
@@ -27,13 +36,19 @@ struct Counted {
 
 impl Refusals {
     /// One more; what is to be recorded of it now.
-    pub fn count(&self, address: SocketAddr, word: &'static str) -> Option<Event> {
+    pub fn count(
+        &self,
+        address: SocketAddr,
+        word: &'static str,
+        named: Option<(&str, &str)>,
+    ) -> Option<Event> {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut key = (address.ip(), word);
+        let named = named.map(|(name, serial)| (name.to_owned(), serial.to_owned()));
+        let mut key = Kind { address: address.ip(), word, named };
         let mut last = address;
         if counted.len() >= MOST && !counted.contains_key(&key) {
-            key.0 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-            last = SocketAddr::new(key.0, 0);
+            key = Kind { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), word, named: None };
+            last = SocketAddr::new(key.address, 0);
         }
         match counted.get_mut(&key) {
             Some(more) => {
@@ -42,8 +57,9 @@ impl Refusals {
                 None
             }
             None => {
+                let event = refused(last, &key, 1);
                 counted.insert(key, Counted { since: Instant::now(), last, count: 0 });
-                Some(refused(last, word, 1))
+                Some(event)
             }
         }
     }
@@ -52,10 +68,10 @@ impl Refusals {
     pub fn over(&self) -> Vec<Event> {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut events = Vec::new();
-        counted.retain(|(_, word), counted| {
+        counted.retain(|kind, counted| {
             let over = counted.since.elapsed() >= TOGETHER || counted.count > 0;
             if over && counted.count > 0 {
-                events.push(refused(counted.last, word, counted.count));
+                events.push(refused(counted.last, kind, counted.count));
             }
             !over
         });
@@ -63,8 +79,10 @@ impl Refusals {
     }
 }
 
-fn refused(source: SocketAddr, word: &'static str, count: u64) -> Event {
-    Event::ConnectionRefused { source, reason: Word::new(word), identity: None, serial: None, count }
+fn refused(source: SocketAddr, kind: &Kind, count: u64) -> Event {
+    let named = kind.named.as_ref();
+    let (identity, serial) = named.map(|(name, serial)| (Identity::of(name), Serial::of(serial))).unzip();
+    Event::ConnectionRefused { source, reason: Word::new(kind.word), identity, serial, count }
 }
 
 #[cfg(test)]
@@ -77,7 +95,7 @@ mod tests {
         let mut events = Vec::new();
         for number in 0..5000_u32 {
             let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + number % 2000)), 7);
-            events.extend(refusals.count(address, "timeout"));
+            events.extend(refusals.count(address, "timeout", None));
         }
         events.extend(refusals.over());
         let count = |event: &Event| match event {

@@ -35,8 +35,9 @@ pub trait Record: Send + Sync {
     /// A request was answered. Not called if its client is gone before.
     fn answered(&self, _decision: &Decision<'_>, _status: StatusCode) {}
 
-    /// Somebody got no connection, for a reason that is one of a few words.
-    fn connection_refused(&self, _address: SocketAddr, _reason: &'static str) {}
+    /// Somebody got no connection, for a reason that is one of a few words; whom a certificate names that was good
+    /// once, and its serial number.
+    fn connection_refused(&self, _: SocketAddr, _reason: &'static str, _named: Option<(&str, &str)>) {}
 
     /// Other certificates, revocations and grants are in force; or why those that lie there are not.
     fn reloaded(&self, _outcome: Result<&[&'static str], &str>) {}

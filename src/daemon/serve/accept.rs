@@ -20,7 +20,7 @@ use super::rate::Rates;
 use super::request::Desk;
 use crate::daemon::config::Limits;
 use crate::daemon::operations::{Handshake, Metrics};
-use crate::daemon::tls::{Identity, Live, Material};
+use crate::daemon::tls::{Identity, Live, Material, naming};
 
 /// After accept(2) failed for want of something.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -101,11 +101,12 @@ impl Server {
         let quiet = Arc::clone(&self.quiet);
         tasks.spawn(async move {
             let material = live.material();
-            let shaken = shake(socket, &material, limits.handshake_timeout).await;
+            let (shaken, named) = naming(shake(socket, &material, limits.handshake_timeout)).await;
             drop(slot);
+            let refused = |failure, named| refused(&metrics, &live, &quiet, failure, (address, named));
             let stream = match shaken {
                 Ok(stream) => stream,
-                Err(failure) => return refused(&metrics, &live, &quiet, failure, address),
+                Err(failure) => return refused(failure, named.as_ref()),
             };
             let most = (limits.connections, limits.connections_per_identity);
             match enter(&stream, address, &open, &live, most) {
@@ -115,7 +116,7 @@ impl Server {
                     connection.recheck(&live.material(), live.authz());
                     connection::serve(stream, version, connection, desk, limits).await;
                 }
-                Err(failure) => refused(&metrics, &live, &quiet, failure, address),
+                Err(failure) => refused(failure, None),
             }
         });
     }
@@ -170,7 +171,13 @@ fn enter(
     Ok((connection, version))
 }
 
-fn refused(metrics: &Metrics, live: &Live, quiet: &Arc<Quiet>, failure: Failure, address: SocketAddr) {
+fn refused(
+    metrics: &Metrics,
+    live: &Live,
+    quiet: &Arc<Quiet>,
+    failure: Failure,
+    (address, named): (SocketAddr, Option<&Identity>),
+) {
     let (kind, why) = match failure {
         Failure::Timeout => (Handshake::Timeout, "it took too long".into()),
         Failure::Nobody => (Handshake::Certificate, "its certificate names nobody".into()),
@@ -178,7 +185,11 @@ fn refused(metrics: &Metrics, live: &Live, quiet: &Arc<Quiet>, failure: Failure,
         Failure::Tls(error) => (Handshake::of(&error), error.to_string()),
     };
     metrics.handshake(kind);
-    live.authz().record().connection_refused(address, kind.name());
+    live.authz().record().connection_refused(
+        address,
+        kind.name(),
+        named.map(|of| (of.name.as_str(), of.serial.as_str())),
+    );
     match quiet.one_more(Instant::now()) {
         Say::It => tracing::info!(%address, why, "connection refused"),
         Say::Later(after) => drop(tokio::spawn(sum_up(Arc::clone(quiet), after))),

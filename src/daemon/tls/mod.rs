@@ -16,3 +16,4 @@ pub mod verifier;
 pub use identity::Identity;
 pub use live::{Live, Status};
 pub use material::{Material, MaterialError};
+pub use verifier::naming;

@@ -1,5 +1,6 @@
 //! The verifier of client certificates: what rustls checks, and that the certificate is somebody's.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -11,7 +12,22 @@ use rustls::{
 
 use super::identity::Identity;
 
-/// Asks the inner one first: nothing is parsed that it did not accept.
+tokio::task_local! {
+    /// Whose certificate a handshake was refused for: rustls' errors, which become alerts, have no room for it.
+    static OUTDATED: RefCell<Option<Identity>>;
+}
+
+/// Runs a handshake. If a certificate ends it that is revoked or out of date, whose that was: so the certificate says, and
+/// the client has not proved yet that the key is its own.
+pub async fn naming<T>(handshake: impl Future<Output = T>) -> (T, Option<Identity>) {
+    let noticed = async {
+        let result = handshake.await;
+        (result, OUTDATED.with(RefCell::take))
+    };
+    OUTDATED.scope(RefCell::default(), noticed).await
+}
+
+/// Asks the inner one first: nothing is parsed that it did not accept, but what was somebody's once.
 #[derive(Debug)]
 pub struct Verifier(pub Arc<dyn ClientCertVerifier>);
 
@@ -30,7 +46,14 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.0.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self.0.verify_client_cert(end_entity, intermediates, now).inspect_err(|error| {
+            if let Error::InvalidCertificate(cause) = error
+                && is_outdated(cause)
+            {
+                // A handshake that nobody follows.
+                let _ = OUTDATED.try_with(|noticed| noticed.replace(Identity::of(end_entity).ok()));
+            }
+        })?;
         match Identity::of(end_entity) {
             Ok(_) => Ok(verified),
             Err(nobody) => {
@@ -61,4 +84,16 @@ impl ClientCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
     }
+}
+
+fn is_outdated(cause: &CertificateError) -> bool {
+    use CertificateError as Cause;
+    matches!(
+        cause,
+        Cause::Revoked
+            | Cause::Expired
+            | Cause::ExpiredContext { .. }
+            | Cause::NotValidYet
+            | Cause::NotValidYetContext { .. }
+    )
 }
