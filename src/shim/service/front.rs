@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::estate::{Estate, Read};
+use super::estate::Read;
 use super::kept;
 use super::line::{self, Came, Line};
 use super::meter::Meter;
@@ -130,12 +130,6 @@ impl ServiceFront {
     /// All that it used.
     pub fn metered(&self) -> Box<Metered> {
         Box::new(self.meter.last_word())
-    }
-
-    /// What whoever cleans up after this process needs.
-    fn estate(&self) -> Estate {
-        let tally = kept::tally(&self.identity.places, &self.identity.id);
-        self.meter.estate(tally)
     }
 
     /// What is to lie in the agent's directory.
@@ -349,7 +343,10 @@ impl Front for ServiceFront {
     type Interest = Interest;
     type Events = Events;
 
-    fn prepare(&mut self, _plan: &Plan) -> Result<(), ShimError> {
+    fn prepare(&mut self, plan: &Plan) -> Result<(), ShimError> {
+        if plan.network.is_some() {
+            self.meter.count_bytes(kept::tally(&self.identity.places, &self.identity.id))?;
+        }
         Ok(())
     }
 
@@ -357,20 +354,18 @@ impl Front for ServiceFront {
         let process = |pid| kept::Process::of(pid).ok_or_else(|| io::Error::other("/proc does not show it"));
         let boot = self.identity.boot.clone();
         let shim = process(std::process::id())?;
-        let estate = self.estate();
+        let estate = self.meter.estate();
         let keeping = process(keeper.pid())?;
         let entrusted = Some(estate.clone());
         let whereabouts = kept::Whereabouts { boot, shim, keeper: keeping, range, estate: entrusted };
         let path = kept::whereabouts(&self.identity.places, &self.identity.id);
         kept::put(&path, &whereabouts, 0o600, false)?;
-        kept::put_bytes(&estate.tally, b"", 0o600, false)?;
         self.meter.announce()?;
         keeper.entrust(&estate)
     }
 
     fn tally(&self) -> io::Result<OwnedFd> {
-        let path = kept::tally(&self.identity.places, &self.identity.id);
-        Ok(std::fs::File::options().read(true).write(true).open(path)?.into())
+        Ok(std::fs::File::options().read(true).write(true).open(self.meter.estate().tally)?.into())
     }
 
     fn counted(&mut self, used: &Usage, traffic: Option<&Traffic>) {
@@ -381,7 +376,7 @@ impl Front for ServiceFront {
 
     fn gave_up(&mut self, used: &Usage) {
         // The gateway went first. What cannot be written is not said.
-        let _ = self.estate().settle(used, Read::AtItsEnd);
+        let _ = self.meter.estate().settle(used, Read::AtItsEnd);
     }
 
     fn counts(&self) -> bool {

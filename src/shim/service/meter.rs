@@ -26,12 +26,19 @@ const LIVELY: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// The shortest time between two notes of it on disk: each is a new file, and an agent that just starts is looked at often.
+const NOTED: Duration = Duration::from_secs(1);
+
+/// The tally of an agent without a way to the network: nothing was added to it.
+const UNUSED: &str = "/dev/null";
+
 /// Less than this, or a sixteenth, is no change, in bytes.
 const LITTLE: u64 = 1 << 20;
 
 /// One incarnation's meter.
 pub struct Meter {
     path: PathBuf,
+    tally: PathBuf,
     incarnation: String,
     since: u64,
     begun: Instant,
@@ -40,6 +47,7 @@ pub struct Meter {
     looked: Option<(Instant, u64)>,
     pause: Duration,
     due: Instant,
+    noted: Instant,
     last: Metered,
 }
 
@@ -53,6 +61,7 @@ impl Meter {
         let now = Instant::now();
         Ok(Self {
             path,
+            tally: UNUSED.into(),
             incarnation,
             since: kept::now(),
             begun: now,
@@ -61,6 +70,7 @@ impl Meter {
             looked: None,
             pause: FIRST,
             due: now,
+            noted: now,
             last: Metered::default(),
         })
     }
@@ -76,15 +86,16 @@ impl Meter {
         self.due
     }
 
-    /// Looks, if it is time to, and puts down what it sees: if this process is killed, that is where somebody else goes on.
+    /// Looks, if it is time to, and now and then puts down what it sees: if this process is killed, that is where somebody else
+    /// goes on.
     pub fn attend(&mut self, reins: &Reins<'_>) {
-        if Instant::now() < self.due {
+        let now = Instant::now();
+        if now < self.due {
             return;
         }
-        if self.looked.is_some() {
+        if now >= self.noted + NOTED {
             self.write(reins);
         } else {
-            // It is about to start, and somebody waits for it.
             let (now, peak) = reins.cgroup.memory();
             self.look(now, peak);
         }
@@ -99,6 +110,7 @@ impl Meter {
         let gateway = reins.gateway.as_ref();
         let classes = gateway.and_then(|gateway| gateway.classes());
         self.last = self.metered(&usage, classes.as_ref());
+        self.noted = Instant::now();
         let _ = kept::put(&self.path, &self.last, 0o640, false);
     }
 
@@ -121,10 +133,23 @@ impl Meter {
         settled.filter(|metered: &Metered| metered.is_final).unwrap_or_else(last)
     }
 
+    /// Bytes over the network are counted in this file.
+    ///
+    /// # Errors
+    /// As write(2) and rename(2).
+    pub fn count_bytes(&mut self, tally: PathBuf) -> io::Result<()> {
+        self.tally = tally;
+        kept::put_bytes(&self.tally, b"", 0o600, false)
+    }
+
     /// What whoever cleans up after this process needs.
-    pub fn estate(&self, tally: PathBuf) -> Estate {
+    pub fn estate(&self) -> Estate {
         let so_far = millis(self.begun.elapsed());
-        Estate { usage: self.path.clone(), tally, begun: estate::clock().saturating_sub(so_far) }
+        Estate {
+            usage: self.path.clone(),
+            tally: self.tally.clone(),
+            begun: estate::clock().saturating_sub(so_far),
+        }
     }
 
     fn look(&mut self, now: Option<u64>, peak: Option<u64>) {
