@@ -14,6 +14,7 @@ use super::error::KindError;
 use super::kind::{Kind, Screen};
 use crate::api::agent::State;
 use crate::policy::error::{Fault, nearest, position};
+use crate::policy::memo::Memo;
 use crate::policy::trust::{self, OpenError};
 
 /// Bytes that a file may have; the shipped ones have some thousand.
@@ -28,6 +29,9 @@ const SHIPPED: [(&str, &str); 6] = [
     ("shell", include_str!("../../policies/agents/shell.toml")),
     ("custom", include_str!("../../policies/agents/custom.toml")),
 ];
+
+/// Where a kind was found and what stood there, and what it says.
+static KNOWN: Memo<(String, String), Kind> = Memo::new();
 
 /// Where a kind was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +93,12 @@ impl Library {
             Source::File(path) => path.display().to_string(),
             Source::BuiltIn => format!("agents/{name}.toml (built in)"),
         };
-        parse(name, &file, &text)
+        if let Some(kind) = KNOWN.of(|(known, read)| *known == file && *read == text) {
+            return Ok(kind);
+        }
+        let kind = parse(name, &file, &text)?;
+        KNOWN.keep((file, text), kind.clone());
+        Ok(kind)
     }
 
     /// The file itself, as it is written, and where it was found. It need not be well-formed.

@@ -15,6 +15,7 @@ use std::str::FromStr;
 use super::Policy;
 use super::document::Document;
 use super::error::{self, Fault, PolicyError};
+use super::memo::Memo;
 use super::merge::NothingToRemove;
 use super::network::MOST_PORTS;
 use super::trust::{self, OpenError};
@@ -77,6 +78,9 @@ impl fmt::Display for Reference {
     }
 }
 
+/// The texts of a chain, the furthest ancestor last, and the policy that they make.
+static KNOWN: Memo<Vec<Text>, Policy> = Memo::new();
+
 /// Where a policy was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -111,6 +115,7 @@ pub struct Library {
     owner: u32,
 }
 
+#[derive(Clone, PartialEq)]
 struct Text {
     name: PolicyName,
     source: Source,
@@ -156,8 +161,24 @@ impl Library {
 
     /// The effective policy.
     pub fn load(&self, reference: &Reference) -> Result<Policy, PolicyError> {
-        let chain = self.chain(self.open(reference)?)?;
-        decided(apply(chain, |_, _| {})?)
+        let text = self.open(reference)?;
+        if let Some(policy) = KNOWN.of(|texts| texts[0] == text && self.are_these(texts)) {
+            return Ok(policy);
+        }
+        let chain = self.chain(text)?;
+        let texts = chain.iter().map(|link| link.text.clone()).collect();
+        let policy = decided(apply(chain, |_, _| {})?)?;
+        KNOWN.keep(texts, policy.clone());
+        Ok(policy)
+    }
+
+    /// Whether the ancestors of the first are still found, and are still the same.
+    fn are_these(&self, texts: &[Text]) -> bool {
+        let is_next = |child: &Text, parent: &Text| {
+            let found = self.find(&parent.name, child.places_before(&parent.name));
+            found.is_ok_and(|found| found.as_ref() == Some(parent))
+        };
+        texts.iter().zip(&texts[1..]).all(|(child, parent)| is_next(child, parent))
     }
 
     /// The file itself, as it is written, and where it was found. It need not be well-formed.
@@ -261,7 +282,7 @@ impl Library {
         if chain.len() == DEEPEST {
             return fault(format!("more than {DEEPEST} policies extend each other"), None);
         }
-        let from = if *name == link.text.name { link.text.places } else { 0 };
+        let from = link.text.places_before(name);
         let Some(parent) = self.find(name, from)? else {
             let suggestion = if from == 0 { self.nearest(name) } else { None };
             return fault(
@@ -329,6 +350,11 @@ fn decided(policy: Policy) -> Result<Policy, PolicyError> {
 }
 
 impl Text {
+    /// Where the search begins for a policy of this name that it extends: its own is one that was found later.
+    fn places_before(&self, name: &PolicyName) -> usize {
+        if *name == self.name { self.places } else { 0 }
+    }
+
     /// The name that messages use.
     fn file(&self) -> String {
         match &self.source {

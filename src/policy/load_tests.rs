@@ -316,6 +316,30 @@ fn an_effective_policy_comes_to_a_shim_as_it_was_admitted() {
 }
 
 #[test]
+fn an_edited_file_counts_from_the_next_load_on_wherever_in_the_chain_it_lies() {
+    let memory = |text: &str| format!("{text}\n[limits]\nmemory = '2GiB'\n");
+    let site =
+        Site::new().with("lib/parent.toml", "extends = 'base'").with("etc/site.toml", "extends = 'parent'");
+    let base = site.load("base").unwrap();
+    let twice = |site: &Site| [site.load("site").unwrap(), site.load("site").unwrap()];
+    assert!(twice(&site).iter().all(|policy| policy.limits == base.limits));
+    let edited = site.with("lib/parent.toml", &memory("extends = 'base'"));
+    assert!(twice(&edited).iter().all(|policy| policy.limits.memory.get() == 2 << 30));
+    // Another one is found first.
+    let hidden = edited.with("etc/parent.toml", "extends = 'base'\n[limits]\nmemory = '3GiB'\n");
+    assert!(twice(&hidden).iter().all(|policy| policy.limits.memory.get() == 3 << 30));
+    fs::remove_file(hidden.path("etc/parent.toml")).unwrap();
+    assert!(twice(&hidden).iter().all(|policy| policy.limits.memory.get() == 2 << 30));
+    fs::set_permissions(hidden.path("lib/parent.toml"), fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(
+        matches!(hidden.load("site"), Err(PolicyError::Untrusted { .. })),
+        "what was trusted before is not now"
+    );
+    let broken = hidden.with("etc/site.toml", "extends = 'nobody'");
+    assert!(broken.refusal("site").contains("no such policy"));
+}
+
+#[test]
 fn every_example_in_the_reference_is_a_policy() {
     let page = include_str!("../../docs/policies.md");
     let examples: Vec<&str> =

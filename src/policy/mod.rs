@@ -17,6 +17,7 @@ pub mod inject;
 pub mod load;
 #[cfg(test)]
 mod load_tests;
+pub mod memo;
 pub mod merge;
 pub mod network;
 pub mod origin;
