@@ -257,8 +257,8 @@ fn kill_ends_what_is_left_and_remove_takes_the_rest() {
     node.assert_nothing_is_left();
     node.done(&ToLauncher::Remove { id: "a".into(), workspace: false });
     assert!(!node.places().agent("a").exists());
-    assert_eq!(fs::read_dir(node.places().orders()).expect("listed").count(), 0);
-    assert_eq!(fs::read_dir(node.places().shims()).expect("listed").count(), 0);
+    assert_eq!(node.left_in(&node.places().orders()), [""; 0]);
+    assert_eq!(node.left_in(&node.places().shims()), [""; 0]);
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn a_launcher_that_is_killed_at_any_moment_leaves_agents_that_run_or_are_said_to
         node.done(&ToLauncher::Remove { id: id.clone(), workspace: false });
     }
     node.assert_nothing_is_left();
-    assert_eq!(fs::read_dir(node.places().shims()).expect("listed").count(), 0);
+    assert_eq!(node.left_in(&node.places().shims()), [""; 0]);
 }
 
 #[test]
@@ -348,8 +348,8 @@ fn what_a_crash_left_of_agents_that_are_no_more_is_swept() {
     fs::write(node.places().orders().join("gone"), "").expect("written");
     fs::create_dir(node.places().agent("half-made")).expect("made");
     node.start_launcher();
-    assert_eq!(fs::read_dir(node.places().shims()).expect("listed").count(), 0);
-    assert_eq!(fs::read_dir(node.places().orders()).expect("listed").count(), 0);
+    assert_eq!(node.left_in(&node.places().shims()), [""; 0]);
+    assert_eq!(node.left_in(&node.places().orders()), [""; 0]);
     let ended = node.exit("half-made").expect("it is said what happened");
     assert!(ended.report["error"].as_str().expect("why").contains("cut short"), "{ended:?}");
     assert!(ended.not_started.is_some(), "what never ran must not look as if it had: {ended:?}");

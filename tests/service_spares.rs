@@ -5,11 +5,15 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use common::leaks::eventually;
 use common::node::{Node, Socket, order, pair};
 use common::stockade::kill;
+use stockade::shim::service::kept;
 use stockade::wire::service::claim::{SPARE, sealed};
+use stockade::wire::service::launcher::Reason;
 use stockade::wire::service::{FromLauncher, ToLauncher};
 
 /// The shim that waits for the next agent, and the keeper that waits with it.
@@ -154,4 +158,106 @@ fn as_many_shims_wait_as_were_wanted_without_a_pause_and_the_next_agents_get_the
     node.end_launcher(libc::SIGTERM);
     assert!(!waiting.iter().any(|pid| fs::metadata(format!("/proc/{pid}")).is_ok()), "{waiting:?}");
     node.start_launcher();
+}
+
+/// The directories that wait for the next agents, by inode.
+fn blanks(node: &Node) -> BTreeSet<u64> {
+    let entries = fs::read_dir(node.places().agents()).expect("listed").flatten();
+    let waiting = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with('.'));
+    waiting.filter_map(|entry| Some(entry.metadata().ok()?.ino())).collect()
+}
+
+/// All files below a directory, by inode.
+fn inodes(directory: &Path) -> BTreeSet<u64> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory).expect("listed").flatten() {
+        let data = entry.metadata().expect("there");
+        found.insert(data.ino());
+        if data.is_dir() {
+            found.extend(inodes(&entry.path()));
+        }
+    }
+    found
+}
+
+/// Waits until the next agent's files are complete: its shim's socket is made last.
+fn await_blank(node: &Node) {
+    waiting(node);
+    eventually("the next agent's files are there", || {
+        let sockets = fs::read_dir(node.places().shims()).expect("listed").flatten();
+        let is_one = |name: &str| name.starts_with('.') && name.ends_with(".sock");
+        !blanks(node).is_empty()
+            && sockets.into_iter().any(|entry| is_one(&entry.file_name().to_string_lossy()))
+    });
+}
+
+#[test]
+fn the_files_of_an_agent_are_made_before_it_is_wanted() {
+    let node = Node::start();
+    await_blank(&node);
+    let run = [node.places().shims(), node.places().orders()];
+    let made = |node: &Node| -> BTreeSet<u64> {
+        run.iter().chain([&node.places().agents()]).flat_map(|directory| inodes(directory)).collect()
+    };
+    let before = made(&node);
+    let mut line = node.run(&order("a", "echo shown; read x"));
+    node.shows("a", "shown");
+    let places = node.places();
+    let mut own = inodes(&places.agent("a"));
+    for path in [kept::whereabouts(&places, "a"), places.shim_socket("a"), places.orders().join("a")] {
+        own.insert(fs::metadata(path).expect("there").ino());
+    }
+    // Directory, record, attestation, usage, room for the end, log, its segment, its marks; and three in `run`.
+    assert_eq!(own.len(), 10, "{own:?}");
+    assert_eq!(own.difference(&before).count(), 0, "a new file for a start");
+    line.type_in(b"\n");
+    assert_eq!(line.await_end().code, Some(0));
+    assert_eq!(fs::metadata(places.agent("a").join("exit.json")).expect("there").nlink(), 1);
+}
+
+#[test]
+fn what_waits_for_the_next_agent_goes_with_its_launcher_however_that_ends() {
+    let mut node = Node::start();
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        await_blank(&node);
+        let before = blanks(&node);
+        node.end_launcher(signal);
+        if signal == libc::SIGTERM {
+            assert_eq!(blanks(&node), BTreeSet::new(), "told to end, it sees to it");
+            for directory in [node.places().shims(), node.places().orders()] {
+                assert_eq!(inodes(&directory), BTreeSet::new(), "{}", directory.display());
+            }
+        }
+        node.start_launcher();
+        await_blank(&node);
+        let stale = before.len() + 1;
+        assert!(blanks(&node).len() < stale, "the next launcher begins anew");
+    }
+}
+
+#[test]
+fn an_agent_is_refused_whose_name_is_taken_and_the_next_still_gets_what_waits() {
+    let node = Node::start();
+    let _line = node.run(&order("a", "read x"));
+    await_blank(&node);
+    let waiting = blanks(&node);
+    let refusal = node.launch(&order("a", "exit 0")).err().expect("refused");
+    assert_eq!(refusal.reason, Reason::Exists, "{refusal:?}");
+    let mut line = node.run(&order("b", "exit 7"));
+    assert!(waiting.contains(&fs::metadata(node.places().agent("b")).expect("there").ino()));
+    assert_eq!(line.await_end().code, Some(7));
+}
+
+#[test]
+fn files_that_somebody_has_removed_while_they_waited_cost_no_agent() {
+    let node = Node::start();
+    await_blank(&node);
+    for directory in [node.places().agents(), node.places().shims(), node.places().orders()] {
+        for entry in fs::read_dir(directory).expect("listed").flatten() {
+            let path = entry.path();
+            let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
+    }
+    let mut line = node.run(&order("a", "exit 3"));
+    assert_eq!(line.await_end().code, Some(3));
 }

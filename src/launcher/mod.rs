@@ -8,6 +8,7 @@
 //! nobody but the daemon's uid, not even root: an administrator stops and starts it, and asks the daemon for the rest.
 
 mod arguments;
+mod blanks;
 mod bury;
 mod config;
 mod confine;
@@ -72,6 +73,8 @@ pub fn main() -> ExitCode {
 
 fn serve(arguments: Arguments) -> Result<(), LauncherError> {
     let given = arguments::inherited_listener()?;
+    // Whoever starts it: the daemon's group reads what is made for it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let node = config::settings(&arguments)?;
     let tree = tree::Tree::make(&node)?;
     let signals = signals()?;
@@ -123,7 +126,7 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
                 match signal.ssi_signo.cast_signed() {
                     libc::SIGCHLD => launcher.reap(),
                     _ => {
-                        launcher.spares.dismiss();
+                        launcher.dismiss();
                         return Ok(());
                     }
                 }
@@ -137,7 +140,7 @@ fn attend(launcher: &mut Launcher, listener: &OwnedFd, signals: &SignalFd) -> Re
             connections.accept(listener.as_fd(), launcher.daemon_uid());
         }
         if nobody_asks {
-            launcher.spares.prepare();
+            launcher.prepare();
         }
         launcher.refuse.remove_some();
         for (asker, answer) in launcher.settle() {

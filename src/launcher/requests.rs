@@ -1,5 +1,6 @@
 //! What a daemon can ask, and what is done about it.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::blanks::{self, Blanks};
 use super::bury::{self, Burial};
 use super::refuse::Refuse;
 use super::spares::Spares;
@@ -32,6 +34,8 @@ pub struct Launcher {
     boot: String,
     /// The next one.
     pub spares: Spares,
+    /// As many.
+    blanks: Blanks,
     /// Those shims that are children of this process.
     shims: BTreeMap<u32, String>,
     /// Workspaces that are to go.
@@ -88,7 +92,8 @@ impl Launcher {
     pub fn new(node: Settings, tree: Tree) -> io::Result<Self> {
         let (boot, spares) = (kept::boot()?, Spares::new()?);
         let refuse = Refuse::of(tree.removed.try_clone()?);
-        Ok(Self { node, tree, boot, spares, shims: BTreeMap::new(), refuse, ends: Vec::new() })
+        let (blanks, shims, ends) = Default::default();
+        Ok(Self { node, tree, boot, spares, blanks, shims, refuse, ends })
     }
 
     /// Its own socket.
@@ -104,6 +109,23 @@ impl Launcher {
     /// Which boot this is.
     pub fn boot(&self) -> &str {
         &self.boot
+    }
+
+    /// Gets ready for the next agents, while nobody asks for anything.
+    pub fn prepare(&mut self) {
+        self.spares.prepare();
+        match self.blanks.count().cmp(&self.spares.count()) {
+            // Where that fails, the next start says why.
+            Ordering::Less => drop(self.blanks.prepare(&self.tree)),
+            Ordering::Equal => {}
+            Ordering::Greater => self.blanks.discard(&self.tree),
+        }
+    }
+
+    /// There will be no next agents.
+    pub fn dismiss(&mut self) {
+        self.spares.dismiss();
+        self.blanks.dismiss(&self.tree);
     }
 
     /// Answers one question; `None`: the answer comes from [`Self::settle`], to whoever asked.
@@ -137,15 +159,15 @@ impl Launcher {
         for place in &admitted.places {
             self.tree.make_place(place).map_err(failed(&format!("cannot make {}", place.display())))?;
         }
-        let Some(_directory) =
-            self.tree.make_agent(id.as_str()).map_err(failed("cannot make its directory"))?
-        else {
+        let given = self.blanks.give(&self.tree, id.as_str());
+        let Some(listener) = given.map_err(failed("cannot make its directory"))? else {
             return refuse(
                 Reason::Exists,
                 format!("agent {id} is there already: remove it, or choose another id"),
             );
         };
-        let started = self.keep(&order, &bytes).and_then(|()| self.start(order, admitted.policy, line));
+        let kept = self.keep(&order, &bytes);
+        let started = kept.and_then(|()| self.start(order, admitted.policy, line, listener));
         if started.is_err() {
             self.forget(id);
         }
@@ -175,7 +197,8 @@ impl Launcher {
         for earlier in [places::ATTESTATION, places::USAGE] {
             let _ = fs::remove_file(directory.join(earlier));
         }
-        let started = self.start(order, admitted.policy, line);
+        let listener = self.tree.listen_for(id.as_str()).map_err(failed("cannot make the shim's socket"));
+        let started = listener.and_then(|listener| self.start(order, admitted.policy, line, listener));
         let _ = match started {
             Ok(_) => fs::remove_file(earlier),
             // It is as it was.
@@ -205,14 +228,12 @@ impl Launcher {
         };
         let directory = self.tree.places.agent(&order.id);
         kept::put(&directory.join(places::AGENT), &record, 0o640, false).map_err(failed("agent.json"))?;
-        kept::reserve_exit(&directory).map_err(failed("no room to say how it ends"))?;
         let path = self.tree.places.orders().join(&order.id);
         kept::put_bytes(&path, bytes, 0o600, false).map_err(failed("cannot keep the order"))
     }
 
-    fn start(&mut self, order: Order, policy: Policy, line: OwnedFd) -> Answer {
+    fn start(&mut self, order: Order, policy: Policy, line: OwnedFd, listener: OwnedFd) -> Answer {
         let id = order.id.clone();
-        let listener = self.tree.listen_for(&id).map_err(failed("cannot make the shim's socket"))?;
         let policy_hash = policy::hash(&policy);
         let claim = Claim { node: self.node.clone(), order, policy, policy_hash };
         let claim = serde_json::to_vec(&claim).map_err(io::Error::other);
@@ -225,10 +246,18 @@ impl Launcher {
 
     /// A launch that came to nothing leaves nothing.
     fn forget(&self, id: &AgentId) {
-        let places = &self.tree.places;
-        let _ = fs::remove_file(places.shim_socket(id.as_str()));
-        let _ = fs::remove_file(places.orders().join(id.as_str()));
-        let _ = fs::remove_dir_all(places.agent(id.as_str()));
+        self.clear_run(id.as_str());
+        let _ = fs::remove_dir_all(self.tree.places.agent(id.as_str()));
+    }
+
+    /// What it was started with, and its shim's socket; its shim may not have come to say where it is.
+    fn clear_run(&self, id: &str) {
+        let Tree { places, .. } = &self.tree;
+        let order = places.orders().join(id);
+        let told = kept::beside(&kept::whereabouts(places, id));
+        for path in [places.shim_socket(id), told, kept::beside(&order), order] {
+            let _ = fs::remove_file(path);
+        }
     }
 
     fn check_ended(&self, id: &AgentId) -> Result<(), Refusal> {
@@ -332,10 +361,8 @@ impl Launcher {
         if workspace {
             self.remove_workspace(id)?;
         }
-        let places = &self.tree.places;
-        let directory = places.agent(id.as_str());
-        let _ = fs::remove_file(places.orders().join(id.as_str()));
-        let _ = fs::remove_file(places.shim_socket(id.as_str()));
+        let directory = self.tree.places.agent(id.as_str());
+        self.clear_run(id.as_str());
         // It follows no link, and nobody but root can have put one there.
         fs::remove_dir_all(directory).map_err(failed("cannot remove its directory"))?;
         Ok(FromLauncher::Done)
@@ -410,6 +437,7 @@ impl Launcher {
 
     /// Looks at every agent that has not ended as far as its directory says, and at what is left of others.
     pub fn sweep(&mut self) {
+        blanks::sweep(&self.tree);
         self.sweep_run();
         let Ok(entries) = fs::read_dir(self.tree.places.agents()) else { return };
         for id in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {

@@ -59,6 +59,11 @@ impl Spares {
         Spare::execute(&self.program)?.engage(engagement)
     }
 
+    /// How many wait.
+    pub fn count(&self) -> usize {
+        self.ready.len()
+    }
+
     /// How long until there is something to do.
     pub fn wait(&self) -> Option<Duration> {
         self.due.map(|due| due.saturating_duration_since(Instant::now()))

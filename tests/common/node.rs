@@ -214,7 +214,7 @@ impl Node {
     /// Remembers what there is of a running agent.
     pub fn trace(&self, id: &str) -> Option<Whereabouts> {
         let text = fs::read(kept::whereabouts(&self.places(), id)).ok()?;
-        let found: Whereabouts = serde_json::from_slice(&text).expect("whereabouts");
+        let found = serde_json::from_slice(&text).expect("whereabouts");
         self.traces.borrow_mut().push(Trace::of(&found));
         Some(found)
     }
@@ -228,12 +228,8 @@ impl Node {
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
-        let sockets = fs::read_dir(self.places().shims()).expect("listed").flatten();
-        let ended = |name: &str| name.split('.').next().is_some_and(|id| self.exit(id).is_some());
-        let stale: Vec<String> = sockets
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| ended(name))
-            .collect();
+        let ended = |name: &String| name.split('.').next().is_some_and(|id| self.exit(id).is_some());
+        let stale: Vec<String> = self.left_in(&self.places().shims()).into_iter().filter(ended).collect();
         assert_eq!(stale, Vec::<String>::new(), "files of shims that have ended");
     }
 
@@ -285,9 +281,10 @@ impl Node {
         Some(serde_json::from_slice(&text).expect("exit.json is one"))
     }
 
-    fn agents(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.places().agents()).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().into_string().expect("plain")).collect()
+    /// What lies in a directory, without what waits for the next agent.
+    pub fn left_in(&self, directory: &Path) -> Vec<String> {
+        let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.filter_map(|name| name.into_string().ok()).filter(|name| !name.starts_with(".blank-")).collect()
     }
 }
 
@@ -297,7 +294,7 @@ impl Drop for Node {
             self.start_launcher();
         }
         if self.launcher.is_some() {
-            for id in self.agents().into_iter().filter(|id| self.exit(id).is_none()) {
+            for id in self.left_in(&self.places().agents()).into_iter().filter(|id| self.exit(id).is_none()) {
                 if let Some(socket) = self.try_connect(DAEMON) {
                     socket.send(&ToLauncher::Hello { versions: Versions::OWN }, &[]);
                     socket.send(&ToLauncher::Kill { id }, &[]);

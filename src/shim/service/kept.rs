@@ -101,19 +101,29 @@ pub fn put(path: &Path, document: &impl Serialize, mode: u32, durable: bool) -> 
 /// As [`put`].
 pub fn put_bytes(path: &Path, text: &[u8], mode: u32, durable: bool) -> io::Result<()> {
     let new = beside(path);
-    let _ = fs::remove_file(&new);
-    let written =
-        options(mode).create_new(true).open(&new).and_then(|file| place(file, &new, path, text, durable));
+    let written = blank(&new, mode).and_then(|file| place(file, &new, path, text, durable));
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
     written
 }
 
-/// No name of an agent begins like that: what is half written is no other's.
-fn beside(path: &Path) -> PathBuf {
+/// The name that a file has until all of it is written. No name of an agent begins like that: what is half written is no
+/// other's.
+pub fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.new"))
+}
+
+/// The file of that name. One that is there, because it was made in advance or somebody was killed, is as good as another.
+fn blank(new: &Path, mode: u32) -> io::Result<File> {
+    match options(mode).open(new) {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        _ => {
+            let _ = fs::remove_file(new);
+            options(mode).create_new(true).open(new)
+        }
+    }
 }
 
 fn options(mode: u32) -> OpenOptions {
@@ -192,6 +202,19 @@ mod tests {
             .expect("linked");
         put(&path, &2, 0o640, true).expect("written");
         assert_eq!(fs::read_to_string(&path).expect("read"), "2\n");
+        assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_was_made_in_advance_becomes_the_document_and_nothing_of_it_stays() {
+        use std::os::unix::fs::MetadataExt;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.json");
+        fs::write(beside(&path), "longer than what comes, of a process that was killed").expect("written");
+        let inode = fs::metadata(beside(&path)).expect("there").ino();
+        put(&path, &1, 0o640, false).expect("written");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "1\n");
+        assert_eq!(fs::metadata(&path).expect("there").ino(), inode);
         assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::kept::beside;
 use crate::wire::service::log::{MARK, Mark, SEGMENT, first_offset, index, segment};
 
 /// Bytes that come within this time of each other share a mark.
@@ -41,10 +42,7 @@ impl Log {
     /// # Errors
     /// When the directory cannot be used.
     pub fn open(directory: &Path, kept: u64, size: (u16, u16)) -> io::Result<Self> {
-        match fs::DirBuilder::new().mode(0o750).create(directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        begin(directory)?;
         let mut complete = VecDeque::from(found(directory)?);
         let end = complete.back().map_or(0, |(first, _)| *first)
             + complete.back().map_or(Ok(0), |(first, _)| length(&directory.join(segment(*first))))?;
@@ -163,6 +161,17 @@ impl Log {
         *marks_length += MARK as u64;
         self.marked = Some(Instant::now());
         Ok(())
+    }
+}
+
+/// The directory, which may have been made in advance.
+fn begin(directory: &Path) -> io::Result<()> {
+    if fs::rename(beside(directory), directory).is_ok() {
+        return Ok(());
+    }
+    match fs::DirBuilder::new().mode(0o750).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 

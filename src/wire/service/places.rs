@@ -9,6 +9,8 @@
 //!      terminal/          the log (`log`)
 //!      usage.json         what it has used (`usage::Metered`)
 //!      exit.json          how it ended (`Ended`)
+//!      .<name>.new        the same while it is written, or before: each gets its name when it is whole
+//!    agents/.blank-<n>/   what waits to become an agent's
 //!    workspaces/.removed/ root 0700: what is being removed
 //!    homes/<tenant>/<name>/  workspaces/<tenant>/<name>/     directories 0711 root, leaves the service user's
 //!    daemon/              stockade 0700: the daemon's own records
