@@ -6,11 +6,13 @@
 //!    key                         0600, 32 random bytes: digests of requests cannot be guessed without it
 //!    events                      the first event number that no daemon has taken yet
 //!    agents/<id>.json            one record
+//!    agents/7~                   empty: the next record
 //!    messages/<id>.json          what became of its latest messages
 //!    screens/<id>                up to where the agent's queries are settled
 //! ```
 //! A file is replaced as a whole: written beside, renamed over, synced.
 
+mod files;
 mod record;
 mod sync;
 
@@ -32,6 +34,7 @@ const KEY: usize = 32;
 pub(crate) struct Store {
     directory: PathBuf,
     key: Arc<[u8; KEY]>,
+    records: files::Files,
     later: sync::Later,
 }
 
@@ -44,7 +47,12 @@ impl Store {
         }
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
         let key = Arc::new(key(&directory)?);
-        Ok(Self { directory, key, later: sync::Later::default() })
+        let records = files::Files::of(directory.join("agents"))?;
+        let prepare = {
+            let records = records.clone();
+            move || records.prepare()
+        };
+        Ok(Self { directory, key, records, later: sync::Later::then(prepare) })
     }
 
     /// HMAC-SHA256 (RFC 2104) under the node's key, in hexadecimal.
@@ -64,7 +72,7 @@ impl Store {
     pub(crate) fn put(&self, record: &Record) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(record).expect("a record is always JSON");
         let path = self.record(&record.id);
-        write_over(&path, &text)?;
+        self.records.put(&path, &text)?;
         self.later.sync(path);
         Ok(())
     }
