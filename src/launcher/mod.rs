@@ -8,6 +8,7 @@
 //! nobody but the daemon's uid, not even root: an administrator stops and starts it, and asks the daemon for the rest.
 
 mod arguments;
+mod audit;
 mod blanks;
 mod bury;
 mod config;

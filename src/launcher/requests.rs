@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::Audit;
 use super::blanks::{self, Blanks};
 use super::bury::{self, Burial};
 use super::refuse::Refuse;
@@ -36,6 +37,7 @@ pub struct Launcher {
     pub spares: Spares,
     /// As many.
     blanks: Blanks,
+    audit: Audit,
     /// Those shims that are children of this process.
     shims: BTreeMap<u32, String>,
     /// Workspaces that are to go.
@@ -92,8 +94,9 @@ impl Launcher {
     pub fn new(node: Settings, tree: Tree) -> io::Result<Self> {
         let (boot, spares) = (kept::boot()?, Spares::new()?);
         let refuse = Refuse::of(tree.removed.try_clone()?);
-        let (blanks, shims, ends) = Default::default();
-        Ok(Self { node, tree, boot, spares, blanks, shims, refuse, ends })
+        let (blanks, audit) = Default::default();
+        let (shims, ends) = Default::default();
+        Ok(Self { node, tree, boot, spares, blanks, audit, shims, refuse, ends })
     }
 
     /// Its own socket.
@@ -235,7 +238,8 @@ impl Launcher {
     fn start(&mut self, order: Order, policy: Policy, line: OwnedFd, listener: OwnedFd) -> Answer {
         let id = order.id.clone();
         let policy_hash = policy::hash(&policy);
-        let claim = Claim { node: self.node.clone(), order, policy, policy_hash };
+        let audit = Some(self.audit.is_on());
+        let claim = Claim { node: self.node.clone(), order, policy, policy_hash, audit };
         let claim = serde_json::to_vec(&claim).map_err(io::Error::other);
         let claim = claim.and_then(|claim| sealed("stockade-claim", &claim)).map_err(failed("the claim"))?;
         let engagement = Engagement { claim, line, listener };

@@ -68,6 +68,11 @@ pub trait Front {
         false
     }
 
+    /// Whether the host says already whether the kernel's audit is on.
+    fn knows_audit(&self) -> bool {
+        false
+    }
+
     /// Whether somebody is billed by what the agent used: then it is counted to the last process.
     fn counts(&self) -> bool {
         false

@@ -57,6 +57,8 @@ pub struct Identity {
     pub daemon_uid: u32,
     /// Which boot this is.
     pub boot: String,
+    /// Whether the kernel's audit is on, if the launcher has asked.
+    pub audit: Option<Result<(), String>>,
 }
 
 /// The front.
@@ -130,6 +132,11 @@ impl ServiceFront {
     /// All that it used.
     pub fn metered(&self) -> Box<Metered> {
         Box::new(self.meter.last_word())
+    }
+
+    /// Whether the kernel's audit is on, if the launcher has asked.
+    pub fn audit(&self) -> Option<&Result<(), String>> {
+        self.identity.audit.as_ref()
     }
 
     /// What is to lie in the agent's directory.
@@ -381,6 +388,10 @@ impl Front for ServiceFront {
 
     fn counts(&self) -> bool {
         true
+    }
+
+    fn knows_audit(&self) -> bool {
+        self.identity.audit.is_some()
     }
 
     fn streams(&self) -> [Stream; 3] {

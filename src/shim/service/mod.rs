@@ -103,8 +103,11 @@ impl Ready {
     }
 
     /// The host as it is now, and the keeper if anything can start on it.
-    fn look(self) -> Result<(Host, Option<Keeper>), Refusal> {
-        let host = Host::probe();
+    fn look(self, audit: Option<&Result<(), String>>) -> Result<(Host, Option<Keeper>), Refusal> {
+        let mut host = Host::probe();
+        if let Some(Err(why)) = audit {
+            host.audit = host.audit.and_then(|()| Err(why.clone()));
+        }
         let keeper = match self.keeper {
             Ok(Some(keeper)) if keeper.is_well() => Ok(Some(keeper)),
             // What was so while it waited need not be so any more.
@@ -121,7 +124,7 @@ impl Ready {
 
 fn attend(ready: Ready, engagement: Engagement) -> io::Result<()> {
     let Engagement { claim, line, listener } = engagement;
-    let Claim::<Policy> { node, mut order, policy, policy_hash } =
+    let Claim::<Policy> { node, mut order, policy, policy_hash, audit } =
         serde_json::from_slice(&read_sealed(&claim, 2 * order::LONGEST)?)?;
     // The listener is the launcher's own description, and only this process uses it.
     rustix::io::ioctl_fionbio(&listener, true)?;
@@ -135,6 +138,7 @@ fn attend(ready: Ready, engagement: Engagement) -> io::Result<()> {
         places: places.clone(),
         daemon_uid: node.daemon_uid,
         boot: boot.clone(),
+        audit,
     };
     let meter = Meter::begin(directory.join(places::USAGE))?;
     let mut front = ServiceFront::new(identity, line, listener, Terminal::new(log, window(&order)), meter);
@@ -187,7 +191,7 @@ fn run(
     policy_hash: String,
     front: &mut ServiceFront,
 ) -> Result<Outcome, Refusal> {
-    let (host, keeper) = ready.look()?;
+    let (host, keeper) = ready.look(front.audit())?;
     let Admitted { id, policy, words, files, .. } = admitted;
     front.put_files(files);
     let mut request = words::resolve(words, admit::caller(), &policy).map_err(|error| Refusal {

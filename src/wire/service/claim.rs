@@ -70,6 +70,9 @@ pub struct Claim<Policy> {
     pub policy: Policy,
     /// SHA-256 over that.
     pub policy_hash: String,
+    /// Whether the kernel's audit was on just now; if not, why.
+    #[serde(default)]
+    pub audit: Option<Result<(), String>>,
 }
 
 /// What root has decided for this node.
