@@ -35,6 +35,12 @@ impl<Text, Made: Clone> Memo<Text, Made> {
     }
 }
 
+impl<Text, Made: Clone> Default for Memo<Text, Made> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
