@@ -200,6 +200,9 @@ fn the_files_of_an_agent_are_made_before_it_is_wanted() {
         run.iter().chain([&node.places().agents()]).flat_map(|directory| inodes(directory)).collect()
     };
     let before = made(&node);
+    let shims = fs::read_dir(&run[0]).expect("listed").flatten();
+    let said = shims.filter(|entry| entry.file_name().to_string_lossy().ends_with(".json")).count();
+    assert_eq!(said, 0, "whoever looks for shims by what they have written down finds none");
     let mut line = node.run(&order("a", "echo shown; read x"));
     node.shows("a", "shown");
     let places = node.places();

@@ -3,7 +3,7 @@
 //! ```text
 //!  agents/.blank-7/  .agent.json.new .attestation.json.new .exit.json.new .usage.json.new      agents/<id>/
 //!                    .terminal.new/0000000000000000.{out,idx}                              ──▶
-//!  shims/.blank-7.sock (it listens)  .blank-7.json      orders/.blank-7                         shims/<id>.sock …
+//!  shims/.blank-7.sock (it listens)  .blank-7.new       orders/.blank-7                         shims/<id>.sock …
 //! ```
 //! A file that is to be written is written under such a name anyway, and gets its own as a whole (`kept::put`). To make
 //! a new file is what costs: on some filesystems (ext4 without a journal, where many were removed lately) more than all
@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::renameat;
 use rustix::io::Errno;
@@ -113,8 +113,7 @@ impl Blank {
         let Self { name, listener } = self;
         fs::rename(places.shim_socket(&name), places.shim_socket(id))?;
         // Whoever does not find these makes them.
-        let told = kept::whereabouts(places, &name);
-        let _ = fs::rename(told, kept::beside(&kept::whereabouts(places, id)));
+        let _ = fs::rename(told(places, &name), kept::beside(&kept::whereabouts(places, id)));
         let _ = fs::rename(places.orders().join(&name), kept::beside(&places.orders().join(id)));
         Ok(listener)
     }
@@ -135,9 +134,14 @@ fn make(tree: &Tree, name: &str) -> io::Result<Blank> {
     for file in [log::index(0), log::segment(0)] {
         touch(&terminal.join(file), 0o640)?;
     }
-    touch(&kept::whereabouts(&tree.places, name), 0o600)?;
+    touch(&told(&tree.places, name), 0o600)?;
     touch(&tree.places.orders().join(name), 0o600)?;
     Ok(Blank { name: name.into(), listener: tree.listen_for(name)? })
+}
+
+/// Where its shim will say where it is. No `.json`: whoever looks for shims finds none there.
+fn told(places: &Places, name: &str) -> PathBuf {
+    places.shims().join(format!("{name}.new"))
 }
 
 /// An empty file.
@@ -148,7 +152,7 @@ fn touch(path: &Path, mode: u32) -> io::Result<()> {
 fn remove(tree: &Tree, name: &str) {
     let _ = fs::remove_dir_all(tree.places.agent(name));
     let _ = fs::remove_file(tree.places.shim_socket(name));
-    let _ = fs::remove_file(kept::whereabouts(&tree.places, name));
+    let _ = fs::remove_file(told(&tree.places, name));
     let _ = fs::remove_file(tree.places.orders().join(name));
 }
 
