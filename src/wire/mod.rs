@@ -30,12 +30,16 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
 /// Longest message: a tag, two numbers and a line of detail.
 pub const LONGEST: usize = 512;
+
+/// What a message may be as long as without being measured first. A buffer for the longest of all would be cleared, and given
+/// back to the kernel, for each of a few words.
+const SHORT: usize = 4096;
 
 /// Most descriptors in one message (SCM_MAX_FD, unix(7)).
 pub const MOST_DESCRIPTORS: usize = 253;
@@ -289,19 +293,13 @@ fn receive_with(
     most: usize,
     flags: RecvFlags,
 ) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-    let mut bytes = vec![0; longest];
+    let most_bytes =
+        if longest <= SHORT { longest } else { length_of_next(socket.as_fd(), flags)?.min(longest) };
+    let mut bytes = vec![0; most_bytes];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let room = if most == 0 { 0 } else { rustix::cmsg_space!(ScmRights(most.min(MOST_DESCRIPTORS))) };
     let mut control = RecvAncillaryBuffer::new(&mut space[..room]);
-    let received = loop {
-        match rustix::net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
-            Ok(received) => break received,
-            // A peer that ended with a message of ours unread resets the connection, ahead of what it said before:
-            // this error is reported once, and then come its messages.
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
-            Err(error) => return Err(error.into()),
-        }
-    };
+    let received = take(socket.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut control, flags)?;
     let truncated = received.flags.contains(ReturnFlags::CTRUNC);
     if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the message is longer than any may be"));
@@ -323,6 +321,28 @@ fn receive_with(
     }
     bytes.truncate(received.bytes);
     Ok(Some((bytes, all)))
+}
+
+/// How long the next message is, which stays where it is; 0 if the peer is gone.
+fn length_of_next(socket: BorrowedFd<'_>, flags: RecvFlags) -> io::Result<usize> {
+    let flags = flags | RecvFlags::PEEK | RecvFlags::TRUNC;
+    Ok(take(socket, &mut [], &mut RecvAncillaryBuffer::default(), flags)?.bytes)
+}
+
+fn take(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [IoSliceMut<'_>],
+    control: &mut RecvAncillaryBuffer<'_>,
+    flags: RecvFlags,
+) -> io::Result<RecvMsg> {
+    loop {
+        match rustix::net::recvmsg(socket, bytes, control, flags) {
+            // A peer that ended with a message of ours unread resets the connection, ahead of what it said before:
+            // this error is reported once, and then come its messages.
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
+            received => return Ok(received?),
+        }
+    }
 }
 
 /// Waits for the shim's next message. A vanished or talking-nonsense shim is an error: init then ends.
@@ -390,6 +410,23 @@ mod tests {
         send(here.as_fd(), &ToInit::Descriptors(2).encode(), &[here.as_fd()]).expect("sent");
         send(here.as_fd(), &ToInit::Descriptors(0).encode(), &[]).expect("sent");
         receive_descriptors(there.as_fd()).expect_err("one is missing");
+    }
+
+    #[test]
+    fn a_message_takes_no_more_room_than_it_needs_and_one_that_is_too_long_is_not_taken_for_its_beginning() {
+        let (here, there) = pair().expect("a socket pair");
+        let longest = 2 * SHORT;
+        for length in [1, SHORT, longest] {
+            send(here.as_fd(), &vec![b'x'; length], &[here.as_fd()]).expect("sent");
+            let (bytes, fds) = receive_now(&there, longest, 1).expect("received").expect("a message");
+            assert_eq!((bytes.len(), bytes.capacity(), fds.len()), (length, length, 1));
+        }
+        send(here.as_fd(), &vec![b'x'; longest + 1], &[]).expect("sent");
+        let refused = receive_up_to(&there, longest, 0).expect_err("too long");
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(receive_now(&there, longest, 0).expect_err("nothing").kind(), io::ErrorKind::WouldBlock);
+        drop(here);
+        assert!(receive_up_to(&there, longest, 0).expect("the end").is_none());
     }
 
     #[test]
