@@ -83,16 +83,21 @@ pub fn filter(syscalls: &Syscalls, notify: bool) -> Result<Seccomp, FilterError>
     Ok(Seccomp { hash: hash(&program), program, notify })
 }
 
+/// Makes what every filter of this process is made of: for when nobody waits for one.
+pub fn prepare() {
+    drop(filter(&Syscalls::default(), true));
+}
+
 /// The verdict from each number on. Numbers that no kernel has given out are answered as such a kernel would.
 fn verdicts(syscalls: &Syscalls) -> Vec<(u32, Verdict)> {
     let unknown = Verdict::Answer(libc::ENOSYS as u16);
     let mut verdicts = Vec::new();
     let mut next = 0;
-    for (number, name) in table::calls() {
+    for (number, verdict) in table::verdicts(syscalls) {
         if number > next {
             verdicts.push((next, unknown));
         }
-        verdicts.push((number, table::verdict(name, syscalls)));
+        verdicts.push((number, verdict));
         next = number + 1;
     }
     verdicts.push((next, unknown));
@@ -100,6 +105,9 @@ fn verdicts(syscalls: &Syscalls) -> Vec<(u32, Verdict)> {
 }
 
 fn check_names(syscalls: &Syscalls) -> Result<(), FilterError> {
+    if syscalls.allow.is_empty() && syscalls.deny.is_empty() {
+        return Ok(());
+    }
     let calls = table::calls();
     let known = |name: &String| calls.iter().any(|(_, call)| call == name);
     for (list, names) in [("allow", &syscalls.allow), ("deny", &syscalls.deny)] {

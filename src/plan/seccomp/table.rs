@@ -86,14 +86,26 @@ pub fn calls() -> Vec<(u32, &'static str)> {
     CALLS.split_ascii_whitespace().filter_map(call).collect()
 }
 
+/// What is done about every call under `syscalls`, by number.
+pub fn verdicts(syscalls: &Syscalls) -> impl Iterator<Item = (u32, Verdict)> {
+    /// With the group that decides. Looked up once: a filter asks for all of them.
+    static DECIDED: LazyLock<Vec<(u32, &str, Option<&Group>)>> =
+        LazyLock::new(|| calls().into_iter().map(|(number, call)| (number, call, group(call))).collect());
+    DECIDED.iter().map(|(number, call, group)| (*number, decide(call, *group, syscalls)))
+}
+
 /// What is done about `call` under `syscalls`.
 pub fn verdict(call: &str, syscalls: &Syscalls) -> Verdict {
+    decide(call, group(call), syscalls)
+}
+
+fn decide(call: &str, group: Option<&Group>, syscalls: &Syscalls) -> Verdict {
     let denied = syscalls.deny.contains(call);
     if !denied && syscalls.allow.contains(call) {
         return Verdict::Allow;
     }
     // A call in no group is one that a newer table knows and nobody has decided about.
-    let class = group(call).map_or(Class::Refused, |group| group.class);
+    let class = group.map_or(Class::Refused, |group| group.class);
     match (class, syscalls.nested_namespaces) {
         (Class::Absent, _) | (Class::NestedElseAbsent, false) => Verdict::Answer(libc::ENOSYS as u16),
         (Class::Unnested, true) => Verdict::Answer(libc::EOPNOTSUPP as u16),
