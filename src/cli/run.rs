@@ -1,5 +1,6 @@
 //! `stockade run`: one agent in the foreground, no daemon, the same walls.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -155,7 +156,8 @@ fn run_to_its_end(arguments: Arguments, host: &Host, keeper: Option<&Keeper>) ->
     };
     let request = request::resolve(words, &policy)?;
     let mut report = None;
-    let result = Commission { agent: None, policy: &policy, host, request: &request, keeper }.carry_out(
+    let dev = Cell::default();
+    let result = Commission { agent: None, policy: &policy, host, request: &request, keeper, dev }.carry_out(
         &mut CallerFront::default(),
         &mut |plan: &Plan| -> Result<Option<String>, RunError> {
             if let (Some(path), None) = (&arguments.report, &report) {

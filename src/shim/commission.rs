@@ -1,6 +1,9 @@
 //! From a policy and a request to an agent that has ended: looked at, decided, carried out; and once more, where the
 //! workspace changed meanwhile.
 
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+
 use crate::cgroup::{CgroupError, Layout};
 use crate::host::Host;
 use crate::host::survey::Survey;
@@ -28,6 +31,8 @@ pub struct Commission<'a> {
     pub request: &'a Request,
     /// None on a host where nothing can start: the plan says why.
     pub keeper: Option<&'a Keeper>,
+    /// A `/dev` that was made in advance.
+    pub dev: Cell<Option<OwnedFd>>,
 }
 
 /// Why there was no agent, or none that could be attended to.
@@ -97,6 +102,7 @@ impl Commission<'_> {
             layout: &layout,
             disks: &disks.found,
             detailed: detailed.as_deref(),
+            dev: &self.dev,
         };
         Ok(super::run(&ground, keeper, front))
     }

@@ -35,6 +35,7 @@ pub mod terminal;
 pub(crate) mod testing;
 pub mod words;
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -105,6 +106,8 @@ pub struct Ground<'a> {
     pub detailed: Option<&'a str>,
     /// Where `limits.io` holds.
     pub disks: &'a [Device],
+    /// A `/dev` that was made in advance, for whoever starts first.
+    pub dev: &'a Cell<Option<OwnedFd>>,
 }
 
 /// Runs one agent to its end. When this returns, nothing of the sandbox is left.
@@ -296,7 +299,7 @@ impl<F: Front> Launch<'_, F> {
         let plan = self.ground.plan;
         let mut idmaps = Idmaps::new(self.range.first() + plan.user.uid);
         let trees = sources::open(&plan.mounts, &mut idmaps)?;
-        let dev = devices::make().map_err(ShimError::Devices)?;
+        let dev = self.ground.dev.take().map_or_else(devices::make, Ok).map_err(ShimError::Devices)?;
         let covers = plan.mounts.iter().any(Mount::needs_cover).then(devices::make_covers);
         Ok(Materials { dev, covers: covers.transpose().map_err(ShimError::Devices)?, trees })
     }

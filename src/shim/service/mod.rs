@@ -20,7 +20,7 @@ mod usage;
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ use super::attestation::Attestation;
 use super::commission::{Commission, CommissionError};
 use super::keeper::{self, Keeper};
 use super::words::Home;
-use super::{Outcome, ShimError, words};
+use super::{Outcome, ShimError, devices, words};
 use crate::host::Host;
-use crate::plan::{Plan, PlanError};
+use crate::plan::{Plan, PlanError, seccomp};
 use crate::policy::Policy;
 use crate::sys::process::End;
 use crate::sys::{fd, process, signal};
@@ -49,6 +49,8 @@ use terminal::Terminal;
 struct Ready {
     /// It makes the network namespace meanwhile. None on a host where nothing can start.
     keeper: io::Result<Option<Keeper>>,
+    /// The agent's `/dev`, mounted nowhere yet. Where it could not be made, the start says why.
+    dev: Option<OwnedFd>,
 }
 
 /// Runs the shim to the end of its agent.
@@ -93,7 +95,9 @@ impl Ready {
     fn make() -> Self {
         // An unfit host may not even have the calls that a keeper takes; the plan says that better.
         let fit = Host::probe().refusals().is_empty();
-        Self { keeper: fit.then(Keeper::start).transpose() }
+        let keeper = fit.then(Keeper::start).transpose();
+        seccomp::prepare();
+        Self { keeper, dev: fit.then(devices::make).and_then(Result::ok) }
     }
 
     fn dismiss(self) {
@@ -102,8 +106,11 @@ impl Ready {
         }
     }
 
-    /// The host as it is now, and the keeper if anything can start on it.
-    fn look(self, audit: Option<&Result<(), String>>) -> Result<(Host, Option<Keeper>), Refusal> {
+    /// The host as it is now, the keeper if anything can start on it, and the agent's `/dev` if there is one.
+    fn look(
+        self,
+        audit: Option<&Result<(), String>>,
+    ) -> Result<(Host, Option<Keeper>, Option<OwnedFd>), Refusal> {
         let mut host = Host::probe();
         if let Some(Err(why)) = audit {
             host.audit = host.audit.and_then(|()| Err(why.clone()));
@@ -118,7 +125,8 @@ impl Ready {
                 host.refusals().is_empty().then(Keeper::start).transpose()
             }
         };
-        Ok((host, keeper.map_err(|error| refusal(&ShimError::Keeper(error).into()))?))
+        let keeper = keeper.map_err(|error| refusal(&ShimError::Keeper(error).into()))?;
+        Ok((host, keeper, self.dev))
     }
 }
 
@@ -191,7 +199,7 @@ fn run(
     policy_hash: String,
     front: &mut ServiceFront,
 ) -> Result<Outcome, Refusal> {
-    let (host, keeper) = ready.look(front.audit())?;
+    let (host, keeper, dev) = ready.look(front.audit())?;
     let Admitted { id, policy, words, files, .. } = admitted;
     front.put_files(files);
     let mut request = words::resolve(words, admit::caller(), &policy).map_err(|error| Refusal {
@@ -207,6 +215,7 @@ fn run(
         host: &host,
         request: &request,
         keeper: keeper.as_ref(),
+        dev: dev.into(),
     };
     let result = commission
         .carry_out(front, &mut |_: &Plan| -> Result<_, CommissionError> { Ok(Some(policy_hash.clone())) });
