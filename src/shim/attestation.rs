@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 
 use serde::Serialize;
 
@@ -101,6 +101,9 @@ pub struct MountPoint {
     /// Of the mount itself: `ro,nosuid,nodev`, `idmapped`.
     pub options: String,
 }
+
+/// More than what the kernel says of a process usually takes, in bytes.
+const USUAL: usize = 8192;
 
 /// Why what was built is not what was planned.
 #[derive(Debug, thiserror::Error)]
@@ -244,11 +247,13 @@ impl Status {
 
 fn read(pid: u32, file: &str) -> Result<String, AttestationError> {
     let path = format!("/proc/{pid}/{file}");
+    // Room for all of it: the kernel says no length, and would be asked for a few bytes at a time.
+    let mut bytes = Vec::with_capacity(USUAL);
+    fs::File::open(&path)
+        .and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes))
+        .map_err(|source| AttestationError::Unreadable { what: path, source })?;
     // A directory's name, in mountinfo, may be no UTF-8.
-    let bytes = fs::read(&path);
-    bytes
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .map_err(|source| AttestationError::Unreadable { what: path, source })
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn missing(what: &str) -> AttestationError {
