@@ -15,7 +15,7 @@ pub mod terminal;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::shim::keeper;
 use service::Connection;
@@ -68,6 +68,10 @@ pub fn main() -> ExitCode {
     if keeper::was_called() {
         return ExitCode::SUCCESS;
     }
+    // Most of what is started is `run`; to describe every other command takes longer than to build its walls' plan.
+    if let Some((run, voice)) = run_alone() {
+        return ExitCode::from(run::run(run, voice));
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse_arguments(&error),
@@ -104,6 +108,35 @@ pub fn service_arguments() -> Result<(Voice, Connection, service::Command), Exit
     }
 }
 
+/// `stockade run …`, read without the definitions of the other commands. `None`: it is something else, or there is something to
+/// be said of it (help, a fault), which the whole command line says.
+fn run_alone() -> Option<(run::Arguments, Voice)> {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    read_run(&words)
+}
+
+fn read_run(words: &[std::ffi::OsString]) -> Option<(run::Arguments, Voice)> {
+    if words.first()? != "run" {
+        return None;
+    }
+    let matches = RunAlone::augment_args(clap::Command::new("run")).try_get_matches_from(words).ok()?;
+    let RunAlone { json, quiet, run, .. } = RunAlone::from_arg_matches(&matches).ok()?;
+    Some((run, Voice { json, quiet }))
+}
+
+/// What [`Arguments`] takes after `run`.
+#[derive(Debug, Args)]
+struct RunAlone {
+    #[arg(long)]
+    json: bool,
+    #[arg(long, short)]
+    quiet: bool,
+    #[command(flatten)]
+    _connection: Connection,
+    #[command(flatten)]
+    run: run::Arguments,
+}
+
 /// The whole command line, for completions and the manual.
 pub fn definition() -> clap::Command {
     Arguments::command()
@@ -133,4 +166,50 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     let is_run =
         std::env::args().skip(1).find(|word| !word.starts_with('-')).is_some_and(|word| word == "run");
     ExitCode::from(if is_run { run::FAILED } else { 2 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_run_is_read_alone_as_it_is_among_all_commands() {
+        for line in [
+            "run",
+            "run -- true",
+            "run true --policy x -q",
+            "run --policy shell --workspace . --memory=1G --cpus 1.5 --processes 9 -- sh -c --json",
+            "run -q --json --policy=base --home /tmp/h --env A=b --env C=d --report r.json true",
+            "run --allow example.test:443 --publish 127.0.0.1:8080:3000 --server https://n --quiet x",
+        ] {
+            let whole = Arguments::try_parse_from(words(&format!("stockade {line}"))).expect(line);
+            let (json, quiet) = (whole.json, whole.quiet);
+            let Command::Run(whole) = whole.command else { panic!("{line}: not a run") };
+            let (alone, voice) = read_run(&words(line)).expect(line);
+            assert_eq!(format!("{alone:?}"), format!("{whole:?}"), "{line}");
+            assert_eq!((voice.json, voice.quiet), (json, quiet), "{line}");
+        }
+    }
+
+    #[test]
+    fn whatever_there_is_to_say_of_a_run_is_said_by_the_whole_command_line() {
+        for line in [
+            "run --help",
+            "run -h",
+            "run --version",
+            "run --polcy x",
+            "run --cpus no",
+            "--json run",
+            "doctor",
+        ] {
+            assert!(read_run(&words(line)).is_none(), "{line}");
+        }
+        assert!(read_run(&[]).is_none());
+    }
 }
