@@ -279,10 +279,8 @@ pub enum Rights {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seccomp {
-    /// SHA-256 over the instructions.
-    pub hash: String,
-    /// The classic-BPF program: code, jt, jf, k.
-    #[serde(skip)]
+    /// The classic-BPF program: code, jt, jf, k. Shown by its hash.
+    #[serde(rename = "hash", serialize_with = "seccomp::serialize_hash")]
     pub program: Vec<(u16, u8, u8, u32)>,
     /// Whether refused calls are reported through a user notification (else they just fail).
     pub notify: bool,

@@ -130,7 +130,7 @@ pub enum AttestationError {
 
 impl Attestation {
     /// Reads back what pid 1 of the sandbox is, and refuses it if a wall is missing: `own` are the namespaces of the host.
-    /// Mounts, resource limits and the policy's hash are only for a report, and empty without one.
+    /// Mounts, resource limits and the hashes of policy and filter are only for a report, and empty without one.
     pub fn read(
         pid: u32,
         agent: &AgentId,
@@ -157,7 +157,7 @@ impl Attestation {
             seccomp: Filter {
                 mode: status.number("Seccomp")?,
                 filters: status.number("Seccomp_filters").unwrap_or(1),
-                hash: plan.seccomp.hash.clone(),
+                hash: detailed.map(|_| plan.seccomp.hash()).unwrap_or_default(),
                 notify: plan.seccomp.notify,
             },
             landlock: Domain {

@@ -38,7 +38,7 @@ fn a_name_that_is_no_call_is_an_error_that_suggests_one() {
 
 #[test]
 fn equal_policies_have_equal_hashes_and_others_do_not() {
-    let hash = |syscalls: &Syscalls, notify| filter(syscalls, notify).expect("known names").hash;
+    let hash = |syscalls: &Syscalls, notify| filter(syscalls, notify).expect("known names").hash();
     let hashes: BTreeSet<String> =
         policies().iter().flat_map(|policy| [hash(policy, false), hash(policy, true)]).collect();
 

@@ -17,12 +17,14 @@ pub mod table;
 
 use std::fmt::Write as _;
 
+use serde::Serializer;
 use sha2::{Digest, Sha256};
 
 pub use explain::{Cause, Explanation, explain, explain_under, name_of};
 
 use super::Seccomp;
 use crate::policy::{Policy, Syscalls};
+use assembler::Instruction;
 use compile::{ERRNO, NOTIFY};
 use table::Verdict;
 
@@ -80,7 +82,7 @@ pub fn filter(syscalls: &Syscalls, notify: bool) -> Result<Seccomp, FilterError>
     check_names(syscalls)?;
     let refuse = if notify { NOTIFY } else { ERRNO | libc::EPERM as u32 };
     let program = compile::program(table::ARCH, &verdicts(syscalls), refuse);
-    Ok(Seccomp { hash: hash(&program), program, notify })
+    Ok(Seccomp { program, notify })
 }
 
 /// Makes what every filter of this process is made of: for when nobody waits for one.
@@ -130,8 +132,20 @@ fn similar(name: &str) -> Option<&'static str> {
     (likeness(best) > 0.85).then_some(best)
 }
 
-/// SHA-256 over the program as the kernel is given it (`struct sock_filter`, little endian).
-fn hash(program: &[(u16, u8, u8, u32)]) -> String {
+impl Seccomp {
+    /// SHA-256 over the program as the kernel is given it (`struct sock_filter`, little endian). Made when it is asked for: no
+    /// start without a report needs it.
+    pub fn hash(&self) -> String {
+        hash(&self.program)
+    }
+}
+
+/// For a plan that is shown.
+pub fn serialize_hash<S: Serializer>(program: &[Instruction], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hash(program))
+}
+
+fn hash(program: &[Instruction]) -> String {
     let mut sha = Sha256::new();
     for (code, jt, jf, operand) in program {
         sha.update(code.to_le_bytes());
