@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use super::check;
@@ -70,14 +71,31 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
 /// Lets a child that was just made begin on another CPU than this one, and keeps it there; whether it does.
 ///
 /// A child begins on its parent's CPU unless another is known to be idle. A virtual machine's halted CPU is not (kernel:
-/// `vcpu_is_preempted`), and then the child waits until the parent does: a millisecond or more, for nothing.
+/// `vcpu_is_preempted`), and then the child waits until the parent does: a millisecond or more, for nothing. Where more
+/// want to run than there are CPUs, the other one is as busy, and to be kept there is to wait for it while this one is free.
 pub fn pin_elsewhere(child: u32) -> bool {
     // Best effort: an outer sandbox may not let it.
     let Ok(allowed) = sched_getaffinity(pid(child)) else { return false };
+    if running().is_none_or(|running| running > allowed.count()) {
+        return false;
+    }
     let here = sched_getcpu();
     let others = (here + 1..CpuSet::MAX_CPU).chain(0..here.min(CpuSet::MAX_CPU));
     let other = others.into_iter().find(|cpu| allowed.is_set(*cpu));
     other.is_some_and(|cpu| sched_setaffinity(pid(child), &just(cpu)).is_ok())
+}
+
+/// How many processes and threads of this host run or could, the caller included (proc_loadavg(5)).
+fn running() -> Option<u32> {
+    let file = rustix::fs::open("/proc/loadavg", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = [0; 64];
+    let length = rustix::io::read(file, &mut text).ok()?;
+    first_of_pair(std::str::from_utf8(&text[..length]).ok()?)
+}
+
+/// `0.20 0.18 0.12 1/80 11206`: the 1.
+fn first_of_pair(loads: &str) -> Option<u32> {
+    loads.split(' ').nth(3)?.split_once('/')?.0.parse().ok()
 }
 
 /// Lets a child that sleeps wake up on this CPU, which is about to wait for its end.
@@ -296,6 +314,13 @@ pub fn spawn_shared(main: &mut dyn FnMut() -> i32) -> io::Result<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_many_run_is_the_fourth_word_up_to_its_stroke() {
+        assert_eq!(first_of_pair("0.20 0.18 0.12 16/906 11206\n"), Some(16));
+        assert_eq!(first_of_pair("0.20 0.18"), None);
+        assert!(running().is_some_and(|running| running >= 1), "this one runs");
+    }
 
     #[test]
     fn a_mask_of_cpus_is_read_from_its_end() {
