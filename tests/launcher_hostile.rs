@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use common::leaks::eventually;
@@ -81,6 +82,24 @@ fn a_launcher_for_roots_own_daemon_is_refused() {
         .output()
         .expect("it starts");
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_panic_ends_what_has_privilege_at_once_in_every_profile() {
+    // Where cores are written to the working directory, they go with it.
+    let directory = tempfile::tempdir().expect("a directory");
+    for program in [env!("CARGO_BIN_EXE_stockade-launcher"), env!("CARGO_BIN_EXE_stockade-shim")] {
+        // What is wrong with being started so cannot be said, and the standard library panics about that.
+        let full = fs::File::options().write(true).open("/dev/full").expect("it opens");
+        let status = std::process::Command::new(program)
+            .args(["--daemon-uid", "0"])
+            .current_dir(&directory)
+            .stdin(std::process::Stdio::null())
+            .stderr(full)
+            .status()
+            .expect("it starts");
+        assert_eq!(status.signal(), Some(libc::SIGABRT), "{program}: {status}");
+    }
 }
 
 #[test]

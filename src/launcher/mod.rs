@@ -59,6 +59,7 @@ pub enum LauncherError {
 
 /// Runs the launcher until it is told to end (SIGTERM, SIGINT).
 pub fn main() -> ExitCode {
+    crate::sys::process::end_on_panic();
     let result = Arguments::parse(std::env::args_os().skip(1)).and_then(|arguments| match arguments {
         Some(arguments) => serve(arguments),
         None => Ok(()),

@@ -289,6 +289,19 @@ pub fn rename(name: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// From now on a panic ends this process at once, as a kill does, after its message: nothing unwinds through what owns an agent's
+/// cgroup, in this process or in a child that has a copy of it. Programs of a package are built so; those of any other profile get
+/// the same from here (docs/adr/0015-one-tree-two-packages.md).
+pub fn end_on_panic() {
+    if cfg!(panic = "unwind") {
+        let say = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            say(panic);
+            std::process::abort();
+        }));
+    }
+}
+
 /// Starts a child that runs `main` while this process waits (CLONE_VM and CLONE_VFORK of clone(2)): until the child has
 /// called execve or ended. It copies no page table, which is most of what a fork costs.
 ///

@@ -55,6 +55,7 @@ struct Ready {
 
 /// Runs the shim to the end of its agent.
 pub fn main() -> ExitCode {
+    process::end_on_panic();
     if keeper::was_called() {
         return ExitCode::SUCCESS;
     }
