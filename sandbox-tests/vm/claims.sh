@@ -2,7 +2,7 @@
 # Claims and their evidence, for smoke.sh. A claim is opened by `claim`, `when` runs a command, and the lines after it
 # say what must have come of it. Sourced, not run.
 
-claims=0 failures=0 current='' output='' code=0 chosen='' wanted=1 failed_now=0
+claims=0 failures=0 current='' output='' code=0 chosen='' wanted=1 failed_now=0 since=0
 
 # Ends the script if the claim just made does not hold, since none after it could.
 or_stop() { [ $failed_now = 0 ] || { echo 'nothing else was tried'; exit 1; }; }
@@ -14,13 +14,13 @@ claim() {
     conclude
     wanted=1
     [ -z "$chosen" ] || [[ $1 =~ $chosen ]] || wanted=0
-    current=$1 failed_now=0
+    current=$1 failed_now=0 since=$SECONDS
     claims=$((claims + wanted))
 }
 
-# Prints the claim that has ended, and that it holds, if it does.
+# Prints the claim that has ended, that it holds, if it does, and how long it took.
 conclude() {
-    [ -z "$current" ] || [ $wanted = 0 ] || [ $failed_now = 1 ] || echo "ok      $current"
+    [ -z "$current" ] || [ $wanted = 0 ] || [ $failed_now = 1 ] || printf 'ok %3ds  %s\n' $((SECONDS - since)) "$current"
     current=''
 }
 
