@@ -32,7 +32,7 @@ start_machine() {
     local image=$1 root=$2 swap=$3 payload=$4 console=$5
     shift 5
     exec setpriv --pdeathsig KILL timeout --kill-after=5 "${STOCKADE_VM_TIMEOUT:-600}" setpriv --pdeathsig KILL \
-        qemu-system-x86_64 -M q35 -accel tcg,thread=multi,tb-size=512 -cpu max -m 1024 -smp 2 \
+        qemu-system-x86_64 -M q35 -accel tcg,thread=multi,tb-size=512 -cpu max -m 2048 -smp 2 \
         -nodefaults -no-user-config -display none -no-reboot \
         -kernel "$image/vmlinuz" -initrd "$image/initrd" -append 'console=ttyS0 panic=-1 quiet' \
         -drive "file=$root,if=virtio,format=qcow2,cache=unsafe" \
