@@ -1,9 +1,12 @@
 //! Every attempt, in every surrounding: bare, where it must get through, and in Stockade, where it must not.
 
+use std::collections::BTreeSet;
+
 use sandbox_tests::attempts;
+use sandbox_tests::kernel::call;
 use sandbox_tests::runner::start::{self, Outcome, Surroundings, binary};
 use sandbox_tests::runner::summary::Summary;
-use sandbox_tests::runner::{belt, leak, plant};
+use sandbox_tests::runner::{belt, leak, plant, stockade};
 
 /// Attempts that get through a sandbox because they are meant to. This is the whole list for every policy.
 const DOCUMENTED: &[(&str, &str)] = &[
@@ -22,6 +25,13 @@ const GRANTED: &[(&str, &[&str])] = &[
     ("gemini", &["loader_exec"]),
     ("aider", &["loader_exec"]),
 ];
+
+/// What Landlock has learnt, and the ABI that it came with: on an older kernel each is a shortfall that `base` tolerates.
+const LANDLOCK: &[(i64, &str)] =
+    &[(3, "landlock-truncate"), (4, "landlock-tcp"), (5, "landlock-ioctl-dev"), (6, "landlock-scope")];
+const SYS_LANDLOCK_CREATE_RULESET: i64 = 444;
+/// `LANDLOCK_CREATE_RULESET_VERSION`: asks for the ABI.
+const VERSION: usize = 1;
 
 /// Makes every attempt in `surroundings`, which leave nothing behind.
 fn summary_of(surroundings: &Surroundings) -> Summary {
@@ -102,6 +112,28 @@ fn no_attempt_gets_through_stockade_under_the_policy_of_an_agent() {
             all.iter().zip(outcomes).for_each(|(attempt, outcome)| summary.add(attempt, outcome));
             judge(policy, &summary);
         }
+    });
+}
+
+#[test]
+fn the_walls_that_this_kernels_landlock_lacks_are_named_and_no_others() {
+    belt::inside("the_walls_that_this_kernels_landlock_lacks_are_named_and_no_others", || {
+        let abi = call(SYS_LANDLOCK_CREATE_RULESET, &[0, 0, VERSION]).expect("this kernel has Landlock");
+        let lacking: BTreeSet<_> =
+            LANDLOCK.iter().filter(|(since, _)| abi < *since).map(|(_, name)| *name).collect();
+        let report = stockade::directory("report").join("report.json");
+        let run = leak::none_after(|| {
+            let report = report.to_str().expect("a plain path");
+            stockade::run(["--policy", "base", "--report", report, "--", "true"])
+        });
+        assert_eq!(run.code(), 0, "{run:?}");
+        let report = std::fs::read(&report).expect("the report");
+        let report: serde_json::Value = serde_json::from_slice(&report).expect("a document");
+        let named = report["attestation"]["shortfalls"].as_array().expect("a list").iter();
+        let named: BTreeSet<_> =
+            named.filter_map(|name| name.as_str()).filter(|name| name.starts_with("landlock")).collect();
+        println!("\nLandlock ABI {abi}, tolerated by base: {named:?}");
+        assert_eq!(named, lacking);
     });
 }
 

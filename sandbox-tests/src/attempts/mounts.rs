@@ -14,6 +14,8 @@ const MOUNT_ATTR_RDONLY: u64 = 1;
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const AT_CWD: usize = libc::AT_FDCWD as usize;
 const NO_FD: usize = usize::MAX;
+/// Its number is fixed (`PROC_CGROUP_INIT_INO`).
+const FIRST_CGROUP_NAMESPACE: &str = "cgroup:[4026531835]";
 
 /// Attempts on mounts.
 pub fn attempts() -> Vec<Attempt> {
@@ -26,9 +28,7 @@ pub fn attempts() -> Vec<Attempt> {
             mount(c"proc", c"/tmp", c"proc", 0)
         }),
         new("mount_sysfs", "mount(2)", "a fresh sysfs is mounted", || mount(c"sysfs", c"/tmp", c"sysfs", 0)),
-        new("mount_cgroup", "CVE-2022-0492", "a cgroup hierarchy is mounted", || {
-            mount(c"cgroup2", c"/tmp", c"cgroup2", 0)
-        }),
+        new("mount_cgroup", "CVE-2022-0492", "a cgroup hierarchy is mounted", mount_cgroup),
         new("mount_devpts", "mount(2)", "a devpts is mounted", || mount(c"devpts", c"/tmp", c"devpts", 0)),
         new("mount_bind", "mount(2)", "a directory is bound elsewhere", || {
             mount(c"/usr", c"/tmp", c"", libc::MS_BIND)
@@ -116,6 +116,18 @@ pub fn attempts() -> Vec<Attempt> {
 fn mount(source: &std::ffi::CStr, target: &std::ffi::CStr, kind: &std::ffi::CStr, flags: u64) -> Verdict {
     let arguments = [source, target, kind].map(|text| text.as_ptr() as usize);
     succeeded("mount", call(libc::SYS_mount, &[arguments[0], arguments[1], arguments[2], flags as usize, 0]))
+}
+
+/// There is one cgroup2 on a machine, and whoever mounts it from the first cgroup namespace sets the options of all its
+/// mounts anew (`apply_cgroup_root_flags` in kernel/cgroup/cgroup.c). So this is tried from another one.
+fn mount_cgroup() -> Verdict {
+    let own = fs::read_link("/proc/self/ns/cgroup").unwrap_or_default();
+    if own.as_os_str() == FIRST_CGROUP_NAMESPACE
+        && let Err(errno) = call(libc::SYS_unshare, &[libc::CLONE_NEWCGROUP as usize])
+    {
+        return Verdict::Broken(format!("it would change the machine: unshare: {}", describe(errno)));
+    }
+    mount(c"cgroup2", c"/tmp", c"cgroup2", 0)
 }
 
 /// Enters a subdirectory as root while standing outside of it, then climbs.

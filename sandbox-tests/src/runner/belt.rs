@@ -21,6 +21,7 @@ use std::{env, fs};
 
 use crate::decoys::variable;
 use crate::kernel::{call, describe, text};
+use crate::runner::disk;
 use crate::runner::groups::{self, Groups};
 
 /// The namespaces that a belt consists of.
@@ -47,7 +48,7 @@ pub fn inside(name: &str, body: impl FnOnce()) {
     assert_eq!(unsafe { libc::geteuid() }, 0, "these tests build namespaces and mounts: run them as root");
     let machine: Vec<_> = NAMESPACES.iter().map(|kind| namespace(kind)).collect();
     let group = format!("stockade-belt-{}-{name}", std::process::id());
-    let groups = Groups::make(group.clone());
+    let (groups, options) = (Groups::make(group.clone()), groups::options());
     let mut unshare = Command::new("/usr/bin/unshare");
     // Without a terminal of their own, attempts like vhangup(2) would meet the developer's.
     // SAFETY: setsid(2) is async-signal-safe and fails only where the session is new already.
@@ -58,18 +59,7 @@ pub fn inside(name: &str, body: impl FnOnce()) {
         })
     };
     let output = unshare
-        .args([
-            "-m",
-            "-u",
-            "-i",
-            "-n",
-            "-p",
-            "-f",
-            "--kill-child",
-            "--propagation",
-            "private",
-            "--mount-proc",
-        ])
+        .args("-m -u -i -n -p -f --kill-child --propagation private --mount-proc".split(' '))
         // A shell as pid 1 reaps what others leave behind.
         .args(["/bin/sh", "-c", "\"$@\"; exit $?", "belt"])
         .arg(env::current_exe().expect("a test knows its own program"))
@@ -85,6 +75,7 @@ pub fn inside(name: &str, body: impl FnOnce()) {
     print!("{report}");
     assert!(output.status.success(), "{name} failed inside the belt: {}", output.status);
     assert!(report.contains("1 passed"), "{name} did not run inside the belt");
+    assert_eq!(groups::options(), options, "{name} changed the machine's cgroup hierarchies");
 }
 
 fn namespace(kind: &str) -> String {
@@ -122,6 +113,11 @@ fn build() -> Result<(), String> {
     for disk in disks {
         bind_read_only(&disk, &format!("{root}{disk}"))?;
     }
+    for place in ["run", "srv"] {
+        mount("tmpfs", &format!("{root}/{place}"), "tmpfs", 0, "mode=755")?;
+    }
+    // Workspaces lie below /srv, on a filesystem that can be idmapped, which an overlay is not.
+    disk::make_idmappable(&format!("{root}/srv"), &format!("{STAGE}/srv.img"))?;
     mount("/sys", &format!("{root}/sys"), "", libc::MS_BIND | libc::MS_REC, "")?;
     let group = env::var(GROUP).map_err(|_| format!("{GROUP} is not set by the outer half"))?;
     for (own, hierarchy) in groups::pairs(&group) {
@@ -130,10 +126,6 @@ fn build() -> Result<(), String> {
     mount("/proc", &format!("{root}/proc"), "", libc::MS_MOVE, "")?;
     devices(&format!("{root}/dev"))?;
     mount("tmpfs", &format!("{root}/tmp"), "tmpfs", 0, "mode=1777")?;
-    // Workspaces lie on a filesystem that can be idmapped, which an overlay is not.
-    for place in ["run", "srv"] {
-        mount("tmpfs", &format!("{root}/{place}"), "tmpfs", 0, "mode=755")?;
-    }
     for (place, directory) in kept {
         let target = format!("{root}{}", place.display());
         fs::create_dir_all(&target).map_err(|error| format!("{target}: {error}"))?;

@@ -51,6 +51,13 @@ pub fn pairs(name: &str) -> Vec<(PathBuf, PathBuf)> {
     mounted().into_iter().map(|hierarchy| (hierarchy.join(name), hierarchy)).collect()
 }
 
+/// How the machine's hierarchies are mounted (proc_pid_mountinfo(5)). A hierarchy has its options once, not per mount: an attempt
+/// that mounts one can change them from inside the belt.
+pub fn options() -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+    table.lines().filter(|line| line.contains(" - cgroup")).map(str::to_owned).collect()
+}
+
 fn mounted() -> Vec<PathBuf> {
     // Every group, and nothing else in /sys/fs/cgroup, has a list of its processes.
     HIERARCHIES.iter().map(PathBuf::from).filter(|path| path.join("cgroup.procs").exists()).collect()

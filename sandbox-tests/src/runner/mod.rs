@@ -1,6 +1,7 @@
 //! The outside of an attempt: what surrounds the sandbox, starts it, and looks at what it leaves.
 
 pub mod belt;
+mod disk;
 pub mod groups;
 pub mod leak;
 pub mod plant;
