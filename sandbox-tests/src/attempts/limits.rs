@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::attempt::{Attempt, Class, Verdict};
-use crate::kernel::{call, describe, errno, failed, succeeded};
+use crate::kernel::{call, describe, errno, failed, succeeded, text};
 
 const NO_RESOURCE: &str = "the runner lacks CAP_SYS_RESOURCE";
 /// More than any policy lets an agent have.
@@ -67,10 +67,8 @@ pub fn attempts() -> Vec<Attempt> {
             }
         })
         .unless(libc::EACCES, NO_RESOURCE),
-        new("unlimited_tmp", "tmpfs(5)", "/tmp may take half of the machine's memory", || unlimited(c"/tmp")),
-        new("unlimited_shm", "tmpfs(5)", "/dev/shm may take half of the machine's memory", || {
-            unlimited(c"/dev/shm")
-        }),
+        new("unlimited_tmp", "tmpfs(5)", "nobody has limited /tmp", || unlimited("/tmp")),
+        new("unlimited_shm", "tmpfs(5)", "nobody has limited /dev/shm", || unlimited("/dev/shm")),
         new("fork_bomb", "cgroup pids", "6000 processes run at once", fork_many)
             .unless(libc::EAGAIN, "the machine's own limit on processes"),
         new("many_descriptors", "setrlimit(2)", "more than 100000 descriptors may be open", || {
@@ -105,8 +103,10 @@ fn lock_memory() -> Verdict {
     succeeded("mlock", call(libc::SYS_mlock, &[memory as usize, SIZE]))
 }
 
-/// The size of a tmpfs that nobody limited is half of the memory.
-fn unlimited(path: &std::ffi::CStr) -> Verdict {
+/// The size of a tmpfs that nobody limited is half of the memory, and not among its options: by its size alone it could not be told
+/// from one that somebody allowed as much, on a small machine.
+fn unlimited(place: &str) -> Verdict {
+    let path = text(place);
     // SAFETY: statvfs and sysinfo are plain data; all zeroes is a value of them.
     let (mut about, mut machine): (libc::statvfs, libc::sysinfo) =
         unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
@@ -115,7 +115,19 @@ fn unlimited(path: &std::ffi::CStr) -> Verdict {
         return Verdict::refused(errno(), describe(errno()));
     }
     let (size, memory) = (about.f_blocks * about.f_frsize, machine.totalram * u64::from(machine.mem_unit));
-    Verdict::when(size >= memory / 2 - memory / 100, format!("{} MiB of {} MiB", size >> 20, memory >> 20))
+    let detail = format!("{} MiB of {} MiB", size >> 20, memory >> 20);
+    match size_option(place) {
+        Some(option) => Verdict::absent(format!("{detail}, {option}")),
+        None => Verdict::when(size >= memory / 2 - memory / 100, detail),
+    }
+}
+
+/// The option `size=…` of what is mounted at `place`, topmost (proc_pid_mountinfo(5)); none where nobody can look.
+fn size_option(place: &str) -> Option<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = table.lines().rfind(|line| line.split(' ').nth(4) == Some(place))?;
+    let options = mount.rsplit(' ').next()?;
+    options.split(',').find(|option| option.starts_with("size=")).map(str::to_owned)
 }
 
 /// Children that do nothing but wait, all killed again; they share their memory with this process.
