@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  probe run ID ──fork──▶ attempt        may be killed by the filter, may hang, may lose its own rights
-//!      │ 40 s               │ verdict over a pipe
+//!      │ 120 s              │ verdict over a pipe
 //!      └──── one JSON line ◀┘            exit 0 through · 1 stopped · 3 could not be tried
 //! ```
 //! Of several attempts each gets a child and a line of its own; the exit status is the last one's.
@@ -18,7 +18,7 @@ use crate::decoys::{Decoys, variable};
 use crate::kernel;
 
 /// An attempt that takes longer has failed to be one. None needs a second; a machine that is busy with something else may.
-const TIME_LIMIT_MS: i32 = 40_000;
+const TIME_LIMIT_MS: i32 = 120_000;
 /// Exit status for "could not be tried".
 const BROKEN: u8 = 3;
 
@@ -163,7 +163,7 @@ fn wait(child: i32) -> i32 {
 
 fn judge(attempt: &Attempt, in_time: bool, status: i32, line: &str) -> Result<Verdict, String> {
     if !in_time {
-        return Err("no verdict within 40 s".into());
+        return Err("no verdict within 120 s".into());
     }
     if libc::WIFSIGNALED(status) {
         let signal = libc::WTERMSIG(status);

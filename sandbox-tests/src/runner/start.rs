@@ -14,10 +14,10 @@ use crate::kernel::call;
 use crate::runner::plant::Planted;
 use crate::runner::workspace;
 
-/// The probe gives up after 40 s; whoever is not back by then hangs.
-const TIME_LIMIT_MS: i32 = 60_000;
+/// The probe gives up after 120 s; whoever is not back by then hangs.
+const TIME_LIMIT_MS: i32 = 150_000;
 /// Hundreds of attempts in one sandbox.
-const SWEEP_LIMIT_MS: i32 = 240_000;
+const SWEEP_LIMIT_MS: i32 = 600_000;
 
 /// What the probe is started in.
 #[derive(Debug, Clone)]
