@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use stockade::api::agent::Spawn;
 use stockade::api::usage::{Amounts, Kind, Record};
@@ -13,7 +14,7 @@ use stockade::shim::service::kept;
 use stockade::wire::service::Places;
 
 use crate::common::node::{DAEMON, Node};
-use crate::world::{KILL, World, caller, daemon, patiently, shell};
+use crate::world::{KILL, World, caller, daemon, patiently, shell, soon};
 
 /// How many agents; 1,000 with STOCKADE_TEST_USAGE_AGENTS=1000.
 const AGENTS: usize = 40;
@@ -326,4 +327,34 @@ impl Drop for View {
             assert!(std::thread::panicking() || removed.is_ok(), "{}: {removed:?}", mount.display());
         }
     }
+}
+
+#[test]
+fn the_log_of_an_agent_that_was_removed_is_not_held_open_until_somebody_looks_again() {
+    let mut node = Node::start();
+    let pause = Duration::from_secs(4);
+    let usage = Options { interval: pause, look: pause, ..Options::default() };
+    let config = Config { rules: Rules { usage, ..Rules::default() }, ..Config::default() };
+    let (log, places) = (node.places().agent("a"), node.places());
+    let is_open = || {
+        let open = fs::read_dir("/proc/self/fd").expect("listed").flatten();
+        open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|path| path.starts_with(&log))
+    };
+    daemon(&mut node, config, async |world| {
+        for id in ["a", "stays"] {
+            world.spawn(shell(id, "echo shown; read x")).await;
+            world.shows(id, "shown").await;
+        }
+        assert!(is_open(), "as long as it is there");
+        let looks = |id: &str| {
+            let of_it = |record: &&Record| record.kind == Kind::Interval && record.subject.ends_with(id);
+            records(&places).iter().filter(of_it).count()
+        };
+        soon("both are looked at", async || (looks("a") > 0 && looks("stays") > 0).then_some(())).await;
+        let before = looks("stays");
+        world.kill("a").await;
+        patiently(world.supervisor.remove(&world.me, "a")).await.expect("removed");
+        soon("its log is closed", async || (!is_open()).then_some(())).await;
+        assert_eq!(looks("stays"), before, "nobody has looked meanwhile");
+    });
 }

@@ -115,6 +115,15 @@ impl Shared {
         looks
     }
 
+    /// There is no such agent any more: nothing here keeps its log open until the next look.
+    pub(super) fn forget(&self, id: &str) {
+        self.agents().remove(id);
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.iter().any(|(handle, _)| handle.id == id) {
+            *looks = Arc::new(looks.iter().filter(|(handle, _)| handle.id != id).cloned().collect());
+        }
+    }
+
     /// Who has started how many lately. Taken after the agents, never before.
     pub(crate) fn starts(&self) -> MutexGuard<'_, Starts> {
         self.starts.lock().unwrap_or_else(PoisonError::into_inner)

@@ -415,7 +415,7 @@ impl Agent {
             .store
             .forget(&self.record.id)
             .map_err(|source| SupervisorError::Io { what: what(), source })?;
-        self.shared.agents().remove(&self.record.id);
+        self.shared.forget(&self.record.id);
         self.shared.usage.forget(&self.record.id);
         self.publish(Happened::AgentRemoved);
         Ok(())
