@@ -475,7 +475,8 @@ impl Line {
 
     /// Waits until it runs.
     pub fn await_running(&mut self) {
-        if self.welcome.0 == Phase::Running {
+        // It follows a welcome to one that runs already, too.
+        if self.heard.iter().any(|message| matches!(message, FromShim::Running { .. })) {
             return;
         }
         self.until("Running", |message| match message {
