@@ -9,7 +9,6 @@
 //! A controller is in one hierarchy at a time: where v2 has it, v1 has not.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,14 +18,13 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::CgroupError;
 use super::group;
-use super::mountinfo::{self, Mounted, Version};
+use super::mountinfo::{Mounted, Version};
+use super::mounts::Mounts;
 use crate::ordered;
 use crate::policy::{Limits, Shortfall};
 
 /// `CGROUP2_SUPER_MAGIC` and `CGROUP_SUPER_MAGIC` (linux/magic.h).
 const MAGIC: [(Version, u32); 2] = [(Version::Unified, 0x6367_7270), (Version::Legacy, 0x0027_e0eb)];
-
-const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// A part of the kernel that accounts for, and limits, one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,9 +109,16 @@ impl Layout {
     /// # Errors
     /// When `/proc` cannot be read, or a mount is not what the kernel says it is.
     pub fn detect() -> Result<Self, CgroupError> {
-        let mounts = read_mounts().map_err(|source| CgroupError::Mounts { path: MOUNTS, source })?;
+        Self::among(&Mounts::read()?)
+    }
+
+    /// The same among mounts that are known already. Everything else is looked at now.
+    ///
+    /// # Errors
+    /// When a mount is not what the kernel says it is.
+    pub fn among(mounts: &Mounts) -> Result<Self, CgroupError> {
         let mut trees: Vec<Arc<Tree>> = Vec::new();
-        for mounted in mountinfo::parse(&mounts).iter().filter(|mounted| mounted.writable) {
+        for mounted in mounts.iter().filter(|mounted| mounted.writable) {
             let useful = match mounted.version {
                 Version::Unified => trees.iter().all(|tree| tree.version != Version::Unified),
                 Version::Legacy => missing(&trees).iter().any(|c| mounted.has(c.legacy_name())),
@@ -184,13 +189,6 @@ impl Layout {
     fn with(&self, controller: Controller) -> Option<&Arc<Tree>> {
         self.trees.iter().find(|tree| tree.controllers.contains(&controller))
     }
-}
-
-/// In few reads: the kernel starts the list anew when a mount comes or goes between two of them.
-fn read_mounts() -> io::Result<Vec<u8>> {
-    let mut mounts = Vec::with_capacity(64 << 10);
-    fs::File::open(MOUNTS)?.read_to_end(&mut mounts)?;
-    Ok(mounts)
 }
 
 /// The controllers that no tree has yet.

@@ -18,6 +18,7 @@ mod hybrid;
 mod kill;
 mod layout;
 mod mountinfo;
+mod mounts;
 mod unified;
 mod usage;
 
@@ -39,6 +40,7 @@ use group::Group;
 pub use layout::Layout;
 use layout::{Controller, Tree};
 use mountinfo::Version;
+pub use mounts::Mounts;
 pub use usage::Usage;
 
 /// How long killed processes may take to end. Only one that hangs in a driver takes longer than milliseconds.

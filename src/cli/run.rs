@@ -1,6 +1,5 @@
 //! `stockade run`: one agent in the foreground, no daemon, the same walls.
 
-use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use crate::host::Host;
 use crate::id::InvalidName;
 use crate::plan::{Mount, Plan};
 use crate::policy::{self, Bytes, Cpus, Destination, Library, Policy, PolicyError, Published, Reference};
+use crate::shim::ahead::Ahead;
 use crate::shim::caller::CallerFront;
 use crate::shim::commission::{Commission, CommissionError};
 use crate::shim::keeper::Keeper;
@@ -156,16 +156,14 @@ fn run_to_its_end(arguments: Arguments, host: &Host, keeper: Option<&Keeper>) ->
     };
     let request = request::resolve(words, &policy)?;
     let mut report = None;
-    let dev = Cell::default();
-    let result = Commission { agent: None, policy: &policy, host, request: &request, keeper, dev }.carry_out(
-        &mut CallerFront::default(),
-        &mut |plan: &Plan| -> Result<Option<String>, RunError> {
+    let ahead = Ahead::default();
+    let result = Commission { agent: None, policy: &policy, host, request: &request, keeper, ahead }
+        .carry_out(&mut CallerFront::default(), &mut |plan: &Plan| -> Result<Option<String>, RunError> {
             if let (Some(path), None) = (&arguments.report, &report) {
                 report = Some((path.clone(), open_report(path, plan)?));
             }
             Ok(report.is_some().then(|| policy::hash(&policy)))
-        },
-    );
+        });
     match result {
         Ok(outcome) => Ok(Ended { outcome, policy, named: arguments.policy, report }),
         Err(error) => {

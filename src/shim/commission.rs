@@ -1,16 +1,14 @@
 //! From a policy and a request to an agent that has ended: looked at, decided, carried out; and once more, where the
 //! workspace changed meanwhile.
 
-use std::cell::Cell;
-use std::os::fd::OwnedFd;
-
-use crate::cgroup::{CgroupError, Layout};
+use crate::cgroup::{CgroupError, Layout, Mounts};
 use crate::host::Host;
 use crate::host::survey::Survey;
 use crate::id::AgentId;
 use crate::plan::{self, Given, Plan, PlanError, Request};
 use crate::policy::{Policy, Shortfall};
 
+use super::ahead::Ahead;
 use super::disks::{DiskError, Disks};
 use super::front::Front;
 use super::keeper::Keeper;
@@ -31,8 +29,8 @@ pub struct Commission<'a> {
     pub request: &'a Request,
     /// None on a host where nothing can start: the plan says why.
     pub keeper: Option<&'a Keeper>,
-    /// A `/dev` that was made in advance.
-    pub dev: Cell<Option<OwnedFd>>,
+    /// What was made in advance.
+    pub ahead: Ahead,
 }
 
 /// Why there was no agent, or none that could be attended to.
@@ -102,7 +100,7 @@ impl Commission<'_> {
             layout: &layout,
             disks: &disks.found,
             detailed: detailed.as_deref(),
-            dev: &self.dev,
+            ahead: &self.ahead,
         };
         Ok(super::run(&ground, keeper, front))
     }
@@ -111,7 +109,7 @@ impl Commission<'_> {
         let Self { policy, host, request, .. } = *self;
         let survey = Survey::look(plan::resolve::paths_of_interest(policy, request));
         // Without root the cgroups could not even be looked at; the plan says that better.
-        let layout = self.keeper.map(|_| Layout::detect()).transpose()?;
+        let layout = self.keeper.map(|_| self.layout()).transpose()?;
         let mut limits_missing =
             layout.as_ref().map(|layout| layout.shortfalls(&policy.limits)).unwrap_or_default();
         let decide =
@@ -122,5 +120,10 @@ impl Commission<'_> {
             plan = decide(limits_missing)?;
         }
         Ok((plan, layout, disks))
+    }
+
+    fn layout(&self) -> Result<Layout, CgroupError> {
+        let known = self.ahead.mounts.take().filter(Mounts::are_current);
+        Layout::among(&known.map_or_else(Mounts::read, Ok)?)
     }
 }

@@ -6,6 +6,7 @@
 //!    └────────────────┴────── any error ───┴──────────────────────────────────────┘
 //! ```
 
+pub mod ahead;
 pub mod attestation;
 pub mod audit;
 pub mod backlog;
@@ -35,7 +36,6 @@ pub mod terminal;
 pub(crate) mod testing;
 pub mod words;
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -49,6 +49,7 @@ use crate::plan::{Capability, Mount, Plan};
 use crate::policy::Policy;
 use crate::sys::process::{End, Side, clone3, pin_elsewhere, unpin, wait};
 use crate::wire::{self, FromInit, ToInit};
+use ahead::Ahead;
 use attestation::Attestation;
 use audit::{Audit, Coverage};
 use denials::{Denial, Denials};
@@ -106,8 +107,8 @@ pub struct Ground<'a> {
     pub detailed: Option<&'a str>,
     /// Where `limits.io` holds.
     pub disks: &'a [Device],
-    /// A `/dev` that was made in advance, for whoever starts first.
-    pub dev: &'a Cell<Option<OwnedFd>>,
+    /// What was made in advance.
+    pub ahead: &'a Ahead,
 }
 
 /// Runs one agent to its end. When this returns, nothing of the sandbox is left.
@@ -299,7 +300,7 @@ impl<F: Front> Launch<'_, F> {
         let plan = self.ground.plan;
         let mut idmaps = Idmaps::new(self.range.first() + plan.user.uid);
         let trees = sources::open(&plan.mounts, &mut idmaps)?;
-        let dev = self.ground.dev.take().map_or_else(devices::make, Ok).map_err(ShimError::Devices)?;
+        let dev = self.ground.ahead.dev.take().map_or_else(devices::make, Ok).map_err(ShimError::Devices)?;
         let covers = plan.mounts.iter().any(Mount::needs_cover).then(devices::make_covers);
         Ok(Materials { dev, covers: covers.transpose().map_err(ShimError::Devices)?, trees })
     }
@@ -332,7 +333,10 @@ impl<F: Front> Launch<'_, F> {
         mut gateway: Option<Gateway>,
     ) -> Result<Accompanied, ShimError> {
         // While the child builds its walls.
-        let own = attestation::namespaces(std::process::id())?;
+        let own = match self.ground.ahead.namespaces.take() {
+            Some(own) => own,
+            None => attestation::namespaces(std::process::id())?,
+        };
         if !self.front.knows_audit() {
             audit.confirm();
         }

@@ -20,17 +20,18 @@ mod usage;
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::ahead::Ahead;
 use super::attestation::Attestation;
 use super::commission::{Commission, CommissionError};
 use super::keeper::{self, Keeper};
 use super::words::Home;
-use super::{Outcome, ShimError, devices, words};
+use super::{Outcome, ShimError, words};
 use crate::host::Host;
 use crate::plan::{Plan, PlanError, seccomp};
 use crate::policy::Policy;
@@ -49,8 +50,7 @@ use terminal::Terminal;
 struct Ready {
     /// It makes the network namespace meanwhile. None on a host where nothing can start.
     keeper: io::Result<Option<Keeper>>,
-    /// The agent's `/dev`, mounted nowhere yet. Where it could not be made, the start says why.
-    dev: Option<OwnedFd>,
+    ahead: Ahead,
 }
 
 /// Runs the shim to the end of its agent.
@@ -98,7 +98,7 @@ impl Ready {
         let fit = Host::probe().refusals().is_empty();
         let keeper = fit.then(Keeper::start).transpose();
         seccomp::prepare();
-        Self { keeper, dev: fit.then(devices::make).and_then(Result::ok) }
+        Self { keeper, ahead: if fit { Ahead::make() } else { Ahead::default() } }
     }
 
     fn dismiss(self) {
@@ -107,11 +107,8 @@ impl Ready {
         }
     }
 
-    /// The host as it is now, the keeper if anything can start on it, and the agent's `/dev` if there is one.
-    fn look(
-        self,
-        audit: Option<&Result<(), String>>,
-    ) -> Result<(Host, Option<Keeper>, Option<OwnedFd>), Refusal> {
+    /// The host as it is now, the keeper if anything can start on it, and what was made ahead.
+    fn look(self, audit: Option<&Result<(), String>>) -> Result<(Host, Option<Keeper>, Ahead), Refusal> {
         let mut host = Host::probe();
         if let Some(Err(why)) = audit {
             host.audit = host.audit.and_then(|()| Err(why.clone()));
@@ -127,7 +124,7 @@ impl Ready {
             }
         };
         let keeper = keeper.map_err(|error| refusal(&ShimError::Keeper(error).into()))?;
-        Ok((host, keeper, self.dev))
+        Ok((host, keeper, self.ahead))
     }
 }
 
@@ -200,7 +197,7 @@ fn run(
     policy_hash: String,
     front: &mut ServiceFront,
 ) -> Result<Outcome, Refusal> {
-    let (host, keeper, dev) = ready.look(front.audit())?;
+    let (host, keeper, ahead) = ready.look(front.audit())?;
     let Admitted { id, policy, words, files, .. } = admitted;
     front.put_files(files);
     let mut request = words::resolve(words, admit::caller(), &policy).map_err(|error| Refusal {
@@ -216,7 +213,7 @@ fn run(
         host: &host,
         request: &request,
         keeper: keeper.as_ref(),
-        dev: dev.into(),
+        ahead,
     };
     let result = commission
         .carry_out(front, &mut |_: &Plan| -> Result<_, CommissionError> { Ok(Some(policy_hash.clone())) });
