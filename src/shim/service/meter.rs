@@ -17,8 +17,9 @@ use crate::shim::session::Reins;
 use crate::wire::service::usage::Metered;
 use crate::wire::tally::Classes;
 
-/// The pause before the second look at memory. It doubles while little changes.
-const FIRST: Duration = Duration::from_millis(10);
+/// The pause before the second look at memory, which doubles while little changes: long enough that of many agents that start at once
+/// none is looked at again before all of them run.
+const FIRST: Duration = Duration::from_millis(200);
 
 /// The longest pause while it changes.
 const LIVELY: Duration = Duration::from_secs(1);
