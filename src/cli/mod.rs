@@ -23,18 +23,25 @@ use service::Connection;
 /// Runs CLI coding agents behind walls that the kernel enforces.
 #[derive(Debug, Parser)]
 #[command(name = "stockade", version, arg_required_else_help = true)]
-pub struct Arguments {
-    /// Machine-readable output: one JSON document, or one a line
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Nothing but errors on standard error
-    #[arg(long, short, global = true)]
-    pub quiet: bool,
-    /// How to reach a service
+struct Arguments {
     #[command(flatten)]
-    pub connection: Connection,
+    global: Global,
     #[command(subcommand)]
     command: Command,
+}
+
+/// What every command takes, before its name or after.
+#[derive(Debug, Args)]
+struct Global {
+    /// Machine-readable output: one JSON document, or one a line
+    #[arg(long, global = true)]
+    json: bool,
+    /// Nothing but errors on standard error
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// How to reach a service
+    #[command(flatten)]
+    connection: Connection,
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,7 +83,7 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return refuse_arguments(&error),
     };
-    let voice = arguments.voice();
+    let voice = arguments.global.voice();
     let code = match arguments.command {
         Command::Run(run) => run::run(*run, voice),
         Command::Doctor(doctor) => doctor::run(doctor.json || voice.json, voice.quiet),
@@ -98,9 +105,9 @@ pub fn main() -> ExitCode {
 /// has been.
 pub fn service_arguments() -> Result<(Voice, Connection, service::Command), ExitCode> {
     let arguments = Arguments::try_parse().map_err(|error| refuse_arguments(&error))?;
-    let voice = arguments.voice();
+    let voice = arguments.global.voice();
     match arguments.command {
-        Command::Service(command) => Ok((voice, arguments.connection, command)),
+        Command::Service(command) => Ok((voice, arguments.global.connection, command)),
         Command::Run(_) | Command::Doctor(_) | Command::Policy(_) | Command::Config(_) | Command::Demo => {
             eprintln!("stockade: this program only talks to services: call stockade itself for that");
             Err(ExitCode::from(2))
@@ -120,19 +127,15 @@ fn read_run(words: &[std::ffi::OsString]) -> Option<(run::Arguments, Voice)> {
         return None;
     }
     let matches = RunAlone::augment_args(clap::Command::new("run")).try_get_matches_from(words).ok()?;
-    let RunAlone { json, quiet, run, .. } = RunAlone::from_arg_matches(&matches).ok()?;
-    Some((run, Voice { json, quiet }))
+    let RunAlone { global, run } = RunAlone::from_arg_matches(&matches).ok()?;
+    Some((run, global.voice()))
 }
 
 /// What [`Arguments`] takes after `run`.
 #[derive(Debug, Args)]
 struct RunAlone {
-    #[arg(long)]
-    json: bool,
-    #[arg(long, short)]
-    quiet: bool,
     #[command(flatten)]
-    _connection: Connection,
+    global: Global,
     #[command(flatten)]
     run: run::Arguments,
 }
@@ -142,7 +145,7 @@ pub fn definition() -> clap::Command {
     Arguments::command()
 }
 
-impl Arguments {
+impl Global {
     fn voice(&self) -> Voice {
         Voice { json: self.json, quiet: self.quiet }
     }
@@ -189,7 +192,7 @@ mod tests {
             "run --allow example.test:443 --publish 127.0.0.1:8080:3000 --server https://n --quiet x",
         ] {
             let whole = Arguments::try_parse_from(words(&format!("stockade {line}"))).expect(line);
-            let (json, quiet) = (whole.json, whole.quiet);
+            let (json, quiet) = (whole.global.json, whole.global.quiet);
             let Command::Run(whole) = whole.command else { panic!("{line}: not a run") };
             let (alone, voice) = read_run(&words(line)).expect(line);
             assert_eq!(format!("{alone:?}"), format!("{whole:?}"), "{line}");
