@@ -157,10 +157,9 @@ says '[0-9]+ claims, each with its evidence'
 # Every agent counts, a line a second, and never ends by itself.
 counting='i=0; while echo "line $((i += 1))"; do read -rt 1; done'
 claim "$agents agents count, a line a second"
-for n in $(seq "$agents"); do
-    stockade spawn --type shell --id "count-$n" >/dev/null || { when stockade get "count-$n"; fails "count-$n was not started"; break; }
-done
-for n in $(seq "$agents"); do stockade --quiet send "count-$n" "$counting" >/dev/null; done
+# shellcheck disable=SC2016 # for the shell that xargs starts
+when sh -c 'seq "$1" | xargs -P 4 -I N sh -c "stockade spawn --type shell --id count-N >/dev/null && stockade --quiet send count-N \"\$0\" >/dev/null" "$0"' "$counting" "$agents"
+ends 0
 when stockade ls --json
 ends 0
 # Which process keeps each, as it has written down: pid and start.
