@@ -273,9 +273,9 @@ fn line(from: &mut impl Read) -> String {
     String::from_utf8(line).expect("text")
 }
 
-/// Ends it as Ctrl-C would.
+/// Ends it. Not as Ctrl-C would: who runs the tests in the background of a script has them inherit that SIGINT is ignored.
 fn end(mut child: Child) {
     let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
     child.wait().expect("it ended");
 }

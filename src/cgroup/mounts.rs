@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "only the test above starts it, where it has its mounts to itself"]
+    #[ignore = "run by what_is_known_of_the_mounts_holds_until_one_comes_or_goes"]
     fn inner_mounts_come_and_go() {
         let change = |program: &str, arguments: &[&str]| {
             let status = Command::new(program).args(arguments).status().expect("mount(8)");
