@@ -139,21 +139,20 @@ fn storm(node: &Node, round: u32) -> BTreeSet<u32> {
 }
 
 #[test]
-fn as_many_shims_wait_as_were_wanted_without_a_pause_and_the_next_agents_get_them() {
+fn as_many_shims_wait_as_root_has_decided_and_the_next_agents_get_them() {
     let mut node = Node::start();
-    let mut round = 0;
-    // What a pause is, is the launcher's affair, and this machine may be busy.
-    eventually("several shims wait", || {
-        let several = spares(node.launcher()).len() > 1;
-        if !several {
-            round += 1;
-            storm(&node, round);
-        }
-        several
-    });
-    let waiting = spares(node.launcher());
-    let got = storm(&node, 1000);
-    assert_eq!(got.intersection(&waiting).count(), waiting.len().min(6), "{got:?} of {waiting:?}");
+    node.end_launcher(libc::SIGTERM);
+    let settings = node.places().config().join("launcher.toml");
+    let text = fs::read_to_string(&settings).expect("read");
+    fs::write(&settings, text.replace("ready-shims = 1", "ready-shims = 4")).expect("written");
+    node.start_launcher();
+    for round in 0..3 {
+        eventually("four shims wait", || spares(node.launcher()).len() == 4);
+        let waiting = spares(node.launcher());
+        let got = storm(&node, round);
+        assert_eq!(got.intersection(&waiting).count(), 4, "{got:?} of {waiting:?}");
+    }
+    eventually("four shims wait, and no more", || spares(node.launcher()).len() == 4);
     let waiting = spares(node.launcher());
     node.end_launcher(libc::SIGTERM);
     assert!(!waiting.iter().any(|pid| fs::metadata(format!("/proc/{pid}")).is_ok()), "{waiting:?}");

@@ -14,6 +14,16 @@ use crate::wire::service::claim::Settings;
 /// Where workspaces may be, if the file does not say.
 const ROOT: &str = "/srv/work";
 
+/// No more shims than this wait for agents.
+const MOST_READY: usize = 1000;
+
+/// So many do if the file does not say…
+const READY: usize = 100;
+/// … but no more than take a hundredth of the memory…
+const SHARE: u64 = 100;
+/// … by what one was measured to take, the kernel's part included.
+const ONE_READY: u64 = 640 * 1024;
+
 /// No such file is longer.
 const LONGEST: u64 = 1 << 20;
 
@@ -25,23 +35,39 @@ struct Document {
     /// Where policies are looked for before the usual directories.
     #[serde(default)]
     policies: Vec<PathBuf>,
+    /// How many shims wait for agents.
+    ready_shims: Option<usize>,
 }
 
-/// What was told, and what the file says.
-pub fn settings(arguments: &Arguments) -> Result<Settings, LauncherError> {
+/// What was told, and what the file says; with how many shims wait for agents.
+pub fn settings(arguments: &Arguments) -> Result<(Settings, usize), LauncherError> {
     let path = Places::under(&arguments.root).config().join("launcher.toml");
-    let Document { workspace_roots, policies } = read(&path)?;
+    let Document { workspace_roots, policies, ready_shims } = read(&path)?;
+    let ready_shims = ready(ready_shims)?;
     let workspace_roots = workspace_roots.unwrap_or_else(|| vec![ROOT.into()]);
     if let Some(path) = workspace_roots.iter().chain(&policies).find(|path| !path.is_absolute()) {
         return Err(LauncherError::Config(format!("launcher.toml: {} is not absolute", path.display())));
     }
-    Ok(Settings {
+    let settings = Settings {
         root: arguments.root.clone(),
         daemon_uid: arguments.daemon_uid,
         daemon_gid: arguments.daemon_gid,
         workspace_roots,
         policies,
-    })
+    };
+    Ok((settings, ready_shims))
+}
+
+fn ready(told: Option<usize>) -> Result<usize, LauncherError> {
+    let system = rustix::system::sysinfo();
+    let memory = system.totalram * u64::from(system.mem_unit);
+    let borne = usize::try_from(memory / SHARE / ONE_READY).unwrap_or(usize::MAX).clamp(1, READY);
+    match told {
+        Some(told) if told > MOST_READY => Err(LauncherError::Config(format!(
+            "launcher.toml: ready-shims = {told} is more than {MOST_READY}, and a start does not need them"
+        ))),
+        told => Ok(told.unwrap_or(borne)),
+    }
 }
 
 fn read(path: &Path) -> Result<Document, LauncherError> {
@@ -57,4 +83,17 @@ fn read(path: &Path) -> Result<Document, LauncherError> {
     let mut text = String::new();
     file.take(LONGEST).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
     toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_decides_how_many_shims_wait_within_reason_and_memory_does_where_it_does_not_say() {
+        assert!((1..=READY).contains(&ready(None).expect("a number")));
+        assert_eq!((ready(Some(0)).ok(), ready(Some(MOST_READY)).ok()), (Some(0), Some(MOST_READY)));
+        let refused = ready(Some(MOST_READY + 1)).expect_err("too many").to_string();
+        assert!(refused.contains("ready-shims = 1001 is more than 1000"), "{refused}");
+    }
 }

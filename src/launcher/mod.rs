@@ -77,11 +77,11 @@ fn serve(arguments: Arguments) -> Result<(), LauncherError> {
     let given = arguments::inherited_listener()?;
     // Whoever starts it: the daemon's group reads what is made for it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let node = config::settings(&arguments)?;
+    let (node, ready_shims) = config::settings(&arguments)?;
     let tree = tree::Tree::make(&node)?;
     let signals = signals()?;
     confine::confine()?;
-    let mut launcher = Launcher::new(node, tree)?;
+    let mut launcher = Launcher::new(node, tree, ready_shims)?;
     // Whoever gets through to it finds the node in order.
     launcher.sweep();
     let listener = match given {

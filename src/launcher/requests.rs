@@ -90,9 +90,9 @@ fn id_of(id: &str) -> Result<AgentId, Refusal> {
 }
 
 impl Launcher {
-    /// On this node.
-    pub fn new(node: Settings, tree: Tree) -> io::Result<Self> {
-        let (boot, spares) = (kept::boot()?, Spares::new()?);
+    /// On this node, with so many shims that wait.
+    pub fn new(node: Settings, tree: Tree, ready_shims: usize) -> io::Result<Self> {
+        let (boot, spares) = (kept::boot()?, Spares::new(ready_shims)?);
         let refuse = Refuse::of(tree.removed.try_clone()?);
         let (blanks, audit) = Default::default();
         let (shims, ends) = Default::default();

@@ -92,7 +92,7 @@ impl Node {
         let mut node = Self { directory, launcher: None, traces: Default::default() };
         fs::create_dir_all(node.places().config()).expect("made");
         fs::create_dir(node.open_root()).expect("made");
-        let config = format!("workspace-roots = [{:?}]\n", node.open_root());
+        let config = format!("ready-shims = 1\nworkspace-roots = [{:?}]\n", node.open_root());
         fs::write(node.places().config().join("launcher.toml"), config).expect("written");
         node.start_launcher();
         node
