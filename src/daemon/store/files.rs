@@ -7,8 +7,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// So many wait at most.
-const MOST: usize = 256;
+/// So many wait: for a hundred starts at once.
+const WANTED: usize = 200;
 
 /// No id ends like that.
 const SUFFIX: char = '~';
@@ -25,22 +25,29 @@ struct Owner {
 #[derive(Default)]
 struct Waiting {
     files: Vec<PathBuf>,
-    /// As many as were wanted at most between two times to make some.
-    wanted: usize,
-    taken: usize,
+    /// The highest number of one so far.
     made: u64,
 }
 
 impl Files {
-    /// Those of this directory; what an earlier daemon has left is removed.
+    /// Those of this directory, the ones that an earlier daemon has left included.
     pub(super) fn of(directory: PathBuf) -> io::Result<Self> {
+        let mut waiting = Waiting::default();
         for entry in fs::read_dir(&directory)? {
             let path = entry?.path();
-            if path.to_string_lossy().ends_with(SUFFIX) {
-                fs::remove_file(path)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let Some(number) = name.strip_suffix(SUFFIX) else { continue };
+            match number.parse() {
+                Ok(number) => {
+                    // It may have been killed while it wrote to it.
+                    OpenOptions::new().write(true).truncate(true).open(&path)?;
+                    waiting.made = waiting.made.max(number);
+                    waiting.files.push(path);
+                }
+                Err(_) => fs::remove_file(path)?,
             }
         }
-        Ok(Self(Arc::new(Owner { directory, waiting: Mutex::default() })))
+        Ok(Self(Arc::new(Owner { directory, waiting: Mutex::new(waiting) })))
     }
 
     /// Replaces a file as a whole: after a crash of this process there is the old one or the new one.
@@ -51,28 +58,17 @@ impl Files {
         })
     }
 
-    /// Makes as many as were taken since the last time, or once: for when nobody waits. What cannot be made now is made by
-    /// whoever wants it.
+    /// Makes what is missing: for when nobody waits. What cannot be made now is made by whoever wants it.
     pub(super) fn prepare(&self) {
-        let mut missing = {
-            let mut waiting = self.waiting();
-            waiting.wanted = waiting.wanted.max(std::mem::take(&mut waiting.taken)).min(MOST);
-            waiting.wanted.saturating_sub(waiting.files.len())
-        };
-        while missing > 0
+        while self.waiting().files.len() < WANTED
             && let Ok((path, _)) = self.make()
         {
             self.waiting().files.push(path);
-            missing -= 1;
         }
     }
 
     fn take(&self) -> io::Result<(PathBuf, File)> {
-        let waiting = {
-            let mut waiting = self.waiting();
-            waiting.taken += 1;
-            waiting.files.pop()
-        };
+        let waiting = self.waiting().files.pop();
         match waiting.map(|path| (OpenOptions::new().write(true).open(&path), path)) {
             Some((Ok(file), path)) => Ok((path, file)),
             _ => self.make(),
@@ -111,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_files_wait_as_were_wanted_and_become_records_as_they_are() {
+    fn files_wait_and_become_records_as_they_are() {
         let directory = tempfile::tempdir().expect("a directory");
         let files = Files::of(directory.path().to_path_buf()).expect("opened");
         let at = |name: &str| directory.path().join(name);
@@ -124,25 +120,27 @@ mod tests {
         assert_eq!(listed(directory.path()).len(), 1, "none waited");
         files.prepare();
         let waiting: BTreeSet<u64> = listed(directory.path()).into_iter().map(|(_, inode)| inode).collect();
-        assert_eq!(waiting.len(), 3);
+        assert_eq!(waiting.len(), 1 + WANTED);
         put("b.json", "first");
         put("a.json", "3");
         let left = listed(directory.path());
         assert!(left.iter().all(|(_, inode)| waiting.contains(inode)), "{left:?}");
-        assert_eq!(left.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a.json", "b.json"]);
+        assert_eq!(left.len(), WANTED, "two of them have become records, and one record is replaced");
     }
 
     #[test]
-    fn what_an_earlier_daemon_has_left_is_gone_and_what_somebody_has_removed_is_made() {
+    fn what_an_earlier_daemon_has_left_is_used_whatever_is_in_it_and_what_somebody_has_removed_is_made() {
         let directory = tempfile::tempdir().expect("a directory");
-        for name in ["1~", "a.json~", "a.json"] {
-            fs::write(directory.path().join(name), "half").expect("written");
+        for name in ["7~", "a.json~", "a.json"] {
+            fs::write(directory.path().join(name), "half of what was longer").expect("written");
         }
         let files = Files::of(directory.path().to_path_buf()).expect("opened");
-        assert_eq!(listed(directory.path()).len(), 1);
+        assert_eq!(listed(directory.path()).len(), 2, "a.json~ can be nothing");
         files.put(&directory.path().join("b.json"), b"whole").expect("written");
+        assert_eq!(fs::read(directory.path().join("b.json")).expect("read"), b"whole");
+        assert_eq!(listed(directory.path()).len(), 2);
         files.prepare();
-        fs::remove_file(directory.path().join("2~")).expect("it waited");
+        fs::remove_file(directory.path().join(format!("{}~", 7 + WANTED))).expect("it waited");
         files.put(&directory.path().join("c.json"), b"whole").expect("written");
         assert_eq!(fs::read(directory.path().join("c.json")).expect("read"), b"whole");
     }

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// How long a file may wait for others, to share the disk's time with them and to leave it to those that somebody waits
-/// for.
+/// A file waits until so long none has come, to share the disk's time with others and to leave it to those that somebody
+/// waits for…
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// … but no longer than this, and one pause.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Syncs a file and its name.
 pub(super) fn now(path: &Path) -> io::Result<()> {
@@ -32,33 +35,56 @@ fn all(paths: &BTreeSet<PathBuf>) {
 /// Files that are to be synced soon, each once for all changes until then. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Later {
-    waiting: Arc<Mutex<BTreeSet<PathBuf>>>,
+    waiting: Arc<Mutex<Waiting>>,
     then: Arc<dyn Fn() + Send + Sync>,
 }
 
+#[derive(Default)]
+struct Waiting {
+    paths: BTreeSet<PathBuf>,
+    /// How often one has come.
+    came: u64,
+}
+
 impl Later {
-    /// This, too, is done whenever some were synced.
+    /// This, too, is done whenever some were synced, and soon.
     pub(super) fn then(then: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { waiting: Arc::default(), then: Arc::new(then) }
+        let then = Arc::new(then);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let then = Arc::clone(&then);
+            runtime.spawn_blocking(move || then());
+        }
+        Self { waiting: Arc::default(), then }
     }
 
     /// Syncs it soon; it may have been replaced, or removed, by then.
     pub(super) fn sync(&self, path: PathBuf) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_first = waiting.is_empty();
-        waiting.insert(path);
+        let mut waiting = self.waiting();
+        let is_first = waiting.paths.is_empty();
+        waiting.came += 1;
+        waiting.paths.insert(path);
         if is_first {
-            let Self { waiting, then } = self.clone();
-            runtime.spawn(async move {
-                tokio::time::sleep(PAUSE).await;
-                let paths = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
-                let sync = move || {
-                    all(&paths);
-                    then();
-                };
-                tokio::task::spawn_blocking(sync).await
-            });
+            runtime.spawn(self.clone().sync_once_none_comes());
         }
+    }
+
+    async fn sync_once_none_comes(self) {
+        let (began, mut came) = (Instant::now(), 0);
+        while came != self.waiting().came && began.elapsed() < LONGEST {
+            came = self.waiting().came;
+            tokio::time::sleep(PAUSE).await;
+        }
+        let paths = std::mem::take(&mut self.waiting().paths);
+        let sync = move || {
+            all(&paths);
+            (self.then)();
+        };
+        // It fails where the runtime ends, which waits for nothing.
+        let _ = tokio::task::spawn_blocking(sync).await;
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
