@@ -98,9 +98,14 @@ impl Log {
         Ok(log)
     }
 
-    /// Records that this happened, now. Never waits.
+    /// Records that this happened, now. Never waits. An intent is written and synced at once, anything else within 10 ms.
     pub fn record(&self, event: Event) -> Ticket {
         self.0.queue.push(event)
+    }
+
+    /// The same; it is written after `patience`, if not before with others: so that many share a sync.
+    pub fn record_within(&self, event: Event, patience: Duration) -> Ticket {
+        self.0.queue.push_within(event, patience)
     }
 
     /// Whether intents are taken.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::audit::event::Event;
 use crate::audit::ticket::{Ticket, Unavailable};
@@ -11,6 +11,9 @@ use crate::audit::ticket::{Ticket, Unavailable};
 const MOST: usize = 65_536;
 /// The most events of one batch: a ticket does not wait for the whole queue.
 const BATCH: usize = 4096;
+
+/// How long what nobody waits for is gathered before it is written and synced.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// One event that waits.
 pub struct Entry {
@@ -43,6 +46,8 @@ pub struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Entry>,
+    /// By when the first of them is to be written.
+    due: Option<Instant>,
     phase: Phase,
     closing: bool,
     lost: u64,
@@ -63,14 +68,28 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An intent is written at once, anything else soon.
     pub fn push(&self, event: Event) -> Ticket {
+        let patience = if event.is_intent() { Duration::ZERO } else { GATHER };
+        self.push_within(event, patience)
+    }
+
+    /// Is written after so long, if not before with others.
+    pub fn push_within(&self, event: Event, patience: Duration) -> Ticket {
         let entry = Entry::now(event);
         let ticket = entry.ticket.clone();
         let mut state = self.lock();
         match state.admit(&entry.event) {
             Ok(()) => {
                 state.waiting.push_back(entry);
-                self.changed.notify_all();
+                let due = Instant::now() + patience;
+                let is_sooner = state.due.is_none_or(|other| due < other);
+                if is_sooner {
+                    state.due = Some(due);
+                }
+                if is_sooner || state.waiting.len() == BATCH {
+                    self.changed.notify_all();
+                }
             }
             Err(unavailable) => ticket.complete(Err(unavailable)),
         }
@@ -94,12 +113,16 @@ impl Queue {
 
     /// Waits for events, for so long; then also the wish for another key, and whether this is the end.
     pub fn take(&self, wait: Duration) -> (Vec<Entry>, Option<Ticket>, bool) {
-        let state = self.lock();
-        let idle = |state: &mut State| state.waiting.is_empty() && !state.closing && state.rotate.is_none();
-        let (mut state, _) =
-            self.changed.wait_timeout_while(state, wait, idle).unwrap_or_else(PoisonError::into_inner);
-        let count = state.waiting.len().min(BATCH);
-        (state.waiting.drain(..count).collect(), state.rotate.take(), state.closing)
+        let until = Instant::now() + wait;
+        let mut state = self.lock();
+        loop {
+            let left = state.next(until).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+        (state.batch(), state.rotate.take(), state.closing)
     }
 
     /// Events that could not be written: intents are refused, the others wait on.
@@ -109,6 +132,7 @@ impl Queue {
             if entry.event.is_intent() {
                 entry.ticket.complete(Err(why.clone()));
             } else {
+                state.due = Some(Instant::now());
                 state.waiting.push_front(entry);
             }
         }
@@ -173,6 +197,21 @@ impl Queue {
 }
 
 impl State {
+    /// When the next batch is to be taken; with nothing to write, `idle`.
+    fn next(&self, idle: Instant) -> Instant {
+        if self.closing || self.rotate.is_some() || self.waiting.len() >= BATCH {
+            return Instant::now();
+        }
+        self.due.unwrap_or(idle)
+    }
+
+    fn batch(&mut self) -> Vec<Entry> {
+        let count = self.waiting.len().min(BATCH);
+        let batch = self.waiting.drain(..count).collect();
+        self.due = (!self.waiting.is_empty()).then(Instant::now);
+        batch
+    }
+
     fn admit(&mut self, event: &Event) -> Result<(), Unavailable> {
         if self.closing {
             return Err(closed("the service ends"));

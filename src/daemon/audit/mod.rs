@@ -8,6 +8,7 @@
 
 pub mod elsewhere;
 pub mod facts;
+mod pace;
 pub mod policies;
 pub mod refusals;
 pub mod sinks;
@@ -18,7 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tokio::sync::watch;
@@ -33,6 +34,7 @@ use crate::daemon::authz::{self, Caller, Decision, Endpoint};
 use crate::daemon::problem;
 use crate::id::AgentId;
 use crate::wire::service::Places;
+use pace::Pace;
 use refusals::Refusals;
 use sinks::{Sink, Sinks};
 
@@ -52,6 +54,7 @@ pub struct Audit {
     sessions: Arc<AtomicU64>,
     sinks: Arc<Sinks>,
     keep: Arc<Keep>,
+    pace: Arc<Pace>,
 }
 
 impl Audit {
@@ -80,6 +83,7 @@ impl Audit {
             refusals: Arc::default(),
             sessions: Arc::default(),
             sinks: Arc::default(),
+            pace: Arc::default(),
         })
     }
 
@@ -126,7 +130,8 @@ impl Audit {
 
     /// This happened; whether it is on disk. A log that cannot be written is not waited for: it keeps what it was told.
     pub async fn record_synced(&self, events: Vec<Event>) -> bool {
-        let tickets: Vec<_> = events.into_iter().map(|event| self.log.record(event)).collect();
+        let tickets: Vec<_> =
+            events.into_iter().map(|event| self.log.record_within(event, Duration::ZERO)).collect();
         if self.state().is_err() {
             return false;
         }
@@ -146,7 +151,7 @@ impl Audit {
     /// # Errors
     /// When it cannot be recorded, and must not happen.
     pub async fn intend(&self, intent: Event) -> Result<u64, Unavailable> {
-        self.log.record(intent).await
+        self.log.record_within(intent, self.pace.patience(Instant::now())).await
     }
 
     /// This is about to be done to an agent, at this caller's request.
