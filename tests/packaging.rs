@@ -163,6 +163,33 @@ fn the_staged_tree_has_what_a_package_installs_and_nothing_of_this_machine() {
     assert!(parts.iter().all(|part| part["name"] != "proptest"), "what only tests need is in no program");
 }
 
+#[test]
+fn a_suite_that_passed_on_a_machine_runs_again_once_a_file_has_changed_or_it_is_asked_for() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let script = r#"
+        . "$SUITES" && cd "$SCRATCH" && git init -q tree && echo one >tree/source && echo one >program
+        suite_runs() { suite 6.1 "$(seen_by tree program)" "$1" sh -c "echo ran; exit $2"; }
+        suite_runs passes 0; suite_runs passes 0
+        echo two >tree/source; suite_runs passes 0
+        echo two >program; suite_runs passes 0
+        STOCKADE_VM_AGAIN=1 suite_runs passes 0
+        suite_runs fails 1; suite_runs fails 1; all_suites || echo bad"#;
+    let mut bash = Command::new("bash");
+    let said = run(bash
+        .args(["-c", script])
+        .env("SUITES", root().join("sandbox-tests/vm/suites.sh"))
+        .env("XDG_CACHE_HOME", scratch.path())
+        .env("SCRATCH", scratch.path()));
+    let what: Vec<_> = said
+        .lines()
+        .filter(|line| !line.starts_with("== ") || line.contains("very same files"))
+        .map(|line| if line.starts_with("== ") { "not again" } else { line })
+        .collect();
+    let expected =
+        ["ran", "not again", "ran", "ran", "ran", "ran", "ran", "failed: fails", "failed: fails", "bad"];
+    assert_eq!(what, expected, "{said}");
+}
+
 /// The names after `stockade_` in an expression.
 fn metrics(expression: &str) -> Vec<String> {
     let name = |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();

@@ -1,15 +1,39 @@
 # shellcheck shell=bash
 # Suites on machines, those of one kernel after another and the kernels at the same time: a machine keeps one processor
-# busy. What each came to, and how long it took. Sourced by test-vm and test-packages, not run.
+# busy. What each came to, and how long it took. A suite that has passed is not run again before something that it sees has
+# changed, as `go test` does it; STOCKADE_VM_AGAIN=1 runs it all the same. Sourced by test-vm and test-packages, not run.
+
+# shellcheck source=machine.sh
+. "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 
 failed=()
 
-# suite NAME COMMAND…: runs the command; carries on if it fails, and remembers.
-suite() {
-    local name=$1 began=$SECONDS
+# seen_by REPOSITORY FILE…: a checksum of all that a suite sees: the repository's files, and these.
+seen_by() {
+    local repository=$1
     shift
+    {
+        git -C "$repository" ls-files -z --cached --others --exclude-standard | (cd "$repository" && xargs -0 sha256sum 2>/dev/null) || true
+        sha256sum -- "$@"
+    } | sha256sum | cut -d ' ' -f 1
+}
+
+# suite SERIES SEEN NAME COMMAND…: runs the command, unless it has passed with the same; carries on if it fails, and remembers.
+suite() {
+    local series=$1 seen=$2 name=$3 began=$SECONDS passed
+    shift 3
+    passed=$cache/passed/$(printf '%s\n' "$seen" "$(image_of "$series")" "$name" | sha256sum | cut -d ' ' -f 1)
+    if [ -e "$passed" ] && [ -z "${STOCKADE_VM_AGAIN-}" ]; then
+        echo "== $name: passed with the very same files $(cat "$passed"); STOCKADE_VM_AGAIN=1 runs it again"
+        return
+    fi
     echo "== $name"
-    "$@" || failed+=("$name")
+    if "$@"; then
+        mkdir -p "${passed%/*}"
+        echo "on $(date --utc '+%F at %R UTC'), in $((SECONDS - began)) s" >"$passed"
+    else
+        failed+=("$name")
+    fi
     echo "== $name: $((SECONDS - began)) s, this machine's load $(cut -d ' ' -f 1 /proc/loadavg)"
 }
 
