@@ -150,11 +150,11 @@ fn an_agent_that_uses_too_much_memory_dies_and_its_usage_says_why() {
     cgroup.remove().expect("the group can be removed");
 }
 
-/// Fills the sockets of a hundred connections that nobody reads from, up to 64 MB; prints how many there are in them.
+/// Fills the sockets of four hundred connections that nobody reads from, up to 64 MB; prints how many there are in them.
 const UNREAD: &str = "import socket
 held, sent = [], 0
 listener = socket.create_server((\"127.0.0.1\", 0))
-for _ in range(100):
+for _ in range(400):
     to = socket.socket()
     to.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
     to.connect(listener.getsockname())
