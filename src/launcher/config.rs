@@ -14,8 +14,8 @@ use crate::wire::service::claim::Settings;
 /// Where workspaces may be, if the file does not say.
 const ROOT: &str = "/srv/work";
 
-/// No more shims than this wait for agents.
-const MOST_READY: usize = 1000;
+/// No more shims than this wait for agents: each takes two descriptors, of which a process has 1024 if nobody gives it more.
+const MOST_READY: usize = 400;
 
 /// So many do if the file does not say…
 const READY: usize = 100;
@@ -43,7 +43,8 @@ struct Document {
 pub fn settings(arguments: &Arguments) -> Result<(Settings, usize), LauncherError> {
     let path = Places::under(&arguments.root).config().join("launcher.toml");
     let Document { workspace_roots, policies, ready_shims } = read(&path)?;
-    let ready_shims = ready(ready_shims)?;
+    let system = rustix::system::sysinfo();
+    let ready_shims = ready(ready_shims, system.totalram * u64::from(system.mem_unit))?;
     let workspace_roots = workspace_roots.unwrap_or_else(|| vec![ROOT.into()]);
     if let Some(path) = workspace_roots.iter().chain(&policies).find(|path| !path.is_absolute()) {
         return Err(LauncherError::Config(format!("launcher.toml: {} is not absolute", path.display())));
@@ -58,9 +59,8 @@ pub fn settings(arguments: &Arguments) -> Result<(Settings, usize), LauncherErro
     Ok((settings, ready_shims))
 }
 
-fn ready(told: Option<usize>) -> Result<usize, LauncherError> {
-    let system = rustix::system::sysinfo();
-    let memory = system.totalram * u64::from(system.mem_unit);
+/// `memory`: of this machine, in bytes.
+fn ready(told: Option<usize>, memory: u64) -> Result<usize, LauncherError> {
     let borne = usize::try_from(memory / SHARE / ONE_READY).unwrap_or(usize::MAX).clamp(1, READY);
     match told {
         Some(told) if told > MOST_READY => Err(LauncherError::Config(format!(
@@ -91,9 +91,11 @@ mod tests {
 
     #[test]
     fn a_file_decides_how_many_shims_wait_within_reason_and_memory_does_where_it_does_not_say() {
-        assert!((1..=READY).contains(&ready(None).expect("a number")));
-        assert_eq!((ready(Some(0)).ok(), ready(Some(MOST_READY)).ok()), (Some(0), Some(MOST_READY)));
-        let refused = ready(Some(MOST_READY + 1)).expect_err("too many").to_string();
-        assert!(refused.contains("ready-shims = 1001 is more than 1000"), "{refused}");
+        let by_memory =
+            [256 << 20, 2 << 30, 24 << 30, 0].map(|memory| ready(None, memory).expect("a number"));
+        assert_eq!(by_memory, [4, 32, READY, 1]);
+        assert_eq!((ready(Some(0), 1).ok(), ready(Some(MOST_READY), 1).ok()), (Some(0), Some(MOST_READY)));
+        let refused = ready(Some(MOST_READY + 1), 1 << 40).expect_err("too many").to_string();
+        assert!(refused.contains("ready-shims = 401 is more than 400"), "{refused}");
     }
 }

@@ -1,6 +1,5 @@
 //! What a daemon can ask, and what is done about it.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -116,12 +115,12 @@ impl Launcher {
 
     /// Gets ready for the next agents, while nobody asks for anything.
     pub fn prepare(&mut self) {
-        self.spares.prepare();
-        match self.blanks.count().cmp(&self.spares.count()) {
-            // Where that fails, the next start says why.
-            Ordering::Less => drop(self.blanks.prepare(&self.tree)),
-            Ordering::Equal => {}
-            Ordering::Greater => self.blanks.discard(&self.tree),
+        if !self.spares.prepare() {
+            return;
+        }
+        // Where that fails, the next start says why.
+        if self.blanks.count() < self.spares.wanted() && self.blanks.prepare(&self.tree).is_ok() {
+            self.spares.go_on();
         }
     }
 
@@ -162,6 +161,7 @@ impl Launcher {
         for place in &admitted.places {
             self.tree.make_place(place).map_err(failed(&format!("cannot make {}", place.display())))?;
         }
+        self.spares.leave_room();
         let given = self.blanks.give(&self.tree, id.as_str());
         let Some(listener) = given.map_err(failed("cannot make its directory"))? else {
             return refuse(

@@ -20,6 +20,9 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// … but where starts never pause, no longer than this.
 const LONGEST: Duration = Duration::from_secs(1);
 
+/// After one that could not be made, or that has died: it may be for a reason that stays.
+const RETRY: Duration = Duration::from_secs(10);
+
 /// How long a spare may take to go.
 const FAREWELL: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
@@ -40,10 +43,15 @@ impl Spares {
         Ok(Self { program, ready, wanted, due, first: None })
     }
 
-    /// The shim that begins with this; its pid. Those that have died meanwhile are passed over.
-    pub fn engage(&mut self, engagement: &Engagement) -> io::Result<u32> {
+    /// An agent starts: what it takes is made up for once starts pause.
+    pub fn leave_room(&mut self) {
         let now = Instant::now();
         self.due = Some((now + PAUSE).min(*self.first.get_or_insert(now) + LONGEST));
+    }
+
+    /// The shim that begins with this; its pid. Those that have died meanwhile are passed over.
+    pub fn engage(&mut self, engagement: &Engagement) -> io::Result<u32> {
+        self.leave_room();
         while let Some(spare) = self.ready.pop_front() {
             if spare.has_ended() {
                 continue;
@@ -55,9 +63,9 @@ impl Spares {
         Spare::execute(&self.program)?.engage(engagement)
     }
 
-    /// How many wait.
-    pub fn count(&self) -> usize {
-        self.ready.len()
+    /// How many are to wait.
+    pub fn wanted(&self) -> usize {
+        self.wanted
     }
 
     /// How long until there is something to do.
@@ -66,23 +74,31 @@ impl Spares {
     }
 
     /// Executes the next one, if it is time: for when nobody asks for anything. Where that fails, the next start says why.
-    pub fn prepare(&mut self) {
+    /// Whether it was time.
+    pub fn prepare(&mut self) -> bool {
         let now = Instant::now();
-        if self.due.take_if(|due| *due <= now).is_some()
-            && self.ready.len() < self.wanted
-            && let Ok(spare) = Spare::execute(&self.program)
-        {
-            self.ready.push_back(spare);
-            (self.due, self.first) = (Some(now + LATER), None);
+        if self.due.take_if(|due| *due <= now).is_none() {
+            return false;
         }
+        self.first = None;
+        if self.ready.len() < self.wanted {
+            let made = Spare::execute(&self.program).map(|spare| self.ready.push_back(spare));
+            self.due = Some(now + if made.is_ok() { LATER } else { RETRY });
+        }
+        true
     }
 
-    /// A child has ended. A spare that does is not replaced before the next start: it could be for a reason that stays.
+    /// More is to be made than spares.
+    pub fn go_on(&mut self) {
+        self.due.get_or_insert_with(|| Instant::now() + LATER);
+    }
+
+    /// A child has ended. A spare that does is not replaced at once: a shim that cannot run is not executed in a loop.
     pub fn ended(&mut self, pid: u32) {
         let before = self.ready.len();
         self.ready.retain(|spare| spare.pid != pid);
         if self.ready.len() < before {
-            self.due = None;
+            self.due = Some(Instant::now() + RETRY);
         }
     }
 
