@@ -158,11 +158,12 @@ async fn serve(arguments: Arguments) -> Result<(), DaemonError> {
     tokio::spawn(watchdog());
     tracing::info!(%address, node = config.node.name, version = env!("CARGO_PKG_VERSION"), "serving");
     notify(&[NotifyState::Ready]);
-    let registry = Arc::clone(&daemon.registry);
+    let (registry, supervisor) = (Arc::clone(&daemon.registry), daemon.supervisor.clone());
     server.run(socket, signals.end(&live)).await;
     registry.close();
     // An etcd that does not answer holds nothing up: what is left there ends with its lease.
     let _ = tokio::time::timeout(Duration::from_secs(2), registry.ended()).await;
+    supervisor.flush().await;
     audit.record(Event::ServiceStopped { reason: Word::new("asked") });
     audit.close().await;
     tracing::info!("ended; the agents go on");

@@ -262,3 +262,41 @@ impl Drop for Closed {
         self.0.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::parts::Act;
+    use crate::audit::text::Word;
+
+    fn intent() -> Event {
+        Event::Intent {
+            act: Act::Stop,
+            agent: "a".parse().expect("an id"),
+            tenant: None,
+            who: None,
+            request: None,
+            policy: None,
+            policy_hash: None,
+            order: None,
+        }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_gathered_until_its_time_or_an_intent_comes() {
+        let (queue, idle) = (Queue::default(), Instant::now() + Duration::from_secs(1000));
+        let next = || queue.lock().next(idle);
+        assert_eq!(next(), idle);
+        queue.push(Event::ServiceStopped { reason: Word::new("asked") });
+        let gathered = next();
+        assert!(gathered < idle);
+        queue.push_within(intent(), Duration::from_secs(10));
+        assert_eq!(next(), gathered, "one that has time waits no longer than what is there");
+        queue.push(intent());
+        assert!(next() <= Instant::now(), "an intent is due when it comes");
+        assert_eq!(queue.take(Duration::ZERO).0.len(), 3);
+        assert_eq!(next(), idle);
+        queue.close();
+        assert!(next() <= Instant::now());
+    }
+}

@@ -36,6 +36,8 @@ pub(crate) struct Store {
     key: Arc<[u8; KEY]>,
     records: files::Files,
     later: sync::Later,
+    /// Of the directory: it is one daemon's at a time.
+    _lock: Arc<File>,
 }
 
 impl Store {
@@ -46,13 +48,19 @@ impl Store {
             DirBuilder::new().recursive(true).mode(0o700).create(made)?;
         }
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
+        let lock = Arc::new(lock(&directory)?);
         let key = Arc::new(key(&directory)?);
         let records = files::Files::of(directory.join("agents"))?;
         let prepare = {
             let records = records.clone();
             move || records.prepare()
         };
-        Ok(Self { directory, key, records, later: sync::Later::then(prepare) })
+        Ok(Self { directory, key, records, later: sync::Later::then(prepare), _lock: lock })
+    }
+
+    /// Syncs what was put and is not on disk yet. Blocks.
+    pub(crate) fn flush(&self) {
+        self.later.flush();
     }
 
     /// HMAC-SHA256 (RFC 2104) under the node's key, in hexadecimal.
@@ -134,6 +142,18 @@ impl Store {
     }
 }
 
+/// flock(2), for as long as it is open.
+fn lock(directory: &Path) -> io::Result<File> {
+    let file = File::open(directory)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(io::Error::other("another stockaded works with it: stop that one first"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn key(directory: &Path) -> io::Result<[u8; KEY]> {
     let path = directory.join("key");
     if !path.exists() {
@@ -193,10 +213,23 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_is_one_daemons_at_a_time() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || Store::open(directory.path().join("daemon"));
+        let first = open().expect("opened");
+        let refused = open().err().expect("it is the first one's").to_string();
+        assert!(refused.contains("stop that one first"), "{refused}");
+        drop(first);
+        assert!(open().is_ok());
+    }
+
+    #[test]
     fn no_event_number_is_taken_twice() {
         let directory = tempfile::tempdir().expect("a directory");
-        let open = || Store::open(directory.path().join("daemon")).expect("opened");
-        let taken = [open().take_event_numbers(10), open().take_event_numbers(10)];
-        assert_eq!(taken.map(|first| first.expect("taken")), [1, 11]);
+        let take = |_| {
+            let store = Store::open(directory.path().join("daemon")).expect("opened");
+            store.take_event_numbers(10).expect("taken")
+        };
+        assert_eq!([0, 1].map(take), [1, 11]);
     }
 }

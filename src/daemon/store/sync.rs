@@ -84,6 +84,12 @@ impl Later {
         let _ = tokio::task::spawn_blocking(sync).await;
     }
 
+    /// Syncs what waits, now. Blocks.
+    pub(super) fn flush(&self) {
+        let paths = std::mem::take(&mut self.waiting().paths);
+        all(&paths);
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -342,6 +342,12 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Nothing is kept back from the disk any more.
+    pub async fn flush(&self) {
+        let store = self.shared.store.clone();
+        let _ = tokio::task::spawn_blocking(move || store.flush()).await;
+    }
+
     /// What was done here, for judges.
     pub fn audit(&self) -> &Audit {
         &self.shared.audit
