@@ -18,7 +18,7 @@ needs() {
     test)
         printf "%s\n" "unshare util-linux" "ip iproute2" "bwrap bubblewrap" "git git" "python3 python3" "node nodejs" \
             "npm npm" "curl curl" "openssl openssl" "make make" "top procps" "less less" "vi vim-tiny" \
-            "ssh openssh-client" "rsyslogd rsyslog" "go golang-go"
+            "ssh openssh-client" "rsyslogd rsyslog" "go golang-go" "dpkg-deb dpkg" "objdump binutils" "systemd-sysusers systemd"
         ;;
     agents) printf "%s\n" "git git" "python3 python3" "node nodejs" "npm npm" ;;
     demo) printf "%s\n" "unshare util-linux" "git git" "python3 python3" "pgrep procps" "curl curl" ;;
