@@ -8,33 +8,45 @@
 
 failed=()
 
-# seen_by REPOSITORY FILE…: a checksum of all that a suite sees: the repository's files, and these.
-seen_by() {
+# checksum REPOSITORY FILE…: of all that a suite sees: the repository's files, and these, with their modes.
+checksum() {
     local repository=$1
     shift
     {
-        git -C "$repository" ls-files -z --cached --others --exclude-standard | (cd "$repository" && xargs -0 sha256sum 2>/dev/null) || true
+        git -C "$repository" ls-files -z --cached --others --exclude-standard |
+            (cd "$repository" && xargs -0 sh -c 'stat -c "%a %n" -- "$@"; sha256sum -- "$@"' of) 2>/dev/null || true
+        stat -c '%a' -- "$@"
         sha256sum -- "$@"
     } | sha256sum | cut -d ' ' -f 1
 }
 
-# suite SERIES SEEN NAME COMMAND…: runs the command, unless it has passed with the same; carries on if it fails, and remembers.
+# suite SERIES NAME COMMAND…: runs the command, unless it has passed with what `seen` says now, on the same image; carries on
+# if it fails, and remembers. What has changed meanwhile has not passed.
 suite() {
-    local series=$1 seen=$2 name=$3 began=$SECONDS passed
-    shift 3
-    passed=$cache/passed/$(printf '%s\n' "$seen" "$(image_of "$series")" "$name" | sha256sum | cut -d ' ' -f 1)
+    local series=$1 name=$2 began=$SECONDS before passed
+    shift 2
+    before=$(seen_on "$series")
+    passed=$cache/passed/$(printf '%s\n' "$before" "$name" | sha256sum | cut -d ' ' -f 1)
     if [ -e "$passed" ] && [ -z "${STOCKADE_VM_AGAIN-}" ]; then
         echo "== $name: passed with the very same files $(cat "$passed"); STOCKADE_VM_AGAIN=1 runs it again"
         return
     fi
     echo "== $name"
-    if "$@"; then
+    if ! "$@"; then
+        failed+=("$name")
+    elif [ "$(seen_on "$series")" = "$before" ]; then
         mkdir -p "${passed%/*}"
         echo "on $(date --utc '+%F at %R UTC'), in $((SECONDS - began)) s" >"$passed"
     else
-        failed+=("$name")
+        echo "== $name: passed, but something that it sees was changed meanwhile: it will be run again"
     fi
     echo "== $name: $((SECONDS - began)) s, this machine's load $(cut -d ' ' -f 1 /proc/loadavg)"
+}
+
+# seen_on SERIES: what `seen` says (the script's own), and which image it is.
+seen_on() {
+    seen
+    stat -c '%n %s %Y' "$(image_of "$1")"/* 2>/dev/null || true
 }
 
 # Names the suites that failed; the result is that of all.
