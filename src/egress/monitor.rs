@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::sys::socket::{LinkAddr, recvfrom};
+use tokio::io::unix::AsyncFd;
 
 use super::account::Account;
 use super::gateway::Gateway;
@@ -21,6 +22,8 @@ use crate::wire::egress::{Protocol, Reason};
 const LONGEST: usize = 128;
 /// Packets that are looked at before others get their turn.
 const BATCH: usize = 64;
+/// Packets that are looked at in the end: more than the kernel holds for it.
+const LAST: usize = 4096;
 
 /// The beginning of something that an agent wants to say to somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,34 +39,58 @@ pub struct Attempt {
 /// Watches for as long as the gateway lives.
 pub async fn watch(gateway: Rc<Gateway>, socket: OwnedFd) -> io::Result<()> {
     rustix::io::ioctl_fionbio(&socket, true)?;
-    let socket = ready::watch(socket)?;
-    let mut buffer = [0; LONGEST];
+    let watcher = Watcher { gateway, socket: ready::watch(socket)? };
     loop {
-        let mut guard = socket.readable().await?;
-        for _ in 0..BATCH {
+        let mut guard = watcher.socket.readable().await?;
+        if watcher.look(BATCH) {
+            guard.clear_ready();
+            report_missed(&watcher.gateway, packets_missed(watcher.socket.get_ref().as_fd()).unwrap_or(0));
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+struct Watcher {
+    gateway: Rc<Gateway>,
+    socket: AsyncFd<OwnedFd>,
+}
+
+impl Watcher {
+    /// Looks at so many packets at most; whether there are no more.
+    fn look(&self, most: usize) -> bool {
+        let (socket, mut buffer) = (self.socket.get_ref(), [0; LONGEST]);
+        for _ in 0..most {
             match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) {
                 Ok((length, from)) => {
                     // What is sent over `lo` comes by twice, going out and coming in.
-                    let outgoing = from.is_none_or(|from| from.pkttype() == libc::PACKET_OUTGOING);
-                    if let Some(attempt) = read(&buffer[..length]).filter(|_| outgoing)
-                        && report(&gateway, attempt)
-                        && gateway.within.contains(&attempt.port)
-                        && let Some(reset) = reset::answer_to(&buffer[..length])
-                    {
-                        // One that does not fit in is missed: the agent's kernel asks again after a second.
-                        let _ = send_over_loopback(socket.get_ref().as_fd(), &reset);
+                    if from.is_none_or(|from| from.pkttype() == libc::PACKET_OUTGOING) {
+                        self.tell(&buffer[..length]);
                     }
                 }
-                Err(nix::errno::Errno::EAGAIN) => {
-                    guard.clear_ready();
-                    report_missed(&gateway, packets_missed(socket.get_ref().as_fd()).unwrap_or(0));
-                    break;
-                }
+                Err(nix::errno::Errno::EAGAIN) => return true,
                 // ENETDOWN, when the namespace goes away.
                 Err(_) => {}
             }
         }
-        tokio::task::yield_now().await;
+        false
+    }
+
+    fn tell(&self, packet: &[u8]) {
+        if let Some(attempt) = read(packet)
+            && report(&self.gateway, attempt)
+            && self.gateway.within.contains(&attempt.port)
+            && let Some(reset) = reset::answer_to(packet)
+        {
+            // One that does not fit in is missed: the agent's kernel asks again after a second.
+            let _ = send_over_loopback(self.socket.get_ref().as_fd(), &reset);
+        }
+    }
+}
+
+/// What an agent tried last may lie there still when it has ended, and the gateway is told to.
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.look(LAST);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Injected names under the traffic that they are for: long answers, long questions, connections that are kept.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
@@ -58,6 +60,41 @@ fn an_upstream_that_closes_after_each_answer_is_connected_to_again() {
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     }
     assert_eq!(*count.lock().expect("nobody panicked"), 20, "no request is sent twice");
+}
+
+/// Head and body of one, on a connection that goes on.
+fn one_answer(stream: &mut TcpStream) -> String {
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    while !answer.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("answered");
+        answer.push(byte[0]);
+    }
+    let mut head = String::from_utf8(answer).expect("ASCII");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.expect("a length").parse().expect("a number")];
+    stream.read_exact(&mut body).expect("all of it");
+    head.push_str(&String::from_utf8_lossy(&body));
+    head
+}
+
+#[test]
+fn what_an_upstream_ends_instead_of_answering_is_asked_once_more_if_it_changes_nothing() {
+    // Each connection answers one request, and ends at the next.
+    let answered = AtomicBool::new(false);
+    let upstream = Upstream::new(move |stream| {
+        request(stream)?;
+        if answered.fetch_xor(true, Ordering::Relaxed) {
+            return None;
+        }
+        stream.get_mut().write_all(response("200 OK", "", "ok").as_bytes()).ok()
+    });
+    let mut stream = upstream.world.connect("raven.internal", 80);
+    for (method, status) in [("GET", "200"), ("GET", "200"), ("POST", "502"), ("GET", "200")] {
+        let asked = format!("{method} /v1/x HTTP/1.1\r\nHost: raven.internal\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(asked.as_bytes()).expect("sent");
+        let answer = one_answer(&mut stream);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{method}: {answer}");
+    }
 }
 
 #[test]

@@ -15,14 +15,19 @@ pub type Reply = Pin<Box<dyn Body<Data = Bytes, Error = hyper::Error>>>;
 
 /// From the agent to the upstream.
 pub struct Counted {
-    body: Incoming,
+    body: Option<Incoming>,
     account: Rc<Account>,
 }
 
 impl Counted {
     /// Counts what `body` has.
     pub fn new(body: Incoming, account: Rc<Account>) -> Self {
-        Self { body, account }
+        Self { body: Some(body), account }
+    }
+
+    /// Another like this, if there is nothing in it.
+    pub fn again(&self) -> Option<Self> {
+        self.is_end_stream().then(|| Self { body: None, account: Rc::clone(&self.account) })
     }
 }
 
@@ -34,7 +39,8 @@ impl Body for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(context));
         if let Some(Ok(frame)) = &frame
             && let Some(bytes) = frame.data_ref()
         {
@@ -46,11 +52,11 @@ impl Body for Counted {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -234,7 +234,7 @@ impl Exchange {
     }
 
     /// Sends over the connection that is there. If that was closed meanwhile, before a byte of the request had gone, over
-    /// a new one.
+    /// a new one; and if it was closed while the request went, where that may be sent twice (RFC 9110, 9.2.2).
     async fn send(
         &self,
         request: Request<Counted>,
@@ -242,6 +242,7 @@ impl Exchange {
     ) -> Result<Response<Incoming>, NoAnswer> {
         let broken = |error: hyper::Error| NoAnswer::Trouble(format!("the upstream broke off: {error}"));
         let kept = self.upstream.borrow_mut().take().filter(|sender| !sender.is_closed());
+        let mut again = kept.as_ref().and_then(|_| repeated(&request));
         let mut request = Some(request);
         let mut sender = match kept {
             Some(sender) => sender,
@@ -259,7 +260,7 @@ impl Exchange {
                     return Ok(response);
                 }
                 Err(mut error) => {
-                    request = error.take_message();
+                    request = error.take_message().or_else(|| again.take());
                     if request.is_none() {
                         return Err(broken(error.into_error()));
                     }
@@ -286,6 +287,15 @@ impl Exchange {
         self.gateway.spawn(async move { drop(connection.await) });
         Ok(sender)
     }
+}
+
+/// The same once more, if it asks for something and changes nothing (RFC 9110, 9.2.1).
+fn repeated(request: &Request<Counted>) -> Option<Request<Counted>> {
+    let mut again = Request::new(request.body().again().filter(|_| request.method().is_safe())?);
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
 }
 
 fn pass_back(
