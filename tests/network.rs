@@ -265,7 +265,8 @@ fn without_a_loopback_of_its_own_nothing_is_connected_by_sending_either() {
         let mut command = Command::new(STOCKADE);
         let output = output(command.args(["run", "--policy", "base", "--", "sh", "-c", FAST_OPEN]));
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(said.contains("Errno 95]"), "{}", shown(&output));
+        // By the filter; or by Landlock, which Linux 6.12 asks with its later fixes.
+        assert!(said.contains("Errno 95]") || said.contains("Errno 13]"), "{}", shown(&output));
     });
 }
 
