@@ -1,6 +1,5 @@
 //! The shims that are ready before they are wanted, so many as root has decided.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -11,13 +10,18 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_
 use super::start::{self, Spare};
 use crate::wire::service::claim::Engagement;
 
-/// Between one spare and the next.
-const LATER: Duration = Duration::from_millis(3);
+/// Between one spare and the next, when nothing starts.
+const NEXT: Duration = Duration::from_millis(3);
 
-/// After a start: new agents' own processes go first…
+/// After a start, and after a spare when agents start: their own processes go first.
+const LATER: Duration = Duration::from_millis(10);
+
+/// The same where they come faster than that, and more than this many are missing already: in a storm all of the machine is wanted for
+/// those that start…
+const MISSING: usize = 10;
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// … but where starts never pause, no longer than this.
+/// … but where starts never pause, it is no longer than this.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// After one that could not be made, or that has died: it may be for a reason that stays.
@@ -29,30 +33,36 @@ const FAREWELL: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 /// The spares of one launcher.
 pub struct Spares {
     program: OwnedFd,
-    ready: VecDeque<Spare>,
+    ready: Vec<Spare>,
     wanted: usize,
     due: Option<Instant>,
     /// The first start since the last spare.
     first: Option<Instant>,
+    /// The last start.
+    last: Option<Instant>,
 }
 
 impl Spares {
     /// None yet; the first is due at once.
     pub fn new(wanted: usize) -> io::Result<Self> {
-        let (program, ready, due) = (start::program()?, VecDeque::new(), Some(Instant::now()));
-        Ok(Self { program, ready, wanted, due, first: None })
+        let (program, ready, due) = (start::program()?, Vec::new(), Some(Instant::now()));
+        Ok(Self { program, ready, wanted, due, first: None, last: None })
     }
 
     /// An agent starts: what it takes is made up for once starts pause.
     pub fn leave_room(&mut self) {
         let now = Instant::now();
-        self.due = Some((now + PAUSE).min(*self.first.get_or_insert(now) + LONGEST));
+        let is_storm = self.last.is_some_and(|last| now.duration_since(last) < LATER);
+        let pause = if is_storm && self.ready.len() + MISSING < self.wanted { PAUSE } else { LATER };
+        self.last = Some(now);
+        self.due = Some((now + pause).min(*self.first.get_or_insert(now) + LONGEST));
     }
 
-    /// The shim that begins with this; its pid. Those that have died meanwhile are passed over.
+    /// The shim that begins with this; its pid. The latest goes first: of one that has waited for long nothing is in the caches any more.
+    /// Those that have died meanwhile are passed over.
     pub fn engage(&mut self, engagement: &Engagement) -> io::Result<u32> {
         self.leave_room();
-        while let Some(spare) = self.ready.pop_front() {
+        while let Some(spare) = self.ready.pop() {
             if spare.has_ended() {
                 continue;
             }
@@ -82,15 +92,17 @@ impl Spares {
         }
         self.first = None;
         if self.ready.len() < self.wanted {
-            let made = Spare::execute(&self.program).map(|spare| self.ready.push_back(spare));
-            self.due = Some(now + if made.is_ok() { LATER } else { RETRY });
+            let made = Spare::execute(&self.program).map(|spare| self.ready.push(spare));
+            let is_calm = self.last.is_none_or(|last| now.duration_since(last) > PAUSE);
+            let next = if is_calm { NEXT } else { LATER };
+            self.due = Some(now + if made.is_ok() { next } else { RETRY });
         }
         true
     }
 
     /// More is to be made than spares.
     pub fn go_on(&mut self) {
-        self.due.get_or_insert_with(|| Instant::now() + LATER);
+        self.due.get_or_insert_with(|| Instant::now() + NEXT);
     }
 
     /// A child has ended. A spare that does is not replaced at once: a shim that cannot run is not executed in a loop.
@@ -104,7 +116,7 @@ impl Spares {
 
     /// Sends all of them away, and waits until they have gone. One that does not go, because somebody has stopped it, is killed.
     pub fn dismiss(&mut self) {
-        let pids: Vec<u32> = self.ready.drain(..).map(|Spare { pid, socket: _ }| pid).collect();
+        let pids: Vec<u32> = self.ready.drain(..).map(|Spare { pid, .. }| pid).collect();
         for pid in pids.into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
             if !ends_within(pid, FAREWELL) {
                 let _ = kill_process(pid, Signal::KILL);
