@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ use crate::daemon::authz::{self, Caller, Decision, Endpoint};
 use crate::daemon::problem;
 use crate::id::AgentId;
 use crate::wire::service::Places;
-use pace::Pace;
+use pace::{OnItsWay, Pace};
 use refusals::Refusals;
 use sinks::{Sink, Sinks};
 
@@ -54,7 +54,7 @@ pub struct Audit {
     sessions: Arc<AtomicU64>,
     sinks: Arc<Sinks>,
     keep: Arc<Keep>,
-    pace: Arc<Pace>,
+    pace: Pace,
 }
 
 impl Audit {
@@ -83,7 +83,7 @@ impl Audit {
             refusals: Arc::default(),
             sessions: Arc::default(),
             sinks: Arc::default(),
-            pace: Arc::default(),
+            pace: Pace::default(),
         })
     }
 
@@ -151,7 +151,17 @@ impl Audit {
     /// # Errors
     /// When it cannot be recorded, and must not happen.
     pub async fn intend(&self, intent: Event) -> Result<u64, Unavailable> {
-        self.log.record_within(intent, self.pace.patience(Instant::now())).await
+        self.log.record(intent).await
+    }
+
+    /// This is about to be started: once that is on disk, it may be.
+    ///
+    /// # Errors
+    /// As [`Self::intend`].
+    pub async fn start_of(&self, intent: Event) -> Result<Start, Unavailable> {
+        let (on_its_way, patience) = self.pace.start();
+        let intent = self.log.record_within(intent, patience).await?;
+        Ok(Start { intent, _on_its_way: on_its_way })
     }
 
     /// This is about to be done to an agent, at this caller's request.
@@ -232,6 +242,13 @@ impl authz::Record for Audit {
         };
         self.record(Event::Reloaded { part: Part::Config, outcome, hash: None, waits });
     }
+}
+
+/// A start that is on its way until somebody has said what it came to.
+pub struct Start {
+    /// The number of its record.
+    pub intent: u64,
+    _on_its_way: OnItsWay,
 }
 
 /// Something that is being done; unless somebody says what it came to, it was given up.

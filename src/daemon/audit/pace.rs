@@ -1,26 +1,34 @@
-//! How long an intent may wait for others, to share a sync with them: a hundred starts at once would ask the disk a hundred times.
+//! Starts share a sync where several are on their way: a hundred at once would ask the disk a hundred times.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-/// So long, where they come so close to each other. What is asked for at once is served one after the other on a node's few
-/// processors: the one that waits is not the one that is late.
+/// So long the intent of a start waits for others, where this many are on their way. They share a node's few processors: the one that
+/// waits is not the one that is late.
 const TOGETHER: Duration = Duration::from_millis(4);
+const SEVERAL: usize = 4;
 
-/// When the last two came.
-#[derive(Debug, Default)]
-pub(super) struct Pace(Mutex<[Option<Instant>; 2]>);
+/// How many starts are on their way. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pace(Arc<AtomicUsize>);
 
 impl Pace {
-    /// For one that comes now. One alone, or the second of two, does not wait.
-    pub(super) fn patience(&self, now: Instant) -> Duration {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let [before, latest] = *last;
-        *last = [latest, Some(now)];
-        match before {
-            Some(before) if now.duration_since(before) < TOGETHER => TOGETHER,
-            _ => Duration::ZERO,
-        }
+    /// One more; and how long its intent may wait.
+    pub(super) fn start(&self) -> (OnItsWay, Duration) {
+        let on_their_way = 1 + self.0.fetch_add(1, Ordering::Relaxed);
+        let patience = if on_their_way >= SEVERAL { TOGETHER } else { Duration::ZERO };
+        (OnItsWay(self.clone()), patience)
+    }
+}
+
+/// A start is, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct OnItsWay(Pace);
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -29,11 +37,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_intent_waits_for_others_only_where_they_come_close_to_each_other() {
-        let (pace, begin) = (Pace::default(), Instant::now());
-        let after = |micros: u64| pace.patience(begin + Duration::from_micros(micros));
-        assert_eq!([after(0), after(100)], [Duration::ZERO; 2]);
-        assert_eq!([after(1000), after(4000)], [TOGETHER; 2]);
-        assert_eq!([after(9000), after(12_000), after(15_000), after(18_000)], [Duration::ZERO; 4]);
+    fn an_intent_waits_for_others_only_where_several_starts_are_on_their_way() {
+        let pace = Pace::default();
+        for _ in 0..10 {
+            assert_eq!(pace.start().1, Duration::ZERO, "one after the other");
+        }
+        let starts: Vec<_> = (0..SEVERAL).map(|_| pace.start()).collect();
+        let patience: Vec<_> = starts.iter().map(|start| start.1).collect();
+        assert_eq!(patience, [Duration::ZERO, Duration::ZERO, Duration::ZERO, TOGETHER]);
+        drop(starts);
+        assert_eq!(pace.start().1, Duration::ZERO);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 use super::{Agent, End, Outcome};
 use crate::api::State;
 use crate::audit::{Event, Unavailable};
-use crate::daemon::audit::facts;
+use crate::daemon::audit::{Start, facts};
 use crate::daemon::supervisor::spawn;
 use crate::daemon::usage::{self, Subject, Times};
 use crate::wire::service::places;
@@ -14,7 +14,7 @@ use crate::wire::service::shim::Verdict;
 impl Agent {
     /// Something is about to be started: goes on once that is on disk.
     pub(super) async fn intend(&mut self, intent: Event) -> Result<(), Unavailable> {
-        self.intent = Some(self.shared.audit.intend(intent).await?);
+        self.start = Some(self.shared.audit.start_of(intent).await?);
         Ok(())
     }
 
@@ -30,7 +30,7 @@ impl Agent {
 
     /// It runs.
     pub(super) fn account_for_start(&mut self) {
-        let Some(intent) = self.intent.take() else { return };
+        let Some(Start { intent, .. }) = self.start.take() else { return };
         let path = self.shared.places.agent(&self.record.id).join(places::ATTESTATION);
         let attestation = std::fs::read(path).unwrap_or_default();
         self.record_all(facts::started(intent, &self.record.id, &attestation));
@@ -38,7 +38,7 @@ impl Agent {
 
     /// It does not, and will not.
     pub(super) fn account_for_no_start(&mut self, outcome: &Outcome) {
-        let Some(intent) = self.intent.take() else { return };
+        let Some(Start { intent, .. }) = self.start.take() else { return };
         let (refusal, otherwise) = match outcome {
             Outcome::Refused(refusal) => (Some(refusal), "refused"),
             Outcome::Unanswered(..) => (None, "launcher"),
@@ -109,7 +109,7 @@ impl Agent {
             End::Seen(ended) => ended.not_started.as_ref(),
             End::Unseen(_) => None,
         };
-        if let Some(intent) = self.intent.take() {
+        if let Some(Start { intent, .. }) = self.start.take() {
             self.record_all(facts::not_started(intent, &self.record.id, refusal, "ended"));
         }
         // What never ran has no end.

@@ -37,6 +37,7 @@ use super::{Shared, SupervisorError};
 use crate::api;
 use crate::api::Login;
 use crate::api::events::Happened;
+use crate::daemon::audit;
 use crate::daemon::quota::Claim;
 use crate::daemon::store::Record;
 use crate::daemon::terminal::{Extent, Terminal, Typed, Wishes};
@@ -155,8 +156,8 @@ pub(crate) struct Agent {
     usages: VecDeque<oneshot::Sender<Result<Usage, Refusal>>>,
     execs: HashMap<u64, oneshot::Sender<Result<u8, String>>>,
     turn: Option<Turn>,
-    /// The record of a start that has come to nothing yet.
-    intent: Option<u64>,
+    /// A start that has come to nothing yet.
+    start: Option<audit::Start>,
 }
 
 /// What comes to an agent's task.
@@ -202,7 +203,7 @@ impl Agent {
             usages: VecDeque::new(),
             execs: HashMap::new(),
             turn: None,
-            intent: None,
+            start: None,
         }
     }
 
