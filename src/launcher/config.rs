@@ -64,7 +64,7 @@ fn ready(told: Option<usize>, memory: u64) -> Result<usize, LauncherError> {
     let borne = usize::try_from(memory / SHARE / ONE_READY).unwrap_or(usize::MAX).clamp(1, READY);
     match told {
         Some(told) if told > MOST_READY => Err(LauncherError::Config(format!(
-            "launcher.toml: ready-shims = {told} is more than {MOST_READY}, and a start does not need them"
+            "launcher.toml: ready-shims = {told} is more than {MOST_READY}: say {MOST_READY} or less"
         ))),
         told => Ok(told.unwrap_or(borne)),
     }

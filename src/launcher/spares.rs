@@ -58,7 +58,7 @@ impl Spares {
         self.due = Some((now + pause).min(*self.first.get_or_insert(now) + LONGEST));
     }
 
-    /// The shim that begins with this; its pid. The latest goes first: of one that has waited for long nothing is in the caches any more.
+    /// The shim that begins with this; its pid. The latest goes first: of one that has waited for long little is in the caches.
     /// Those that have died meanwhile are passed over.
     pub fn engage(&mut self, engagement: &Engagement) -> io::Result<u32> {
         self.leave_room();
