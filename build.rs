@@ -4,8 +4,17 @@
 //! each one traps into the hypervisor, and together they cost more than the rest of a program's start. The static
 //! unwinder (`libgcc_eh.a`, part of gcc) has no such constructor. rustc always says `-lgcc_s`; this makes those
 //! words mean the static one.
+//!
+//! The programs that stand at a sandbox's side are linked statically altogether, C library included, where the host has it as
+//! `libc.a` (glibc's development package): nothing is looked for, mapped and relocated when they start, and nobody's
+//! `LD_PRELOAD`, `ld.so.preload` or library path has a say in a program that runs as root.
 
-use std::{env, fs, path::Path};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+/// They ask nobody for names, which a static glibc needs its shared self for.
+const STATIC: [&str; 3] = ["stockade", "stockade-launcher", "stockade-shim"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -14,4 +23,26 @@ fn main() {
     fs::write(Path::new(&directory).join("libgcc_s.so"), "INPUT(-lgcc_eh -lgcc)\n")
         .expect("OUT_DIR is writable");
     println!("cargo:rustc-link-search=native={directory}");
+    if let Some(libc) = static_libc() {
+        // The same for `-lc`, seen by these programs alone.
+        let directory = Path::new(&directory).join("static");
+        fs::create_dir_all(&directory).expect("OUT_DIR is writable");
+        fs::write(directory.join("libc.so"), format!("INPUT({})\n", libc.display()))
+            .expect("OUT_DIR is writable");
+        for program in STATIC {
+            println!("cargo:rustc-link-arg-bin={program}=-static-pie");
+            // Else a weak symbol that nobody defines is taken for the start of the program instead of for none.
+            println!("cargo:rustc-link-arg-bin={program}=-Wl,-z,nodynamic-undefined-weak");
+            println!("cargo:rustc-link-arg-bin={program}=-L{}", directory.display());
+        }
+    }
+}
+
+/// glibc as an archive, where the linker's driver has one.
+fn static_libc() -> Option<PathBuf> {
+    let glibc = env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu");
+    let found = glibc.then(|| Command::new("cc").arg("-print-file-name=libc.a").output().ok()).flatten()?;
+    let path = PathBuf::from(String::from_utf8(found.stdout).ok()?.trim());
+    // One that is not found is printed as it was asked for.
+    path.is_absolute().then_some(path)
 }

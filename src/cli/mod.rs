@@ -70,21 +70,21 @@ pub struct Voice {
     pub quiet: bool,
 }
 
-/// Runs the command line.
-pub fn main() -> ExitCode {
+/// Runs the command line; the exit code.
+pub fn main() -> u8 {
     if keeper::was_called() {
-        return ExitCode::SUCCESS;
+        return 0;
     }
     // Most of what is started is `run`; to describe every other command takes longer than to build its walls' plan.
     if let Some((run, voice)) = run_alone() {
-        return ExitCode::from(run::run(run, voice));
+        return run::run(run, voice);
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse_arguments(&error),
     };
     let voice = arguments.global.voice();
-    let code = match arguments.command {
+    match arguments.command {
         Command::Run(run) => run::run(*run, voice),
         Command::Doctor(doctor) => doctor::run(doctor.json || voice.json, voice.quiet),
         Command::Config(command) => config::run(command),
@@ -94,8 +94,7 @@ pub fn main() -> ExitCode {
             eprintln!("stockade: {}", service::hand_over::hand_over());
             1
         }
-    };
-    ExitCode::from(code)
+    }
 }
 
 /// What `stockade-client` was told to do; or the exit code of one that was told something else.
@@ -104,7 +103,7 @@ pub fn main() -> ExitCode {
 /// When the arguments are not understood, ask for help, or name a command of `stockade` itself; all that is to be said of it
 /// has been.
 pub fn service_arguments() -> Result<(Voice, Connection, service::Command), ExitCode> {
-    let arguments = Arguments::try_parse().map_err(|error| refuse_arguments(&error))?;
+    let arguments = Arguments::try_parse().map_err(|error| ExitCode::from(refuse_arguments(&error)))?;
     let voice = arguments.global.voice();
     match arguments.command {
         Command::Service(command) => Ok((voice, arguments.global.connection, command)),
@@ -152,15 +151,15 @@ impl Global {
 }
 
 /// `run` answers for its own arguments with 125, for 2 could be the command's own; everything else with 2.
-fn refuse_arguments(error: &clap::Error) -> ExitCode {
+fn refuse_arguments(error: &clap::Error) -> u8 {
     if error.exit_code() == 0 {
         // Help and version go to stdout. If even that cannot be printed, nobody is listening.
         let _ = error.print();
-        return ExitCode::SUCCESS;
+        return 0;
     }
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
-        return ExitCode::from(2);
+        return 2;
     }
     let text = error.to_string();
     let told = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
@@ -168,7 +167,7 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     eprintln!("stockade: {told} (try --help)");
     let is_run =
         std::env::args().skip(1).find(|word| !word.starts_with('-')).is_some_and(|word| word == "run");
-    ExitCode::from(if is_run { run::FAILED } else { 2 })
+    if is_run { run::FAILED } else { 2 }
 }
 
 #[cfg(test)]

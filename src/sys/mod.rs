@@ -16,6 +16,8 @@ pub mod process;
 pub mod ready;
 pub mod seccomp;
 pub mod signal;
+#[cfg(feature = "cli")]
+pub mod start;
 pub mod terminal;
 #[cfg(panic = "abort")]
 mod unwind;
