@@ -82,9 +82,33 @@ enum RunError {
     Report { path: PathBuf, source: io::Error },
 }
 
+/// What is begun before the arguments are understood: the same for all that can be asked.
+pub struct Begun {
+    host: Host,
+    /// It makes the network namespace while this process decides what else there will be. An unfit host may not even have the
+    /// calls that it takes, and gets none; the plan says that better.
+    keeper: Option<io::Result<Keeper>>,
+}
+
+impl Begun {
+    /// Begins it.
+    pub fn new() -> Self {
+        let host = Host::probe();
+        let keeper = host.refusals().is_empty().then(Keeper::start);
+        Self { host, keeper }
+    }
+
+    /// Nothing will come of it.
+    pub fn abandon(self) {
+        if let Some(Ok(keeper)) = self.keeper {
+            keeper.dismiss();
+        }
+    }
+}
+
 /// Runs it; the exit code.
-pub fn run(arguments: Arguments, voice: Voice) -> u8 {
-    match attempt(arguments, voice) {
+pub fn run(arguments: Arguments, voice: Voice, begun: Begun) -> u8 {
+    match attempt(arguments, voice, begun) {
         Ok(code) => code,
         Err(error) => {
             let code = code_of(&error);
@@ -94,15 +118,9 @@ pub fn run(arguments: Arguments, voice: Voice) -> u8 {
     }
 }
 
-fn attempt(arguments: Arguments, voice: Voice) -> Result<u8, RunError> {
-    let host = Host::probe();
-    // Early: it makes the network namespace while this process decides what else there will be. An unfit host may not even
-    // have the calls that it takes; the plan says that better.
-    let fit = host.refusals().is_empty();
-    let keeper = fit
-        .then(Keeper::start)
-        .transpose()
-        .map_err(|error| CommissionError::Shim(ShimError::Keeper(error)))?;
+fn attempt(arguments: Arguments, voice: Voice, begun: Begun) -> Result<u8, RunError> {
+    let Begun { host, keeper } = begun;
+    let keeper = keeper.transpose().map_err(|error| CommissionError::Shim(ShimError::Keeper(error)))?;
     let ended = run_to_its_end(arguments, &host, keeper.as_ref());
     // Before anything that may wait for whoever reads what is said: nothing is left that would need a keeper.
     if let Some(keeper) = keeper {

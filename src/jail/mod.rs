@@ -104,9 +104,10 @@ fn confine(plan: &Plan, birthright: Birthright<'_>) -> Result<Infallible, JailEr
         proc::forbid_user_namespaces(&proc).at(Step::Mask)?;
         proc::mask(&proc, &root).at(Step::Mask)?;
     }
-    let Materials { dev, covers, trees } = Materials::receive(socket.as_fd(), plan).at(Step::Mounts)?;
-    mounts::place_special(&root, dev.as_fd(), &plan.user).at(Step::Mounts)?;
-    mounts::build(&root, &plan.mounts, &trees, covers.as_ref(), &plan.user).at(Step::Mounts)?;
+    let storage = mounts::make_storage(&plan.mounts, &plan.user).at(Step::Mounts)?;
+    let given = Materials::receive(socket.as_fd(), plan).at(Step::Mounts)?;
+    mounts::place_special(&root, &given, &plan.user).at(Step::Mounts)?;
+    mounts::build(&root, &plan.mounts, &given, &storage).at(Step::Mounts)?;
     let slave = terminal::make(&root, terminal, &plan.user, &socket).at(Step::Terminal)?;
     mounts::seal(&root).at(Step::Root)?;
     mounts::pivot_into(&root).at(Step::Pivot)?;
@@ -115,8 +116,9 @@ fn confine(plan: &Plan, birthright: Birthright<'_>) -> Result<Infallible, JailEr
     cgroup::enter(&wire::receive_descriptors(socket.as_fd()).at(Step::Cgroup)?).at(Step::Cgroup)?;
     cgroup::hide_what_is_above().at(Step::Cgroup)?;
     limits::set(&plan.rlimits).at(Step::Limits)?;
-    // From here on the sandbox's descriptors are 0, 1, 2, the socket and the dialer; whatever else was open is gone.
-    drop((proc, root, dev, trees, covers));
+    // From here on the sandbox's descriptors are 0, 1, 2, the socket and the dialer; whatever else was open is closed by number,
+    // all at once, and is nobody's to close again.
+    let _ = ManuallyDrop::new((proc, root, given, storage));
     // Kept open when a later step fails, to say so.
     let (socket, dialer) = descriptors::keep_only(streams, slave, socket, dialer).at(Step::Descriptors)?;
     let socket = ManuallyDrop::new(socket);

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
+use super::Materials;
 use super::step::{Fault, On};
 use crate::plan::{Bind, Mount, Source, StandIn, User, cover};
+use crate::sys;
 use crate::sys::mount::{Attributes, set_attributes, set_read_only};
 
 /// The new root: a tmpfs that holds mount points, links and a few small files, and is read-only in the end.
@@ -75,9 +77,25 @@ pub fn make_root() -> Result<Root, Fault> {
     Ok(Root { fd, last: RefCell::default() })
 }
 
+/// The fresh storage among these, mounted nowhere yet: made before the rest comes from the shim.
+pub fn make_storage(mounts: &[Mount], user: &User) -> Result<Vec<Option<OwnedFd>>, Fault> {
+    let make = |mount: &Mount| {
+        let Mount::Tmpfs { target, size, mode, owned_by_agent, exec } = mount else { return Ok(None) };
+        let (size, mode) = (size.get().to_string(), format!("{mode:o}"));
+        let id = if *owned_by_agent { user.uid } else { 0 }.to_string();
+        let options = [("size", size.as_str()), ("mode", &mode), ("uid", &id), ("gid", &id)];
+        tmpfs("tmpfs", &options, !exec).on_path(target).map(Some)
+    };
+    mounts.iter().map(make).collect()
+}
+
 /// Hangs in what every sandbox has.
-pub fn place_special(root: &Root, dev: BorrowedFd<'_>, user: &User) -> Result<(), Fault> {
-    attach(root, dev, "dev")?;
+pub fn place_special(root: &Root, given: &Materials, user: &User) -> Result<(), Fault> {
+    let Materials { dev, etc, .. } = given;
+    attach(root, dev.as_fd(), "dev")?;
+    if let Some(etc) = etc {
+        attach(root, etc.as_fd(), "etc")?;
+    }
     // Everyone's home lies in a directory that is not theirs.
     if let Some(parent) = user.home.parent().and_then(|p| p.strip_prefix("/").ok()) {
         target(root, parent, Kind::Directory).on(parent.display())?;
@@ -85,26 +103,25 @@ pub fn place_special(root: &Root, dev: BorrowedFd<'_>, user: &User) -> Result<()
     Ok(())
 }
 
-/// Makes each mount in the plan's order.
+/// Makes each mount in the plan's order, but for what lies in the tree of /etc already.
 pub fn build(
     root: &Root,
     mounts: &[Mount],
-    trees: &[Option<OwnedFd>],
-    covers: Option<&OwnedFd>,
-    user: &User,
+    given: &Materials,
+    storage: &[Option<OwnedFd>],
 ) -> Result<(), Fault> {
+    let Materials { trees, covers, etc, .. } = given;
     if let Some(covers) = covers {
         attach(root, covers.as_fd(), COVERS)?;
     }
-    for (mount, tree) in mounts.iter().zip(trees) {
+    for ((mount, tree), storage) in mounts.iter().zip(trees).zip(storage) {
         match mount {
+            mount if etc.is_some() && mount.is_of_etc() => {}
             Mount::Bind(bind) => place_bind(root, bind, tree.as_ref()).on_path(&bind.target)?,
             Mount::Copy { target, .. } => copy(root, target, tree.as_ref()).on_path(target)?,
-            Mount::Tmpfs { target, size, mode, owned_by_agent, exec } => {
-                let (size, mode) = (size.get().to_string(), format!("{mode:o}"));
-                let id = if *owned_by_agent { user.uid } else { 0 }.to_string();
-                let options = [("size", size.as_str()), ("mode", &mode), ("uid", &id), ("gid", &id)];
-                let fs = tmpfs("tmpfs", &options, !exec).on_path(target)?;
+            Mount::Tmpfs { target, .. } => {
+                let fs =
+                    storage.as_ref().ok_or_else(|| io::Error::other("was not made")).on(target.display())?;
                 attach(root, fs.as_fd(), relative(target)).on_path(target)?;
             }
             Mount::Symlink { target, points_to } => {
@@ -210,17 +227,11 @@ fn create(root: &Root, path: &Path, mode: u32) -> Result<OwnedFd, Fault> {
 
 /// A detached tmpfs of this user namespace.
 fn tmpfs(name: &str, options: &[(&str, &str)], no_exec: bool) -> Result<OwnedFd, Fault> {
-    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).on("tmpfs")?;
-    rustix::mount::fsconfig_set_string(context.as_fd(), "source", name).on("tmpfs")?;
-    for (key, value) in options {
-        rustix::mount::fsconfig_set_string(context.as_fd(), *key, *value).on(key)?;
-    }
-    rustix::mount::fsconfig_create(context.as_fd()).on("tmpfs")?;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     if no_exec {
         attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
     }
-    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).on("tmpfs")
+    sys::mount::tmpfs(&[&[("source", name)], options].concat(), attributes).on(format!("tmpfs {name}"))
 }
 
 fn relative(path: &Path) -> &Path {

@@ -71,6 +71,18 @@ pub struct Plan {
     pub shortfalls: BTreeSet<Shortfall>,
 }
 
+/// Where the system's configuration lies, inside.
+pub const ETC: &str = "/etc";
+
+impl Plan {
+    /// Whether it has an /etc of its own, rather than the host's or none.
+    pub fn has_etc(&self) -> bool {
+        self.mounts
+            .iter()
+            .any(|mount| matches!(mount, Mount::Directory { target } if target == Path::new(ETC)))
+    }
+}
+
 /// The agent's identity inside its user namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -145,6 +157,12 @@ impl Mount {
             Self::Bind(Bind { source: Source::Path { path }, writable: true, .. }) => Some(path),
             _ => None,
         }
+    }
+
+    /// Whether it is one of the small things in /etc, which the shim makes all together: everything there but what is a mount of
+    /// its own.
+    pub fn is_of_etc(&self) -> bool {
+        !matches!(self, Self::Bind(_) | Self::Tmpfs { .. }) && self.target().starts_with(ETC)
     }
 
     /// Whether it protects a file that does not exist, and so needs something to cover the place with.

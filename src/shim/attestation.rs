@@ -18,6 +18,9 @@ pub type Namespaces = BTreeMap<&'static str, u64>;
 
 /// The namespaces that every sandbox has to itself (namespaces(7)).
 const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
+/// The ones that it is born in, and the one that it makes itself, once it is in its cgroups.
+const BORN_IN: &[&str] = NAMESPACES.split_at(1).1;
+const ENTERED: &[&str] = NAMESPACES.split_at(1).0;
 const CAPABILITY_SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
 
 /// The evidence. Everything but `plan`'s own words comes from the kernel.
@@ -128,6 +131,24 @@ pub enum AttestationError {
     },
 }
 
+/// What the child is born with. Its ids cannot be changed: they are given once (user_namespaces(7)).
+pub struct Birth {
+    namespaces: Namespaces,
+    uid_map: [u32; 3],
+    gid_map: [u32; 3],
+}
+
+impl Birth {
+    /// Reads it back, while the process is still at work on the rest.
+    pub fn read(pid: u32) -> Result<Self, AttestationError> {
+        Ok(Self {
+            namespaces: some_namespaces(pid, BORN_IN)?,
+            uid_map: id_map(pid, "uid_map")?,
+            gid_map: id_map(pid, "gid_map")?,
+        })
+    }
+}
+
 impl Attestation {
     /// Reads back what pid 1 of the sandbox is, and refuses it if a wall is missing: `own` are the namespaces of the host.
     /// Mounts, resource limits and the hashes of policy and filter are only for a report, and empty without one.
@@ -135,7 +156,7 @@ impl Attestation {
         pid: u32,
         agent: &AgentId,
         ground: &Ground<'_>,
-        own: &Namespaces,
+        (own, birth): (&Namespaces, Birth),
         first_uid: u32,
         cgroup: &Cgroup,
         limits: Vec<EnforcedLimit>,
@@ -148,9 +169,9 @@ impl Attestation {
             policy_hash: detailed.unwrap_or_default().to_owned(),
             widened: plan.widened.clone(),
             kernel: host.kernel.clone(),
-            namespaces: namespaces(pid)?,
-            uid_map: id_map(pid, "uid_map")?,
-            gid_map: id_map(pid, "gid_map")?,
+            namespaces: ordered::map(birth.namespaces.into_iter().chain(some_namespaces(pid, ENTERED)?)),
+            uid_map: birth.uid_map,
+            gid_map: birth.gid_map,
             host_uid: first_uid + plan.user.uid,
             capabilities: status.capabilities()?,
             no_new_privs: status.number("NoNewPrivs")? == 1,
@@ -262,6 +283,10 @@ fn missing(what: &str) -> AttestationError {
 
 /// Which namespaces a process is in.
 pub fn namespaces(pid: u32) -> Result<Namespaces, AttestationError> {
+    some_namespaces(pid, &NAMESPACES)
+}
+
+fn some_namespaces(pid: u32, names: &[&'static str]) -> Result<Namespaces, AttestationError> {
     let inode = |name: &'static str| {
         let path = format!("/proc/{pid}/ns/{name}");
         let link = fs::read_link(&path)
@@ -270,7 +295,7 @@ pub fn namespaces(pid: u32) -> Result<Namespaces, AttestationError> {
         let number = text.split(['[', ']']).nth(1).and_then(|n| n.parse().ok());
         Ok((name, number.ok_or_else(|| missing(&path))?))
     };
-    ordered::try_map(NAMESPACES.iter().map(|name| inode(name)))
+    ordered::try_map(names.iter().map(|name| inode(name)))
 }
 
 fn id_map(pid: u32, file: &str) -> Result<[u32; 3], AttestationError> {

@@ -5,13 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-};
+use rustix::mount::MountAttrFlags;
 
 use crate::plan::cover;
 use crate::plan::devices::{DEVICES, LINKS};
-use crate::sys::mount::set_read_only;
+use crate::sys::mount::{self, set_read_only};
 
 /// A detached, read-only tmpfs with the devices, the usual links, and mount points for `pts` and `shm`.
 ///
@@ -27,13 +25,8 @@ pub fn make() -> io::Result<OwnedFd> {
 }
 
 fn tmpfs(name: &str) -> io::Result<OwnedFd> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in [("source", name), ("size", "64k"), ("nr_inodes", "32"), ("mode", "0755")] {
-        fsconfig_set_string(context.as_fd(), key, value)?;
-    }
-    fsconfig_create(context.as_fd())?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+    let options = [("source", name), ("size", "64k"), ("nr_inodes", "32"), ("mode", "0755")];
+    mount::tmpfs(&options, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)
 }
 
 /// A detached tmpfs with what covers protected files that do not exist, by the names that [`cover::name`] gives: a device

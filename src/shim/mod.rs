@@ -18,6 +18,7 @@ pub mod disks;
 pub mod egress;
 pub mod ends;
 pub mod error;
+mod etc;
 pub mod front;
 mod idmap;
 pub mod ids;
@@ -197,12 +198,13 @@ impl<F: Front> Launch<'_, F> {
 
     fn run(&mut self, mut ways: Option<(Ways, &Cgroup)>) -> Result<Outcome, ShimError> {
         let child = self.spawn(ways.as_mut().map(|(ways, _)| ways))?;
+        let named = self.name_ids(&child);
         // Before the child is equipped, and so before its Landlock refuses anything.
         let mut audit = Audit::listen(&self.ground.plan.landlock);
         // It gets ready while the rest of the sandbox is built.
         let start = |(ways, cgroup): (Ways, &Cgroup)| ways.start(cgroup, self.front.tally()?);
         let gateway = ways.map(start).transpose().map_err(ShimError::from);
-        let equipped = gateway.and_then(|gateway| self.equip(&child).map(|()| gateway));
+        let equipped = named.and(gateway).and_then(|gateway| self.equip(&child).map(|()| gateway));
         let outcome = match equipped {
             Ok(gateway) => self.accompany(&child, &mut audit, gateway),
             Err(error) => Err(self.rather_its_own_word(&child, error)),
@@ -283,11 +285,15 @@ impl<F: Front> Launch<'_, F> {
         cloned.map_err(ShimError::Clone)?
     }
 
-    /// Gives it its ids, what the host has to give, and its limits.
+    /// Gives it its ids, which it waits for before anything else.
+    fn name_ids(&self, child: &Child) -> Result<(), ShimError> {
+        self.map_ids(child.pid).map_err(ShimError::Map)?;
+        Ok(ToInit::Mapped.send(child.socket.as_fd())?)
+    }
+
+    /// Gives it what the host has to give, and its limits.
     fn equip(&mut self, child: &Child) -> Result<(), ShimError> {
         let Ground { plan, layout, disks, .. } = *self.ground;
-        self.map_ids(child.pid).map_err(ShimError::Map)?;
-        ToInit::Mapped.send(child.socket.as_fd())?;
         self.placeholders = Placeholders::hold(&plan.mounts, |path| self.keeper.announce(path))?;
         self.open_materials()?.send(child.socket.as_fd())?;
         self.cgroup.complete(layout, self.id, &plan.limits, disks)?;
@@ -299,10 +305,16 @@ impl<F: Front> Launch<'_, F> {
     fn open_materials(&self) -> Result<Materials, ShimError> {
         let plan = self.ground.plan;
         let mut idmaps = Idmaps::new(self.range.first() + plan.user.uid);
-        let trees = sources::open(&plan.mounts, &mut idmaps)?;
+        let mut trees = sources::open(&plan.mounts, &mut idmaps)?;
         let dev = self.ground.ahead.dev.take().map_or_else(devices::make, Ok).map_err(ShimError::Devices)?;
         let covers = plan.mounts.iter().any(Mount::needs_cover).then(devices::make_covers);
-        Ok(Materials { dev, covers: covers.transpose().map_err(ShimError::Devices)?, trees })
+        let etc = plan.has_etc().then(|| etc::make(&plan.mounts, &mut trees, self.range.first()));
+        Ok(Materials {
+            dev,
+            etc: etc.transpose()?,
+            covers: covers.transpose().map_err(ShimError::Devices)?,
+            trees,
+        })
     }
 
     /// A child that failed says more than our broken pipe.
@@ -343,6 +355,8 @@ impl<F: Front> Launch<'_, F> {
         if child.pinned {
             unpin(child.pid)?;
         }
+        let birth = attestation::Birth::read(child.pid);
+        // A child that failed meanwhile says why.
         let handed = self.until_confined(child)?;
         let Ground { policy, detailed, .. } = *self.ground;
         // Each was read back when it was written; a report shows what the kernel says now.
@@ -351,7 +365,7 @@ impl<F: Front> Launch<'_, F> {
             child.pid,
             self.ground.agent.unwrap_or(self.id),
             self.ground,
-            &own,
+            (&own, birth?),
             self.range.first(),
             &self.cgroup,
             limits,
