@@ -309,7 +309,7 @@ fn a_directory_that_is_gone_is_named() {
 fn a_read_only_run_is_named() {
     alone("a_read_only_run_is_named", || {
         let output = script("mount -o remount,ro /run; \"$STOCKADE\" run -- true");
-        assert_refused(&output, FAILED, &["/run/stockade", "Read-only file system"]);
+        assert_refused(&output, FAILED, &["/run/stockade-uid-ranges", "Read-only file system"]);
     });
 }
 
@@ -345,10 +345,8 @@ fn a_host_without_a_limit_is_refused_by_the_name_of_the_limit() {
 fn a_host_without_a_free_range_of_uids_says_so() {
     alone("a_host_without_a_free_range_of_uids_says_so", || {
         use nix::fcntl::{FcntlArg, fcntl};
-        let directory = Path::new("/run/stockade");
-        fs::create_dir(directory).expect("made");
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).expect("chmod");
-        let lock = fs::File::create(directory.join("uid-ranges")).expect("made");
+        let path = Path::new("/run/stockade-uid-ranges");
+        let lock = fs::File::create(path).expect("made");
         let all = libc::flock {
             l_type: libc::F_WRLCK as i16,
             l_whence: libc::SEEK_SET as i16,
@@ -358,11 +356,11 @@ fn a_host_without_a_free_range_of_uids_says_so() {
         };
         fcntl(&lock, FcntlArg::F_OFD_SETLK(&all)).expect("locked");
         refuse(&["--", "true"], FAILED, &["4096"]);
-        assert!(directory.join("uid-ranges").exists(), "it is in use");
+        assert!(path.exists(), "it is in use");
         drop(lock);
         let output = output(&mut run(&["--policy", "shell", "--", "true"]));
         assert!(output.status.success(), "{}", told(&output));
-        assert!(!directory.exists(), "the last one removes it");
+        assert!(!path.exists(), "the last one removes it");
     });
 }
 

@@ -23,7 +23,8 @@ pub const SIZE: u32 = 0x1_0000;
 pub const RANGES: u32 = 4096;
 
 const DIRECTORY: &str = "/run/stockade";
-const FILE: &str = "/run/stockade/uid-ranges";
+/// In no directory of ours: to make one for each run, and remove it, takes longer than all else about the lock where /run is on a disk.
+const FILE: &str = "/run/stockade-uid-ranges";
 
 /// A range that belongs to one sandbox until every copy of the descriptor is closed.
 #[derive(Debug)]
@@ -114,7 +115,7 @@ pub fn gateway(index: u32) -> AgentId {
     format!("run-{index}.egress").parse().expect("letters, a dash, digits and a dot are a name")
 }
 
-/// Removes the lock file and its directory when no range is held through any other descriptor.
+/// Removes the lock file, and /run/stockade if nothing is in it, when no range is held through any other descriptor.
 pub fn remove_if_unused(lock: &File) {
     // Succeeds only if nobody else holds a byte. Whoever opened the file before it was removed will see, after
     // locking, that it is no longer the current one.
@@ -135,6 +136,12 @@ pub fn sweep() {
     }
 }
 
+/// /run/stockade, if it is there and nobody but root can write to it.
+pub fn existing_directory() -> Option<&'static Path> {
+    let path = Path::new(DIRECTORY);
+    check_owner(path).is_ok().then_some(path)
+}
+
 /// /run/stockade, made if it is missing.
 pub fn directory() -> io::Result<&'static Path> {
     let path = Path::new(DIRECTORY);
@@ -150,20 +157,10 @@ pub fn directory() -> io::Result<&'static Path> {
 }
 
 fn open() -> io::Result<File> {
-    loop {
-        directory()?;
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
-        match options.open(FILE) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed in between: once more
-            opened => return opened,
-        }
-    }
+    check_owner(Path::new("/run"))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    options.open(FILE).map_err(|error| io::Error::new(error.kind(), format!("{FILE}: {error}")))
 }
 
 fn check_owner(directory: &Path) -> io::Result<()> {

@@ -143,8 +143,8 @@ fn protected(mounts: &[Mount]) -> impl Iterator<Item = (&Bind, &Path, &Path, Opt
 
 /// Settles what runs left behind whose keeper was killed, too: no later run may ever come to their workspace.
 pub fn settle_abandoned() {
-    let Ok(entries) = ids::directory().and_then(std::fs::read_dir) else { return };
-    for entry in entries.flatten() {
+    let entries = ids::existing_directory().map(std::fs::read_dir);
+    for entry in entries.into_iter().flatten().flatten().flatten() {
         if entry.file_name().as_bytes().starts_with(LEDGER_NAME.as_bytes()) {
             settle(&entry.path()); // one that is in use is locked, and stays
         }
