@@ -349,7 +349,8 @@ impl<F: Front> Launch<'_, F> {
             Some(own) => own,
             None => attestation::namespaces(std::process::id())?,
         };
-        if !self.front.knows_audit() {
+        // Only a report says how much of it is known.
+        if self.ground.detailed.is_some() && !self.front.knows_audit() {
             audit.confirm();
         }
         if child.pinned {
