@@ -222,3 +222,70 @@ fn a_caller_that_ignores_the_end_of_its_children_gets_the_exit_code_all_the_same
     let ended = output(Command::new("bash").args(["-c", &script]));
     assert_eq!(ended.status.code(), Some(42), "{}", told(&ended));
 }
+
+#[test]
+fn the_configuration_inside_is_roots_and_nobody_changes_it() {
+    let script = "stat -c '%U:%G %a' /etc /etc/passwd /etc/ld.so.cache; readlink /etc/localtime; cksum < /etc/ld.so.cache; \
+                  for deed in 'touch /etc/new' 'rm -f /etc/passwd' 'ln -s x /etc/link' 'chmod 666 /etc/group' 'mv /etc/hosts /etc/h'; \
+                  do sh -c \"$deed\" 2>/dev/null && echo \"done: $deed\"; done; exit 0";
+    let ended = output(run(&["--policy", "shell"]).args(["--", "sh", "-c", script]));
+    let host = output(Command::new("sh").args(["-c", "readlink /etc/localtime; cksum < /etc/ld.so.cache"]));
+    let wanted =
+        format!("root:root 755\nroot:root 444\nroot:root 444\n{}", String::from_utf8_lossy(&host.stdout));
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), wanted, "{}", told(&ended));
+}
+
+#[test]
+fn files_deep_in_the_configuration_are_shown_beside_and_below_what_is_mounted_there() {
+    let (_keep, root, _) = place();
+    let policy = root.join("deep.toml");
+    let shown = ["/etc/ssl", "/etc/ssl/openssl.cnf", "/etc/security/limits.conf", "/etc/security/limits.d"];
+    fs::write(&policy, format!("extends = \"shell\"\n[filesystem]\nread-only = {shown:?}\n"))
+        .expect("a policy");
+    let script = "cksum /etc/ssl/openssl.cnf /etc/security/limits.conf; ls -d /etc/security/*";
+    let ended = output(run(&["--policy", text(&policy)]).args(["--", "sh", "-c", script]));
+    let host =
+        output(Command::new("sh").args(["-c", "cksum /etc/ssl/openssl.cnf /etc/security/limits.conf"]));
+    let wanted = format!(
+        "{}/etc/security/limits.conf\n/etc/security/limits.d\n",
+        String::from_utf8_lossy(&host.stdout)
+    );
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), wanted, "{}", told(&ended));
+}
+
+/// Of each program header (elf(5)) its type.
+fn segments(program: &str) -> Vec<u32> {
+    let bytes = fs::read(program).expect("a program");
+    let number = |at: usize, size: usize| {
+        bytes[at..at + size].iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+    };
+    let (first, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    (0..count).map(|n| number(first + n * size, 4) as u32).collect()
+}
+
+#[test]
+fn no_library_of_the_caller_is_loaded_into_a_program_that_runs_as_root() {
+    const INTERPRETER: u32 = 3; // PT_INTERP
+    for program in [STOCKADE, env!("CARGO_BIN_EXE_stockade-launcher"), env!("CARGO_BIN_EXE_stockade-shim")] {
+        let segments = segments(program);
+        assert!(!segments.is_empty() && !segments.contains(&INTERPRETER), "{program} asks for a loader");
+    }
+    assert!(segments("/bin/true").contains(&INTERPRETER), "so that this would be seen");
+    let (_keep, root, _) = place();
+    let (source, library, mark) = (root.join("evil.c"), root.join("evil.so"), root.join("mark"));
+    let text_of = format!(
+        "#include <fcntl.h>\n__attribute__((constructor)) void f(void) {{ open(\"{}\", O_CREAT, 0600); }}\n",
+        mark.display()
+    );
+    fs::write(&source, text_of).expect("a source");
+    let compiled = output(Command::new("cc").args(["-shared", "-fPIC", "-o", text(&library), text(&source)]));
+    assert!(compiled.status.success(), "{}", told(&compiled));
+    let preloaded = |program: &str, arguments: &[&str]| {
+        let _ = fs::remove_file(&mark);
+        let ended = output(Command::new(program).args(arguments).env("LD_PRELOAD", &library));
+        assert!(ended.status.success(), "{}", told(&ended));
+        mark.exists()
+    };
+    assert!(preloaded("/bin/true", &[]), "the way is open to who asks for a loader");
+    assert!(!preloaded(STOCKADE, &["run", "--policy", "shell", "--", "true"]));
+}

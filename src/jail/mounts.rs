@@ -93,9 +93,7 @@ pub fn make_storage(mounts: &[Mount], user: &User) -> Result<Vec<Option<OwnedFd>
 pub fn place_special(root: &Root, given: &Materials, user: &User) -> Result<(), Fault> {
     let Materials { dev, etc, .. } = given;
     attach(root, dev.as_fd(), "dev")?;
-    if let Some(etc) = etc {
-        attach(root, etc.as_fd(), "etc")?;
-    }
+    attach(root, etc.as_fd(), "etc")?;
     // Everyone's home lies in a directory that is not theirs.
     if let Some(parent) = user.home.parent().and_then(|p| p.strip_prefix("/").ok()) {
         target(root, parent, Kind::Directory).on(parent.display())?;
@@ -110,15 +108,17 @@ pub fn build(
     given: &Materials,
     storage: &[Option<OwnedFd>],
 ) -> Result<(), Fault> {
-    let Materials { trees, covers, etc, .. } = given;
+    let Materials { trees, covers, .. } = given;
     if let Some(covers) = covers {
         attach(root, covers.as_fd(), COVERS)?;
     }
     for ((mount, tree), storage) in mounts.iter().zip(trees).zip(storage) {
         match mount {
-            mount if etc.is_some() && mount.is_of_etc() => {}
+            mount if mount.is_of_etc() => {}
             Mount::Bind(bind) => place_bind(root, bind, tree.as_ref()).on_path(&bind.target)?,
-            Mount::Copy { target, .. } => copy(root, target, tree.as_ref()).on_path(target)?,
+            Mount::Copy { target, .. } => {
+                return Err(io::Error::other("is copied, but not in /etc")).on(target.display());
+            }
             Mount::Tmpfs { target, .. } => {
                 let fs =
                     storage.as_ref().ok_or_else(|| io::Error::other("was not made")).on(target.display())?;
@@ -209,13 +209,6 @@ fn write_file(root: &Root, path: &Path, content: &str, mode: u32) -> Result<(), 
     while !rest.is_empty() {
         rest = &rest[rustix::io::write(&file, rest)?..];
     }
-    Ok(())
-}
-
-fn copy(root: &Root, path: &Path, source: Option<&OwnedFd>) -> Result<(), Fault> {
-    let source = source.ok_or_else(|| io::Error::other("was not opened by the shim"))?;
-    let file = create(root, path, DATA)?;
-    while rustix::fs::sendfile(&file, source, None, 1 << 20)? > 0 {}
     Ok(())
 }
 

@@ -71,17 +71,8 @@ pub struct Plan {
     pub shortfalls: BTreeSet<Shortfall>,
 }
 
-/// Where the system's configuration lies, inside.
+/// Where the system's configuration lies. Every sandbox has one of its own: no policy shows the host's as a whole.
 pub const ETC: &str = "/etc";
-
-impl Plan {
-    /// Whether it has an /etc of its own, rather than the host's or none.
-    pub fn has_etc(&self) -> bool {
-        self.mounts
-            .iter()
-            .any(|mount| matches!(mount, Mount::Directory { target } if target == Path::new(ETC)))
-    }
-}
 
 /// The agent's identity inside its user namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -308,13 +308,8 @@ impl<F: Front> Launch<'_, F> {
         let mut trees = sources::open(&plan.mounts, &mut idmaps)?;
         let dev = self.ground.ahead.dev.take().map_or_else(devices::make, Ok).map_err(ShimError::Devices)?;
         let covers = plan.mounts.iter().any(Mount::needs_cover).then(devices::make_covers);
-        let etc = plan.has_etc().then(|| etc::make(&plan.mounts, &mut trees, self.range.first()));
-        Ok(Materials {
-            dev,
-            etc: etc.transpose()?,
-            covers: covers.transpose().map_err(ShimError::Devices)?,
-            trees,
-        })
+        let etc = etc::make(&plan.mounts, &mut trees, self.range.first())?;
+        Ok(Materials { dev, etc, covers: covers.transpose().map_err(ShimError::Devices)?, trees })
     }
 
     /// A child that failed says more than our broken pipe.
