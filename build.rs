@@ -24,6 +24,7 @@ fn main() {
         .expect("OUT_DIR is writable");
     println!("cargo:rustc-link-search=native={directory}");
     if let Some(libc) = static_libc() {
+        println!("cargo:rerun-if-changed={}", libc.display());
         // The same for `-lc`, seen by these programs alone.
         let directory = Path::new(&directory).join("static");
         fs::create_dir_all(&directory).expect("OUT_DIR is writable");
@@ -35,6 +36,11 @@ fn main() {
             println!("cargo:rustc-link-arg-bin={program}=-Wl,-z,nodynamic-undefined-weak");
             println!("cargo:rustc-link-arg-bin={program}=-L{}", directory.display());
         }
+    } else {
+        println!(
+            "cargo:warning=no libc.a (glibc's static library): {} will need a loader",
+            STATIC.join(", ")
+        );
     }
 }
 

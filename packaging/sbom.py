@@ -1,4 +1,5 @@
-"""What the programs are linked from, as CycloneDX 1.5: every crate, its checksum, its licence, and what it needs."""
+"""What the programs are linked from, as CycloneDX 1.5: every crate, its checksum, its licence, and what it needs; and the C library
+that three of them have in them (docs/adr/0019)."""
 
 import json
 import subprocess
@@ -42,6 +43,21 @@ def component(node):
     return found
 
 
+def libc():
+    """glibc, as getconf(1) names it: `glibc 2.36`."""
+    name, version = subprocess.run(["getconf", "GNU_LIBC_VERSION"], stdout=subprocess.PIPE, check=True, text=True).stdout.split()
+    purl = f"pkg:generic/{name}@{version}"
+    return {
+        "type": "library",
+        "bom-ref": purl,
+        "name": name,
+        "version": version,
+        "purl": purl,
+        "licenses": [{"expression": "LGPL-2.1-or-later"}],
+        "description": "linked statically into stockade, stockade-launcher and stockade-shim",
+    }
+
+
 reached, left = set(), [own]
 while left:
     node = left.pop()
@@ -55,7 +71,7 @@ content = {
     "specVersion": "1.5",
     "version": 1,
     "metadata": {"component": {**component(own), "type": "application"}},
-    "components": [component(node) for node in ordered if node != own],
+    "components": [component(node) for node in ordered if node != own] + [libc()],
     "dependencies": [{"ref": reference(n), "dependsOn": sorted({reference(d) for d in linked(n)})} for n in ordered],
 }
 # By what it says, so that the same sources have the same one.

@@ -365,6 +365,19 @@ fn a_host_without_a_free_range_of_uids_says_so() {
 }
 
 #[test]
+fn where_everybody_can_write_to_run_the_lock_is_in_a_directory_of_roots() {
+    alone("where_everybody_can_write_to_run_the_lock_is_in_a_directory_of_roots", || {
+        fs::set_permissions("/run", fs::Permissions::from_mode(0o1777)).expect("chmod");
+        let look = "\"$STOCKADE\" run --policy shell -- sleep 1000 & agent=$!; for i in $(seq 500); do \
+                    [ -e /run/stockade/uid-ranges ] && break; sleep 0.01; done; \
+                    stat -c '%n %a %U' /run/stockade /run/stockade*/uid-ranges; kill $agent; wait $agent; ls /run | grep stockade";
+        let output = script(look);
+        let wanted = "/run/stockade 700 root\n/run/stockade/uid-ranges 600 root\n";
+        assert_eq!(String::from_utf8_lossy(&output.stdout), wanted, "{}", told(&output));
+    });
+}
+
+#[test]
 fn a_run_without_a_terminal_or_a_group_of_its_own_works() {
     alone("a_run_without_a_terminal_or_a_group_of_its_own_works", || {
         let mut command = Command::new("setsid");

@@ -4,11 +4,14 @@ mod common;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use common::leaks::Census;
+use common::machine::alone;
 use common::stockade::{STOCKADE, directory, output, run, shell, text, told};
 
 const REFUSED: i32 = 77;
@@ -269,6 +272,9 @@ fn no_library_of_the_caller_is_loaded_into_a_program_that_runs_as_root() {
     for program in [STOCKADE, env!("CARGO_BIN_EXE_stockade-launcher"), env!("CARGO_BIN_EXE_stockade-shim")] {
         let segments = segments(program);
         assert!(!segments.is_empty() && !segments.contains(&INTERPRETER), "{program} asks for a loader");
+        // Nor at run time: glibc's modules for names of users and hosts.
+        let bytes = fs::read(program).expect("a program");
+        assert!(!bytes.windows(7).any(|word| word == b"libnss_"), "{program} would load modules of glibc");
     }
     assert!(segments("/bin/true").contains(&INTERPRETER), "so that this would be seen");
     let (_keep, root, _) = place();
@@ -288,4 +294,66 @@ fn no_library_of_the_caller_is_loaded_into_a_program_that_runs_as_root() {
     };
     assert!(preloaded("/bin/true", &[]), "the way is open to who asks for a loader");
     assert!(!preloaded(STOCKADE, &["run", "--policy", "shell", "--", "true"]));
+}
+
+#[test]
+fn a_file_of_a_writable_directory_in_the_configuration_stays_read_only_where_the_policy_says_so() {
+    alone(
+        "a_file_of_a_writable_directory_in_the_configuration_stays_read_only_where_the_policy_says_so",
+        || {
+            // An /etc of the test's own, on a disk that knows idmapped mounts.
+            let (_keep, root, _) = place();
+            let script = "cp -a /etc \"$0\"/etc && mount --bind \"$0\"/etc /etc && mkdir /etc/app";
+            let made = output(Command::new("sh").args(["-c", script, text(&root)]));
+            assert!(made.status.success(), "{}", told(&made));
+            let policy = root.join("app.toml");
+            for file in ["secret.conf", "other.conf"] {
+                fs::write(Path::new("/etc/app").join(file), "host's\n").expect("a file");
+            }
+            let lists = "read-write = [\"/etc/app\"]\nread-only = [\"/etc/app/secret.conf\"]\n";
+            fs::write(&policy, format!("extends = \"shell\"\n[filesystem]\n{lists}")).expect("a policy");
+            let script = "cd /etc/app; echo agent > other.conf; echo agent > secret.conf; rm -f secret.conf; mv secret.conf x; cat secret.conf";
+            let ended = output(run(&["--policy", text(&policy)]).args(["--", "sh", "-c", script]));
+            assert_eq!(String::from_utf8_lossy(&ended.stdout), "host's\n", "{}", told(&ended));
+            assert_eq!(
+                fs::read_to_string("/etc/app/other.conf").expect("it is there"),
+                "agent\n",
+                "the way is open"
+            );
+            assert_eq!(fs::read_to_string("/etc/app/secret.conf").expect("it is there"), "host's\n");
+        },
+    );
+}
+
+#[test]
+fn what_was_begun_before_the_arguments_were_read_is_over_when_they_are_refused() {
+    alone("what_was_begun_before_the_arguments_were_read_is_over_when_they_are_refused", || {
+        let before = Census::take(&[]);
+        for (arguments, code) in [
+            (&["--help"][..], 0),
+            (&["--polcy", "x"], FAILED),
+            (&["--policy", "no-such-policy", "--", "true"], FAILED),
+            (&["--cpus", "many"], FAILED),
+        ] {
+            let ended = output(&mut run(arguments));
+            assert_eq!(ended.status.code(), Some(code), "{arguments:?}: {}", told(&ended));
+            before.assert_restored("a start that was refused");
+        }
+    });
+}
+
+#[test]
+fn a_caller_who_ends_takes_along_a_run_that_is_tied_to_it() {
+    alone("a_caller_who_ends_takes_along_a_run_that_is_tied_to_it", || {
+        let before = Census::take(&[]);
+        let script = "setpriv --pdeathsig KILL -- \"$STOCKADE\" run --policy shell -- sh -c 'echo up; sleep 1000' & read _; kill -9 $$";
+        let mut caller = Command::new("bash");
+        caller.args(["-c", script]).env("STOCKADE", STOCKADE).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut caller = caller.spawn().expect("bash starts");
+        let mut up = [0; 3];
+        caller.stdout.take().expect("piped").read_exact(&mut up).expect("it says that it is up");
+        caller.stdin.take().expect("piped").write_all(b"\n").expect("told to end");
+        caller.wait().expect("it ends");
+        before.assert_restored("a run whose caller was killed");
+    });
 }

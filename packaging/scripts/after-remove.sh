@@ -1,7 +1,7 @@
 # After the files are gone. $1: keep, or purge.
 if [ "$1" = purge ]; then
     # What `systemctl edit` has made is the administrator's, and stays.
-    rm -rf /etc/stockade /var/lib/stockade /var/log/stockade /run/stockade
+    rm -rf /etc/stockade /var/lib/stockade /var/log/stockade /run/stockade /run/stockade-uid-ranges
     rm -f /etc/systemd/system/multi-user.target.wants/stockaded.service \
         /etc/systemd/system/sockets.target.wants/stockade-launcher.socket
     if [ -e /etc/apparmor.d/stockade ]; then

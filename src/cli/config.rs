@@ -38,10 +38,31 @@ pub fn run(command: Command) -> u8 {
         daemon.arg("--config").arg(file);
     }
     if rustix::process::geteuid().is_root()
-        && let Ok(Some(account)) = nix::unistd::User::from_name(ACCOUNT)
+        && let Some((uid, gid)) = std::fs::read_to_string("/etc/passwd").ok().and_then(|text| account(&text))
     {
-        daemon.uid(account.uid.as_raw()).gid(account.gid.as_raw());
+        daemon.uid(uid).gid(gid);
     }
     eprintln!("stockade: cannot execute {}: {}", program.display(), daemon.exec());
     1
+}
+
+/// The uid and gid of the service's account: one of the system's own, which is in passwd(5) itself. To ask other sources
+/// a static program would have to load libraries.
+fn account(passwd: &str) -> Option<(u32, u32)> {
+    let line = passwd.lines().find_map(|line| line.strip_prefix(ACCOUNT)?.strip_prefix(':'))?;
+    let mut fields = line.split(':').skip(1);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_is_found_by_its_whole_name() {
+        let passwd =
+            "root:x:0:0::/:/bin/sh\nstockade-x:x:7:8::/:\nstockade:x:995:994:Stockade:/:/usr/sbin/nologin\n";
+        assert_eq!(account(passwd), Some((995, 994)));
+        assert_eq!(account("stockade-x:x:7:8::/:\nstockade"), None);
+    }
 }

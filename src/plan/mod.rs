@@ -106,7 +106,7 @@ pub enum Mount {
         /// Whether files in it may be executed.
         exec: bool,
     },
-    /// A link in the root filesystem.
+    /// A link in the root filesystem, or in /etc.
     Symlink {
         /// Where.
         target: PathBuf,
@@ -134,7 +134,7 @@ pub enum Mount {
         /// Where.
         target: PathBuf,
     },
-    /// A directory in the root filesystem; empty, read-only.
+    /// A directory in the root filesystem, or in /etc; empty, read-only.
     Directory {
         /// Where.
         target: PathBuf,

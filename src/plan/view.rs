@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::request::{GitRepository, Place, Request};
 use super::resolve::Given;
-use super::{Bind, Mount, PlanError, Source, StandIn, User, precious};
+use super::{Bind, ETC, Mount, PlanError, Source, StandIn, User, precious};
 use crate::host::survey::{Found, Kind};
 use crate::policy::path::InvalidPath;
 use crate::policy::{Access, HostPath, Policy, WorkspacePath};
@@ -29,7 +29,28 @@ pub fn mounts(given: &Given<'_>, request: &Request, user: &User) -> Result<Vec<M
     home(&mut view, given, request, user)?;
     workspace(&mut view, given, request)?;
     links(&mut view);
+    mount_below_mounts(&mut view);
     Ok(view.into_values().collect())
+}
+
+/// A copy of a file below a directory that is mounted would be hidden by it: there it is a mount, too, and read-only as well.
+fn mount_below_mounts(view: &mut View) {
+    let mounted = |mount: &Mount| matches!(mount, Mount::Bind(_)) && mount.target().starts_with(ETC);
+    let directories: Vec<PathBuf> =
+        view.values().filter(|mount| mounted(mount)).map(|mount| mount.target().to_path_buf()).collect();
+    for mount in view.values_mut() {
+        if let Mount::Copy { source, target } = mount
+            && directories.iter().any(|directory| target.starts_with(directory))
+        {
+            *mount = Mount::Bind(Bind {
+                source: Source::Path { path: source.clone() },
+                target: target.clone(),
+                writable: false,
+                exec: false,
+                owner: None,
+            });
+        }
+    }
 }
 
 /// Where the agent starts: where the caller is, if that is in the workspace; else the workspace; else home.

@@ -9,8 +9,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What belongs to Stockade itself. Shown inside, even read-only, it would hand an agent its own control
 /// socket, the node's keys or its neighbours' files; so neither it nor anything that contains it can be named.
-const OWN: [&str; 5] =
-    ["/etc/stockade", "/run/stockade", "/var/run/stockade", "/var/lib/stockade", "/var/log/stockade"];
+const OWN: [&str; 7] = [
+    "/etc/stockade",
+    "/run/stockade",
+    "/run/stockade-uid-ranges",
+    "/var/run/stockade",
+    "/var/run/stockade-uid-ranges",
+    "/var/lib/stockade",
+    "/var/log/stockade",
+];
 
 /// What the sandbox always has one of its own of, or must never see.
 const NEVER_BELOW: [&str; 3] = ["/proc", "/dev", "/sys/fs/cgroup"];

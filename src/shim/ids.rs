@@ -25,6 +25,8 @@ pub const RANGES: u32 = 4096;
 const DIRECTORY: &str = "/run/stockade";
 /// In no directory of ours: to make one for each run, and remove it, takes longer than all else about the lock where /run is on a disk.
 const FILE: &str = "/run/stockade-uid-ranges";
+/// Where /run is not root's alone (a container's tmpfs, with a mode like that of /tmp): there anybody could hold the lock.
+const SHELTERED: &str = "/run/stockade/uid-ranges";
 
 /// A range that belongs to one sandbox until every copy of the descriptor is closed.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl UidRange {
             let lock = open()?;
             let index = (0..RANGES).find(|index| lock_byte(&lock, *index));
             // Between open and lock the last holder may have removed the file: then this lock protects nothing.
-            if !is_current(&lock, Path::new(FILE))? {
+            if !is_current(&lock, file())? {
                 continue;
             }
             let index =
@@ -54,7 +56,7 @@ impl UidRange {
         loop {
             let lock = open()?;
             let is_free = lock_byte(&lock, index);
-            if is_current(&lock, Path::new(FILE))? {
+            if is_current(&lock, file())? {
                 return Ok(is_free.then_some(Self { index, lock }));
             }
         }
@@ -102,7 +104,7 @@ impl UidRange {
 /// Whether this lock still holds the range, or can. Its owner may have given it back, and somebody else have taken it: by
 /// another lock on this file, or on a newer one where the last to leave has removed this.
 pub fn still_holds(lock: &File, index: u32) -> bool {
-    lock_byte(lock, index) && is_current(lock, Path::new(FILE)).unwrap_or(false)
+    lock_byte(lock, index) && is_current(lock, file()).unwrap_or(false)
 }
 
 /// The name of the agent that has this range.
@@ -119,8 +121,8 @@ pub fn gateway(index: u32) -> AgentId {
 pub fn remove_if_unused(lock: &File) {
     // Succeeds only if nobody else holds a byte. Whoever opened the file before it was removed will see, after
     // locking, that it is no longer the current one.
-    if lock_bytes(lock, 0, 0) && is_current(lock, Path::new(FILE)).unwrap_or(false) {
-        let _ = std::fs::remove_file(FILE);
+    if lock_bytes(lock, 0, 0) && is_current(lock, file()).unwrap_or(false) {
+        let _ = std::fs::remove_file(file());
         let _ = std::fs::remove_dir(DIRECTORY); // holds other things, or another start has just made it anew
     }
 }
@@ -129,7 +131,7 @@ pub fn remove_if_unused(lock: &File) {
 pub fn sweep() {
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
-    match options.open(FILE) {
+    match options.open(file()) {
         Ok(lock) => remove_if_unused(&lock),
         // The directory may be all there is.
         Err(_) => drop(std::fs::remove_dir(DIRECTORY)),
@@ -156,11 +158,28 @@ pub fn directory() -> io::Result<&'static Path> {
     }
 }
 
+/// Where the lock is: the same for everybody, as long as nobody changes /run itself.
+fn file() -> &'static Path {
+    Path::new(if check_owner(Path::new("/run")).is_ok() { FILE } else { SHELTERED })
+}
+
 fn open() -> io::Result<File> {
-    check_owner(Path::new("/run"))?;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
-    options.open(FILE).map_err(|error| io::Error::new(error.kind(), format!("{FILE}: {error}")))
+    loop {
+        let path = file();
+        if path == Path::new(SHELTERED) {
+            directory()?;
+        }
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path == Path::new(SHELTERED) => {} // removed in between
+            opened => {
+                let named =
+                    |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+                return opened.map_err(named);
+            }
+        }
+    }
 }
 
 fn check_owner(directory: &Path) -> io::Result<()> {

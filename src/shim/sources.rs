@@ -12,7 +12,7 @@ use super::idmap::Idmaps;
 use crate::plan::{Bind, Mount, Source};
 use crate::sys::mount::{Attributes, set_attributes};
 
-/// Largest file that is copied into the sandbox's root.
+/// Largest file that is copied into the sandbox's /etc.
 const LARGEST_COPY: i64 = 1 << 20;
 
 /// A host path that could not be opened for the sandbox.

@@ -4,6 +4,11 @@
 //! overflow than SIGSEGV does: a tenth of a millisecond, which is most of what a short command takes by itself. What else it does
 //! is done here: [`crate::entry`].
 
+#[cfg(not(target_env = "gnu"))]
+compile_error!(
+    "std::env::args() is empty without the standard library's own start, unless glibc hands it the arguments"
+);
+
 use std::io;
 use std::panic::catch_unwind;
 
