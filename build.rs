@@ -5,16 +5,17 @@
 //! unwinder (`libgcc_eh.a`, part of gcc) has no such constructor. rustc always says `-lgcc_s`; this makes those
 //! words mean the static one.
 //!
-//! The programs that stand at a sandbox's side are linked statically altogether, C library included, where the host has it as
-//! `libc.a` (glibc's development package): nothing is looked for, mapped and relocated when they start, and nobody's
-//! `LD_PRELOAD`, `ld.so.preload` or library path has a say in a program that runs as root.
+//! `stockade` is linked statically altogether, C library included, where the host has it as `libc.a` (glibc's development
+//! package): nothing is looked for, mapped and relocated when it starts, and nobody's `LD_PRELOAD`, `ld.so.preload` or library
+//! path has a say in a program that a user starts as root. The launcher and the shims start ahead of their time, and share
+//! one C library among as many as there are agents.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// They ask nobody for names, which a static glibc needs its shared self for.
-const STATIC: [&str; 3] = ["stockade", "stockade-launcher", "stockade-shim"];
+/// It asks nobody for names, which a static glibc needs its shared self for.
+const STATIC: &str = "stockade";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -25,22 +26,17 @@ fn main() {
     println!("cargo:rustc-link-search=native={directory}");
     if let Some(libc) = static_libc() {
         println!("cargo:rerun-if-changed={}", libc.display());
-        // The same for `-lc`, seen by these programs alone.
+        // The same for `-lc`, seen by this program alone.
         let directory = Path::new(&directory).join("static");
         fs::create_dir_all(&directory).expect("OUT_DIR is writable");
         fs::write(directory.join("libc.so"), format!("INPUT({})\n", libc.display()))
             .expect("OUT_DIR is writable");
-        for program in STATIC {
-            println!("cargo:rustc-link-arg-bin={program}=-static-pie");
-            // Else a weak symbol that nobody defines is taken for the start of the program instead of for none.
-            println!("cargo:rustc-link-arg-bin={program}=-Wl,-z,nodynamic-undefined-weak");
-            println!("cargo:rustc-link-arg-bin={program}=-L{}", directory.display());
-        }
+        println!("cargo:rustc-link-arg-bin={STATIC}=-static-pie");
+        // Else a weak symbol that nobody defines is taken for the start of the program instead of for none.
+        println!("cargo:rustc-link-arg-bin={STATIC}=-Wl,-z,nodynamic-undefined-weak");
+        println!("cargo:rustc-link-arg-bin={STATIC}=-L{}", directory.display());
     } else {
-        println!(
-            "cargo:warning=no libc.a (glibc's static library): {} will need a loader",
-            STATIC.join(", ")
-        );
+        println!("cargo:warning=no libc.a (glibc's static library): {STATIC} will need a loader");
     }
 }
 

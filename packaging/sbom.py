@@ -1,5 +1,5 @@
 """What the programs are linked from, as CycloneDX 1.5: every crate, its checksum, its licence, and what it needs; and the C library
-that three of them have in them (docs/adr/0019)."""
+that `stockade` has in it (docs/adr/0019)."""
 
 import json
 import subprocess
@@ -54,7 +54,7 @@ def libc():
         "version": version,
         "purl": purl,
         "licenses": [{"expression": "LGPL-2.1-or-later"}],
-        "description": "linked statically into stockade, stockade-launcher and stockade-shim",
+        "description": "linked statically into stockade",
     }
 
 
