@@ -116,9 +116,8 @@ pub fn build(
         match mount {
             mount if mount.is_of_etc() => {}
             Mount::Bind(bind) => place_bind(root, bind, tree.as_ref()).on_path(&bind.target)?,
-            Mount::Copy { target, .. } => {
-                return Err(io::Error::other("is copied, but not in /etc")).on(target.display());
-            }
+            // Nothing is copied but in /etc.
+            Mount::Copy { .. } => return Err(Errno::NOTSUP.into()),
             Mount::Tmpfs { target, .. } => {
                 let fs =
                     storage.as_ref().ok_or_else(|| io::Error::other("was not made")).on(target.display())?;

@@ -20,7 +20,7 @@ pub type Namespaces = BTreeMap<&'static str, u64>;
 const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
 /// The ones that it is born in, and the one that it makes itself, once it is in its cgroups.
 const BORN_IN: &[&str] = NAMESPACES.split_at(1).1;
-const ENTERED: &[&str] = NAMESPACES.split_at(1).0;
+const ENTERED: &str = NAMESPACES[0];
 const CAPABILITY_SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
 
 /// The evidence. Everything but `plan`'s own words comes from the kernel.
@@ -156,20 +156,21 @@ impl Attestation {
         pid: u32,
         agent: &AgentId,
         ground: &Ground<'_>,
-        (own, birth): (&Namespaces, Birth),
+        (own, mut birth): (&Namespaces, Birth),
         first_uid: u32,
         cgroup: &Cgroup,
         limits: Vec<EnforcedLimit>,
     ) -> Result<Self, AttestationError> {
         let Ground { plan, host, detailed, .. } = *ground;
         let status = Status::read(pid)?;
+        birth.namespaces.insert(ENTERED, namespace(pid, ENTERED)?);
         let attestation = Self {
             agent: agent.clone(),
             policy: plan.policy.clone(),
             policy_hash: detailed.unwrap_or_default().to_owned(),
             widened: plan.widened.clone(),
             kernel: host.kernel.clone(),
-            namespaces: ordered::map(birth.namespaces.into_iter().chain(some_namespaces(pid, ENTERED)?)),
+            namespaces: birth.namespaces,
             uid_map: birth.uid_map,
             gid_map: birth.gid_map,
             host_uid: first_uid + plan.user.uid,
@@ -287,15 +288,16 @@ pub fn namespaces(pid: u32) -> Result<Namespaces, AttestationError> {
 }
 
 fn some_namespaces(pid: u32, names: &[&'static str]) -> Result<Namespaces, AttestationError> {
-    let inode = |name: &'static str| {
-        let path = format!("/proc/{pid}/ns/{name}");
-        let link = fs::read_link(&path)
-            .map_err(|source| AttestationError::Unreadable { what: path.clone(), source })?;
-        let text = link.to_string_lossy();
-        let number = text.split(['[', ']']).nth(1).and_then(|n| n.parse().ok());
-        Ok((name, number.ok_or_else(|| missing(&path))?))
-    };
-    ordered::try_map(names.iter().map(|name| inode(name)))
+    ordered::try_map(names.iter().map(|name| Ok((*name, namespace(pid, name)?))))
+}
+
+fn namespace(pid: u32, name: &str) -> Result<u64, AttestationError> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    let link =
+        fs::read_link(&path).map_err(|source| AttestationError::Unreadable { what: path.clone(), source })?;
+    let text = link.to_string_lossy();
+    let number = text.split(['[', ']']).nth(1).and_then(|n| n.parse().ok());
+    number.ok_or_else(|| missing(&path))
 }
 
 fn id_map(pid: u32, file: &str) -> Result<[u32; 3], AttestationError> {

@@ -14,7 +14,7 @@ use crate::jail::step::{Step, exec_cause};
 #[derive(Debug, thiserror::Error)]
 pub enum ShimError {
     /// No range of host uids.
-    #[error("cannot reserve host uids for the sandbox: {0}")]
+    #[error("cannot reserve host uids for the sandbox in /run/stockade-uid-ranges: {0}")]
     Ids(#[source] io::Error),
     /// The second process could not be started.
     #[error("cannot start the process that cleans up after a crash: {0}")]

@@ -32,14 +32,15 @@ pub fn make(mounts: &[Mount], sources: &mut [Option<OwnedFd>], owner: u32) -> Re
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let etc = mount::tmpfs(&options, attributes).map_err(failed(Path::new(ETC)))?;
-    let hiding = writable(mounts);
+    let some_are_writable = mounts.iter().any(is_writable);
     let umask = rustix::process::umask(Mode::empty());
     let tree = Tree { root: etc.as_fd(), owner };
     let made = mounts.iter().zip(sources.iter_mut()).try_for_each(|(mount, source)| {
         let target = mount.target();
         let Ok(path) = target.strip_prefix(ETC) else { return Ok(()) };
         let Some(name) = path.file_name() else { return Ok(()) }; // /etc itself
-        if mount.is_of_etc() && hiding.iter().any(|hiding| target.starts_with(hiding)) {
+        let hides = |other: &Mount| is_writable(other) && target.starts_with(other.target());
+        if some_are_writable && mount.is_of_etc() && mounts.iter().any(hides) {
             return Err(failed(target)(io::Error::other("is hidden by a directory that can be written")));
         }
         tree.put(path, name, mount, source).map_err(failed(target))
@@ -54,13 +55,10 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> SourceError {
     move |source| SourceError { path: path.display().to_string(), doing: "making", source }
 }
 
-/// What can be written inside, and is mounted in /etc.
-fn writable(mounts: &[Mount]) -> Vec<&Path> {
-    let written = |mount: &&Mount| {
-        matches!(mount, Mount::Tmpfs { .. } | Mount::Bind(Bind { writable: true, .. }))
-            && mount.target().starts_with(ETC)
-    };
-    mounts.iter().filter(written).map(Mount::target).collect()
+/// Whether it can be written inside, and is mounted in /etc.
+fn is_writable(mount: &Mount) -> bool {
+    matches!(mount, Mount::Tmpfs { .. } | Mount::Bind(Bind { writable: true, .. }))
+        && mount.target().starts_with(ETC)
 }
 
 /// Where it is made, and whose it becomes: by chown(2), since whoever takes another fsuid loses its parent-death signal (prctl(2)).

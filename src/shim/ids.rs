@@ -173,11 +173,7 @@ fn open() -> io::Result<File> {
         }
         match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && path == Path::new(SHELTERED) => {} // removed in between
-            opened => {
-                let named =
-                    |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-                return opened.map_err(named);
-            }
+            opened => return opened,
         }
     }
 }
