@@ -102,7 +102,7 @@ pub trait Front {
     /// Something else that was run within the walls has ended: its number, and waitpid(2)'s status.
     fn extra_ended(&mut self, _number: i32, _end: End) {}
 
-    /// Adds what is worth waiting for now.
+    /// Adds what is worth waiting for at this moment.
     fn register<'a>(&'a self, polls: &mut Vec<PollFd<'a>>) -> Self::Interest;
 
     /// Copies the answers out.

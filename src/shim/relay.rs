@@ -119,7 +119,7 @@ impl Relay {
         Ok(rustix::termios::tcsetattr(&self.master, OptionalActions::Now, attributes)?)
     }
 
-    /// Adds what is worth waiting for now. Nothing is polled that could not be acted on, so poll never spins.
+    /// Adds what is worth waiting for at this moment. Nothing is polled that could not be acted on, so poll never spins.
     pub fn register<'a>(&'a self, polls: &mut Vec<PollFd<'a>>) -> Interest {
         let mut add = |fd: BorrowedFd<'a>, events| {
             polls.push(PollFd::from_borrowed_fd(fd, events));

@@ -46,7 +46,7 @@ pub enum Heard {
     Record(Record),
     /// Some came too fast and are lost.
     Lost,
-    /// Nothing more for now.
+    /// Nothing more at this moment.
     Nothing,
 }
 

@@ -244,7 +244,7 @@ impl Session<'_> {
             OnDelete::Stop => {
                 tracing::warn!(agent = id, "somebody has deleted its key, which means that it is to stop");
                 self.of.wanted.let_go(id);
-                // A full channel means that wishes are not heard for now: the key stays away, and the agent listed.
+                // A full channel means that wishes are not heard at this moment: the key stays away, and the agent listed.
                 let _ = self.of.wires.wishes.try_send(id.to_owned());
             }
         }

@@ -36,7 +36,7 @@ pub struct Line {
 
 /// What came over a line.
 pub enum Came {
-    /// Nothing more for now.
+    /// Nothing more at this moment.
     Nothing,
     /// This.
     Frame(Frame<ToShim>, Vec<OwnedFd>),

@@ -183,7 +183,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// Whether there is no more for now.
+    /// Whether there is no more at this moment.
     fn read_output(&mut self) -> io::Result<bool> {
         let Some(master) = &self.master else { return Ok(true) };
         let mut moved = 0;
