@@ -91,6 +91,20 @@ async fn only_who_may_reads_it_and_what_was_read_can_be_verified() {
 }
 
 #[tokio::test]
+async fn what_was_answered_is_on_record_for_whoever_reads_it_next() {
+    let service = std::sync::Arc::new(Service::start());
+    let (viewer, auditor) = (service.client("viewer"), service.client("auditor"));
+    for id in (0..20).map(|number| format!("nobody-{number}")) {
+        viewer.get(&format!("/v1/agents/{id}")).await.expect(404);
+        let text = auditor.get("/v1/audit").await.expect(200).text();
+        let records: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
+        let asked = of(&records, "request").filter(|event| event["agent"] == *id);
+        assert_eq!(asked.map(|event| &event["status"]).collect::<Vec<_>>(), [404], "of {id}");
+    }
+}
+
+#[tokio::test]
 async fn a_daemon_that_was_killed_leaves_a_log_that_the_next_one_goes_on_with() {
     let service = std::sync::Arc::new(Service::start());
     let (operator, auditor) = (service.client("operator"), service.client("auditor"));

@@ -22,7 +22,7 @@ use super::event::Event;
 use super::text::Word;
 use super::ticket::{Ticket, Unavailable};
 pub use prune::Keep;
-use queue::{Entry, Queue};
+use queue::{Entry, Queue, Turn};
 use store::{Store, StoreError};
 
 mod queue;
@@ -121,6 +121,11 @@ impl Log {
         self.0.queue.rotate_key()
     }
 
+    /// Completes when everything that was recorded before is on disk, which is at once.
+    pub fn flush(&self) -> Ticket {
+        self.0.queue.flush()
+    }
+
     /// Writes what waits, signs, and ends. Blocks.
     pub fn close(&self) {
         self.0.close();
@@ -168,8 +173,9 @@ impl Writer {
                 continue;
             }
             let wait = self.store.as_ref().expect("ready").next_seal(&self.options);
-            let (batch, rotate, closing) = self.queue.take(wait);
-            self.write(batch);
+            let Turn { batch, flush, rotate, closing } = self.queue.take(wait);
+            let written = self.write(batch);
+            flush.iter().for_each(|ticket| ticket.complete(written.clone()));
             if let (Some(ticket), Some(store)) = (rotate, &mut self.store) {
                 ticket.complete(store.rotate_key(&self.options).map_err(Unavailable::from));
             }
@@ -209,7 +215,8 @@ impl Writer {
         Ok(())
     }
 
-    fn write(&mut self, batch: Vec<Entry>) {
+    /// The number of the last record.
+    fn write(&mut self, batch: Vec<Entry>) -> Result<u64, Unavailable> {
         let store = self.store.as_mut().expect("ready");
         match store.commit(&batch, &self.options) {
             Ok(last) => {
@@ -218,10 +225,13 @@ impl Writer {
                     entry.ticket.complete(Ok(seq));
                 }
                 self.tell();
+                Ok(last)
             }
             Err(error) => {
                 self.in_trouble(&error);
-                self.queue.put_back(batch, &Unavailable::from(error));
+                let why = Unavailable::from(error);
+                self.queue.put_back(batch, &why);
+                Err(why)
             }
         }
     }

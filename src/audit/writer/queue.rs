@@ -52,6 +52,20 @@ struct State {
     closing: bool,
     lost: u64,
     rotate: Option<Ticket>,
+    /// Who waits until everything that was recorded so far is written.
+    flush: Vec<Ticket>,
+}
+
+/// What the writer is to do next.
+#[derive(Default)]
+pub struct Turn {
+    pub batch: Vec<Entry>,
+    /// Who waits until this batch is written, as the last of what there was.
+    pub flush: Vec<Ticket>,
+    /// Who wants another key to sign.
+    pub rotate: Option<Ticket>,
+    /// Whether this is the end.
+    pub closing: bool,
 }
 
 #[derive(Default)]
@@ -111,8 +125,20 @@ impl Queue {
         ticket
     }
 
-    /// Waits for events, for so long; then also the wish for another key, and whether this is the end.
-    pub fn take(&self, wait: Duration) -> (Vec<Entry>, Option<Ticket>, bool) {
+    /// Completes when everything that was recorded before is written, and it is written at once.
+    pub fn flush(&self) -> Ticket {
+        let ticket = Ticket::new();
+        let mut state = self.lock();
+        match &state.phase {
+            Phase::Opening | Phase::Ready => state.flush.push(ticket.clone()),
+            Phase::Unavailable(_) | Phase::Closed => ticket.complete(Err(state.why())),
+        }
+        self.changed.notify_all();
+        ticket
+    }
+
+    /// Waits for something to do, for so long.
+    pub fn take(&self, wait: Duration) -> Turn {
         let until = Instant::now() + wait;
         let mut state = self.lock();
         loop {
@@ -122,7 +148,7 @@ impl Queue {
             }
             (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }
-        (state.batch(), state.rotate.take(), state.closing)
+        state.turn()
     }
 
     /// Events that could not be written: intents are refused, the others wait on.
@@ -170,9 +196,7 @@ impl Queue {
         let intents = state.waiting.iter().filter(|entry| entry.event.is_intent());
         intents.for_each(|entry| entry.ticket.complete(Err(why.clone())));
         state.waiting.retain(|entry| !entry.event.is_intent());
-        if let Some(rotate) = state.rotate.take() {
-            rotate.complete(Err(why.clone()));
-        }
+        state.refuse(&why);
         state.phase = Phase::Unavailable(why);
         self.changed.notify_all();
     }
@@ -199,17 +223,25 @@ impl Queue {
 impl State {
     /// When the next batch is to be taken; with nothing to write, `idle`.
     fn next(&self, idle: Instant) -> Instant {
-        if self.closing || self.rotate.is_some() || self.waiting.len() >= BATCH {
+        let is_asked = self.closing || self.rotate.is_some() || !self.flush.is_empty();
+        if is_asked || self.waiting.len() >= BATCH {
             return Instant::now();
         }
         self.due.unwrap_or(idle)
     }
 
-    fn batch(&mut self) -> Vec<Entry> {
+    fn turn(&mut self) -> Turn {
         let count = self.waiting.len().min(BATCH);
         let batch = self.waiting.drain(..count).collect();
         self.due = (!self.waiting.is_empty()).then(Instant::now);
-        batch
+        let flush = if self.waiting.is_empty() { std::mem::take(&mut self.flush) } else { Vec::new() };
+        Turn { batch, flush, rotate: self.rotate.take(), closing: self.closing }
+    }
+
+    /// Nobody waits for what cannot be done now.
+    fn refuse(&mut self, why: &Unavailable) {
+        let asked = self.flush.drain(..).chain(self.rotate.take());
+        asked.for_each(|ticket| ticket.complete(Err(why.clone())));
     }
 
     fn admit(&mut self, event: &Event) -> Result<(), Unavailable> {
@@ -256,9 +288,7 @@ impl Drop for Closed {
         let why = state.why();
         state.phase = Phase::Closed;
         state.waiting.drain(..).for_each(|entry| entry.ticket.complete(Err(why.clone())));
-        if let Some(rotate) = state.rotate.take() {
-            rotate.complete(Err(why));
-        }
+        state.refuse(&why);
         self.0.changed.notify_all();
     }
 }
@@ -294,9 +324,32 @@ mod tests {
         assert_eq!(next(), gathered, "one that has time waits no longer than what is there");
         queue.push(intent());
         assert!(next() <= Instant::now(), "an intent is due when it comes");
-        assert_eq!(queue.take(Duration::ZERO).0.len(), 3);
+        assert_eq!(queue.take(Duration::ZERO).batch.len(), 3);
+        assert_eq!(next(), idle);
+        let _flushed = queue.flush();
+        assert!(next() <= Instant::now(), "so it is when somebody waits for what there is");
+        assert_eq!(queue.take(Duration::ZERO).flush.len(), 1);
         assert_eq!(next(), idle);
         queue.close();
         assert!(next() <= Instant::now());
+    }
+
+    #[test]
+    fn a_flush_waits_for_the_last_of_what_there_was_and_for_no_log_that_cannot_be_written() {
+        let queue = Queue::default();
+        for _ in 0..=BATCH {
+            queue.push(Event::ServiceStopped { reason: Word::new("asked") });
+        }
+        let flushed = queue.flush();
+        let first = queue.take(Duration::ZERO);
+        assert_eq!((first.batch.len(), first.flush.len()), (BATCH, 0));
+        let last = queue.take(Duration::ZERO);
+        assert_eq!((last.batch.len(), last.flush.len()), (1, 1));
+        last.flush.into_iter().for_each(|ticket| ticket.complete(Ok(7)));
+        assert_eq!(flushed.wait(), Ok(7));
+
+        let (waits, why) = (queue.flush(), closed("the disk is full"));
+        queue.is_unavailable(why.clone());
+        assert_eq!([waits, queue.flush()].map(|ticket| ticket.wait()), [Err(why.clone()), Err(why)]);
     }
 }

@@ -146,6 +146,13 @@ impl Audit {
         tokio::time::timeout(PATIENCE, all).await.unwrap_or(false)
     }
 
+    /// The number of the last record there is, with everything that was recorded until now. A log that cannot be written is not waited
+    /// for: then it is the last one that is on disk.
+    pub async fn end(&self) -> u64 {
+        let _ = tokio::time::timeout(PATIENCE, self.log.flush()).await;
+        *self.synced.borrow()
+    }
+
     /// This is about to happen: once it is on disk, it may.
     ///
     /// # Errors

@@ -32,8 +32,9 @@ pub async fn tail(
     query: Query,
 ) -> Result<Response, Fault> {
     query.only(&["since", "tail", "follow"])?;
-    let Audit { dir, synced, .. } = daemon.supervisor.audit().clone();
-    let end = *synced.borrow();
+    let audit = daemon.supervisor.audit().clone();
+    let end = audit.end().await;
+    let Audit { dir, synced, .. } = audit;
     let since = match (query.number("since")?, query.number::<u64>("tail")?) {
         (Some(_), Some(_)) => {
             return Err(Fault::malformed_field("tail", "tail: since and tail exclude each other"));
