@@ -82,7 +82,7 @@ impl Run {
 
     /// Ctrl-C, until it says that it goes.
     fn is_interrupted(&mut self, farewell: &str) {
-        self.session.insists(farewell, |session, _| session.send("\x03"));
+        self.session.ends_by(farewell, |session, _| session.send("\x03"));
         let said = self.session.expect("rc=");
         // On a busy machine Codex takes longer than it gives itself to empty its terminal's input, and says so.
         let code = u8::from(said.contains("timed out discarding buffered terminal input"));
@@ -144,10 +144,12 @@ fn claude_is_ready_in_a_home_that_knows_it() {
     run.session.sees("for shell mode");
     run.session.send("echo inside-$(id -un)\r");
     run.session.sees("inside-agent");
-    run.session.insists("again to exit", |session, _| session.send("\x03"));
-    run.session.send("\x03");
-
-    run.ends(0);
+    // Twice in a row, and again where the second came so late that it was a first.
+    run.session.ends_by("rc=0\r\n", |session, _| {
+        session.insists("again to exit", |session, _| session.send("\x03"));
+        session.send("\x03");
+    });
+    run.is_gone(0);
     assert!(home.join(".claude").is_dir(), "what it wrote at home is kept");
 }
 

@@ -1,9 +1,11 @@
 //! Collectors get every record exactly as it stands in the file: a real rsyslog over TLS, an HTTPS receiver, a journal;
 //! whoever of both sides is killed and started again meanwhile.
 
+#[path = "common/ports.rs"]
+mod ports;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -102,11 +104,6 @@ impl Ground {
     }
 }
 
-/// A port that was free a moment ago.
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address").port()
-}
-
 /// A process of the test's own.
 struct Process(Child);
 
@@ -186,7 +183,7 @@ fn a_real_rsyslog_has_every_record_exactly_as_in_the_file_over_restarts_of_eithe
     let found = Command::new("rsyslogd").arg("-v").stdout(Stdio::null()).status();
     assert!(found.is_ok(), "rsyslogd is missing: packaging/prerequisites.sh test installs it");
     let ground = Ground::new();
-    let (port, out) = (port(), ground.path("out.log"));
+    let (port, out) = (ports::free(), ground.path("out.log"));
     let at = |name: &str| ground.path(name).display().to_string();
     let config = format!(
         r#"global(workDirectory="{}" maxMessageSize="256k" defaultNetstreamDriver="gtls"
@@ -254,14 +251,14 @@ server.serve_forever()
 #[test]
 fn an_https_receiver_has_every_signed_record_exactly_as_in_the_file_over_restarts_of_either_side() {
     let ground = Ground::new();
-    let (port, out) = (port(), ground.path("out.log"));
+    let (port, out) = (ports::free(), ground.path("out.log"));
     both_sides_restart(&ground, &hook(&ground, port), &out, || receiver(&ground, port));
 }
 
 #[test]
 fn a_sink_that_was_fed_from_another_longer_log_gets_this_one_from_its_beginning() {
     let ground = Ground::new();
-    let (port, out) = (port(), ground.path("out.log"));
+    let (port, out) = (ports::free(), ground.path("out.log"));
     let cursors = ground.places().records().join("sinks");
     fs::create_dir(&cursors).expect("made");
     fs::write(cursors.join("hook"), "1000000\n").expect("written");
@@ -302,7 +299,7 @@ fn hook(ground: &Ground, port: u16) -> Sink {
 #[test]
 fn a_receiver_of_another_name_or_authority_gets_nothing() {
     let (ground, stranger) = (Ground::new(), Ground::new());
-    let port = port();
+    let port = ports::free();
     let mut command = Command::new("python3");
     command.args(["-c", RECEIVER, &port.to_string()]).arg(stranger.directory.path());
     let mut receiver = Process(command.spawn().expect("it starts"));

@@ -157,7 +157,9 @@ fn whoever_of_the_three_processes_is_killed_nothing_is_left() {
             }
             if names.contains(&"keeper") && names.contains(&"run") {
                 // Nobody was left to clean up; the agent is dead all the same, and the next run takes over.
-                eventually("the agent died with both", || field(init, "State").is_empty());
+                eventually("the agent died with both", || {
+                    [keeper, init].iter().all(|pid| field(*pid, "State").is_empty())
+                });
                 let next = output(&mut shell(&["--workspace", text(workspace.path())], "true"));
                 assert!(next.status.success(), "{}", told(&next));
             }

@@ -158,7 +158,11 @@ fn a_listener_within_ranges_takes_nothing_else_and_what_it_does_not_take_is_seen
             let error = TcpStream::connect_timeout(&address, Duration::from_millis(200)).expect_err(closed);
             assert_eq!(error.kind(), ErrorKind::TimedOut, "{closed}: {error}");
         }
-        assert_eq!(doors.seen(), [(6, 5432); 5]);
+        // Whoever waits for long tries again.
+        let mut seen = doors.seen();
+        assert!(seen.len() >= 5, "{seen:?}");
+        seen.dedup();
+        assert_eq!(seen, [(6, 5432)]);
     });
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::leaks::{Census, eventually};
 use common::machine::alone;
-use common::stockade::{Running, directory, output, run, shell, text, told};
+use common::stockade::{Running, directory, field, output, run, shell, text, told};
 
 /// Tells whether each protected path can be made whenever it is asked to, until it is told to end.
 const AGENT: &str = "echo up
@@ -128,14 +128,15 @@ fn runs_that_start_and_end_at_once_neither_fail_nor_leave_anything() {
 fn what_run_and_keeper_left_when_both_were_killed_goes_with_the_next_run_anywhere() {
     alone("what_run_and_keeper_left_when_both_were_killed_goes_with_the_next_run_anywhere", || {
         let workspace = directory();
-        let agent = Agent::start(workspace.path());
+        let mut agent = Agent::start(workspace.path());
         eventually("the place of .vscode is held", || workspace.path().join(".vscode").is_dir());
         let (keeper, _) = agent.0.keeper_and_init();
         // Stopped first, so that it cannot do its work between the two.
         common::stockade::kill(keeper, libc::SIGSTOP);
         common::stockade::kill(agent.0.pid(), libc::SIGKILL);
         common::stockade::kill(keeper, libc::SIGKILL);
-        drop(agent);
+        agent.0.wait();
+        eventually("the keeper is gone, too", || field(keeper, "State").is_empty());
         let ledgers = || {
             let found = fs::read_dir("/run/stockade").map(|entries| entries.flatten().count());
             found.unwrap_or_default()

@@ -368,7 +368,7 @@ fn a_host_without_a_free_range_of_uids_says_so() {
 fn where_everybody_can_write_to_run_the_lock_is_in_a_directory_of_roots() {
     alone("where_everybody_can_write_to_run_the_lock_is_in_a_directory_of_roots", || {
         fs::set_permissions("/run", fs::Permissions::from_mode(0o1777)).expect("chmod");
-        let look = "\"$STOCKADE\" run --policy shell -- sleep 1000 & agent=$!; for i in $(seq 500); do \
+        let look = "\"$STOCKADE\" run --policy shell -- sleep 1000 & agent=$!; for i in $(seq 6000); do \
                     [ -e /run/stockade/uid-ranges ] && break; sleep 0.01; done; \
                     stat -c '%n %a %U' /run/stockade /run/stockade*/uid-ranges; kill $agent; wait $agent; ls /run | grep stockade";
         let output = script(look);

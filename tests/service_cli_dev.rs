@@ -7,7 +7,7 @@ mod dev;
 #[allow(dead_code)]
 mod pty;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
 
@@ -80,9 +80,17 @@ const COUNTING: &str =
 fn no_byte_is_lost_when_daemon_and_launcher_are_killed_while_somebody_is_attached() {
     let dev = Dev::start();
     dev.shell("a", COUNTING);
-    let mut attached = dev.command(&["attach", "a", "--since", "0"]).spawn().expect("stockade starts");
     let waiting = dev.command(&["wait", "a"]).spawn().expect("stockade starts");
-    let following = dev.command(&["logs", "a", "-f"]).spawn().expect("stockade starts");
+    let mut following = dev.command(&["logs", "a", "-f"]).spawn().expect("stockade starts");
+    // Both are there before anything is killed: whom no service answers at first is told so.
+    let mut followed = BufReader::new(following.stdout.take().expect("piped"));
+    let mut lines = String::new();
+    followed.read_line(&mut lines).expect("a line");
+    let is_get = r#""endpoint":"Get""#;
+    dev.until(&["--json", "audit", "tail"], |records| {
+        records.lines().any(|line| line.contains(is_get) && line.contains(r#""agent":"a""#))
+    });
+    let mut attached = dev.command(&["attach", "a", "--since", "0"]).spawn().expect("stockade starts");
     let mut shown = attached.stdout.take().expect("piped");
     let mut all = Vec::new();
     for program in ["stockaded", "stockade-launch", "stockaded"] {
@@ -95,9 +103,9 @@ fn no_byte_is_lost_when_daemon_and_launcher_are_killed_while_somebody_is_attache
     assert!(attached.wait().expect("it ended").success());
     let wanted: String = (0..3000).map(|number| format!("line {number}\r\n")).collect();
     assert!(all == wanted.as_bytes(), "{} bytes instead of {}", all.len(), wanted.len());
-    let followed = following.wait_with_output().expect("ended");
-    let wanted = wanted.replace('\r', "");
-    assert!(followed.stdout == wanted.as_bytes(), "{}", String::from_utf8_lossy(&followed.stderr));
+    followed.read_to_string(&mut lines).expect("the rest");
+    let said = following.wait_with_output().expect("ended").stderr;
+    assert!(lines == wanted.replace('\r', ""), "{}", String::from_utf8_lossy(&said));
     let waited = waiting.wait_with_output().expect("ended");
     assert_eq!(String::from_utf8_lossy(&waited.stdout), "a exited (exit code 0)\n");
 }

@@ -19,7 +19,7 @@ const AUTHORITY: &str = "127.77.0.53";
 /// Lets this host, whose mounts are the test's own, ask the test's authority for names: in an /etc of its own.
 fn ask(authority: &str) {
     let script = "cp -a /etc /tmp/etc && mount --bind /tmp/etc /etc && rm -f /etc/resolv.conf \
-        && printf 'nameserver %s\\noptions timeout:2 attempts:1\\n' \"$0\" >/etc/resolv.conf \
+        && printf 'nameserver %s\\noptions timeout:10 attempts:3\\n' \"$0\" >/etc/resolv.conf \
         && echo 127.0.0.1 localhost >/etc/hosts && chmod 644 /etc/resolv.conf /etc/hosts";
     let status = Command::new("sh").args(["-c", script, authority]).status().expect("sh");
     assert!(status.success());

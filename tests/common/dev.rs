@@ -137,11 +137,12 @@ impl Dev {
                 || opened.into_iter().any(|path| path.starts_with(&dir))
         };
         let found = pids.filter_map(|pid| pid.parse::<i32>().ok()).filter(|pid| is_ours(&pid.to_string()));
+        // One that has ended meanwhile has none.
         let name = |pid: i32| {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            (name.trim_end().to_owned(), pid)
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            Some((name.trim_end().to_owned(), pid))
         };
-        found.map(name).collect()
+        found.filter_map(name).collect()
     }
 }
 

@@ -12,8 +12,11 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use stockade::agents::emulator::Emulator;
 use stockade::api::agent::Size;
 
-/// No wait in a test is longer; a wait that succeeds ends at once.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// No wait in a test is longer; a wait that succeeds ends at once. A real agent's first start copies hundreds of megabytes.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often a key is pressed that may be thrown away, and one that is only late where the machine is busy.
+const AGAIN: Duration = Duration::from_secs(2);
+const LATE: Duration = Duration::from_secs(15);
 /// By these programs take a terminal for somebody else's than a person's: Gemini CLI asks nothing where `CI` is set.
 const NOBODYS: [&str; 6] =
     ["CI", "CONTINUOUS_INTEGRATION", "GITHUB_ACTIONS", "BUILD_NUMBER", "FORCE_COLOR", "NO_COLOR"];
@@ -134,13 +137,22 @@ impl Session {
 
     /// Does something, again every two seconds, until `text` appears, as it stands or as a person would read it: for
     /// programs that throw away what comes to them while they start.
-    pub fn insists(&mut self, text: &str, mut act: impl FnMut(&mut Self, u16)) {
+    pub fn insists(&mut self, text: &str, act: impl FnMut(&mut Self, u16)) {
+        self.insists_every(AGAIN, text, act);
+    }
+
+    /// The same for what ends a program: done twice in a row it would meet whoever has the terminal next.
+    pub fn ends_by(&mut self, text: &str, act: impl FnMut(&mut Self, u16)) {
+        self.insists_every(LATE, text, act);
+    }
+
+    fn insists_every(&mut self, pause: Duration, text: &str, mut act: impl FnMut(&mut Self, u16)) {
         let wanted: String = text.split_whitespace().collect();
         let deadline = Instant::now() + PATIENCE;
         for attempt in 0.. {
             assert!(Instant::now() < deadline, "{text:?} did not appear; {}", self.instead());
             act(self, attempt);
-            let next = Instant::now() + Duration::from_secs(2);
+            let next = Instant::now() + pause;
             while self.receive(next.saturating_duration_since(Instant::now())) {
                 if self.fresh().contains(text) || self.reads(&wanted) {
                     return;

@@ -56,7 +56,7 @@ fn a_connection_is_told_what_was_refused_once() {
 #[test]
 fn whoever_does_not_read_what_was_refused_frees_its_place() {
     let mut world = World::new(&["api.example.org:443"]);
-    world.config.patience.hello = 500;
+    world.config.patience.hello = 2_000;
     world.start();
     for n in 0..256 {
         world.ask(&format!("{n}.{0}.{0}.{0}.test", "x".repeat(60)), hickory_proto::rr::RecordType::A);
@@ -145,7 +145,7 @@ fn answer(socket: &OwnedFd, request: &[u8]) {
 #[test]
 fn an_answer_that_comes_too_late_is_for_nobody() {
     let mut world = World::new(&[]);
-    world.config.patience.hello = 200;
+    world.config.patience.hello = 2_000;
     let (dialer, theirs) = wire::pair().expect("a socket pair");
     let (answer_first, wait) = mpsc::channel();
     world.inside.run(move || {

@@ -150,7 +150,7 @@ fn noise_on_every_door_leaves_the_gateway_alive() {
 fn a_hello_that_drips_frees_its_place() {
     let mut world = World::new(&["api.example.org:443"]);
     world.resolve("api.example.org", "127.0.0.1");
-    world.config.patience.hello = 100;
+    world.config.patience.hello = 2_000;
     world.start();
     let mut slow = world.connect("api.example.org", 443);
     slow.write_all(&[22, 3, 1, 2, 0, 1, 0]).expect("the beginning of a hello");
@@ -190,7 +190,7 @@ fn an_upstream_that_never_accepts_frees_its_place() {
 #[test]
 fn a_connection_that_says_nothing_for_too_long_is_ended() {
     let mut world = world(&["db.example.org:5432"]);
-    world.config.patience.idle = 1000;
+    world.config.patience.idle = 5_000;
     world.start();
     let mut stream = world.connect("db.example.org", 5432);
     greet(&mut stream).expect("carried");

@@ -8,7 +8,7 @@ use stockade::registry::check;
 use stockade::registry::entry::{HealthStatus, node_key};
 
 use crate::etcd::{Etcd, PATIENCE, becomes, entry, everything};
-use crate::node::{Node, TTL, agent};
+use crate::node::{Node, agent};
 
 #[tokio::test]
 async fn an_agent_is_found_once_it_is_usable_and_no_longer_than_it_runs() {
@@ -25,7 +25,7 @@ async fn an_agent_is_found_once_it_is_usable_and_no_longer_than_it_runs() {
     }
 
     node.shows(&[("a", State::Stopping), ("b", State::LoginRequired), ("c", State::Exited)]);
-    becomes(&mut client, &[], Duration::from_secs(1)).await;
+    becomes(&mut client, &[], PATIENCE).await;
 }
 
 #[tokio::test]
@@ -109,7 +109,8 @@ async fn a_turn_costs_etcd_nothing() {
     }
     node.runs(&["a", "b"]);
     becomes(&mut client, &["a", "b"], PATIENCE).await;
-    assert_eq!(node.status().counts.puts - before.puts, 1);
+    let after = node.says(|status| status.registered == 2).await.counts;
+    assert_eq!(after.puts - before.puts, 1);
 }
 
 #[tokio::test]
@@ -122,7 +123,7 @@ async fn a_node_that_ends_with_nothing_running_leaves_nothing_and_one_with_agent
     becomes(&mut client, &["a"], PATIENCE).await;
     node.end().await;
     assert_eq!(everything(&mut client).await.len(), 2, "the agent and the node");
-    becomes(&mut client, &[], TTL + Duration::from_secs(2)).await;
+    becomes(&mut client, &[], PATIENCE).await;
 
     let node = Node::start("m", etcd.access());
     node.says(|status| status.connected).await;

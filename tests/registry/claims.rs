@@ -22,7 +22,8 @@ async fn a_daemon_that_is_started_again_takes_its_agents_over_and_nobody_ever_mi
 
     // What ran before is not known at once: until it is, nothing is withdrawn.
     let node = Node::unknowing(&mut settings("n", "n", etcd.access()));
-    tokio::time::sleep(TTL / 3).await;
+    // Not for long: what takes its agents over has to be through before the old lease ends.
+    tokio::time::sleep(TTL / 10).await;
     // `a` has not shown yet what it does: it was usable, and is withdrawn only when it ends. `c` ended meanwhile.
     node.shows(&[("a", State::Unknown), ("b", State::Ready), ("d", State::Unknown)]);
     becomes(&mut client, &["a", "b"], PATIENCE).await;
@@ -52,9 +53,9 @@ async fn a_second_node_of_the_same_name_is_refused_with_the_way_out_and_waits_it
     let why = status.trouble.expect("waited for it");
     assert!(why.contains("the name n is taken by node first") && why.contains("`name` in [node]"), "{why}");
     assert!(!status.connected);
-    becomes(&mut client, &["a"], Duration::from_secs(1)).await;
+    becomes(&mut client, &["a"], PATIENCE).await;
     first.crash();
-    becomes(&mut client, &["a", "b"], TTL + Duration::from_secs(4)).await;
+    becomes(&mut client, &["a", "b"], PATIENCE).await;
 }
 
 #[tokio::test]
@@ -71,7 +72,7 @@ async fn two_nodes_share_an_etcd_and_one_agent_s_id_belongs_to_whoever_had_it_fi
     two.says(|status| status.conflicts.is_empty() && status.registered == 2).await;
     assert_eq!(entry(&mut client, "same").await.expect("there").metadata.stockade.node, "two");
     one.crash();
-    becomes(&mut client, &["b", "same"], TTL + Duration::from_secs(2)).await;
+    becomes(&mut client, &["b", "same"], PATIENCE).await;
 }
 
 #[tokio::test]

@@ -1,15 +1,11 @@
 //! Keys that somebody else deletes, changes or has.
 
-use std::time::Duration;
-
 use etcd_client::DeleteOptions;
 use stockade::daemon::registry::{Kind, OnDelete};
 use stockade::registry::entry::{AGENTS, agent_key};
 
 use crate::etcd::{Etcd, PATIENCE, becomes, everything};
-use crate::node::{Node, TTL, settings};
-
-const AFTER: Duration = Duration::from_secs(TTL.as_secs() + 2);
+use crate::node::{Node, settings};
 
 fn stopping(etcd: &Etcd) -> Node {
     let mut settings = settings("n", "n", etcd.access());
@@ -27,7 +23,7 @@ async fn a_key_that_somebody_deletes_is_put_back() {
     node.runs(&["a", "b"]);
     becomes(&mut client, &["a", "b"], PATIENCE).await;
     client.delete(agent_key("a"), None).await.expect("deleted");
-    becomes(&mut client, &["a", "b"], AFTER).await;
+    becomes(&mut client, &["a", "b"], PATIENCE).await;
     assert!(node.wishes.try_recv().is_err(), "nobody wished for anything");
 }
 
@@ -58,10 +54,10 @@ async fn neither_a_lost_lease_nor_a_sweep_over_all_keys_is_a_wish_to_stop() {
     node.runs(&["a", "b"]);
     becomes(&mut client, &["a", "b"], PATIENCE).await;
     client.delete(AGENTS, Some(DeleteOptions::new().with_prefix())).await.expect("deleted");
-    becomes(&mut client, &["a", "b"], AFTER).await;
+    becomes(&mut client, &["a", "b"], PATIENCE).await;
     let lease = client.get(agent_key("a"), None).await.expect("etcd answers").kvs()[0].lease();
     client.lease_revoke(lease).await.expect("revoked");
-    becomes(&mut client, &["a", "b"], AFTER).await;
+    becomes(&mut client, &["a", "b"], PATIENCE).await;
     assert!(node.wishes.try_recv().is_err(), "nobody wished for anything");
 }
 
@@ -113,7 +109,7 @@ async fn a_value_of_ours_that_is_written_again_without_our_lease_is_put_under_it
     client.put(agent_key("a"), value, None).await.expect("put");
     node.says(|status| status.counts.meddled == 1 && status.counts.puts > puts).await;
     node.crash();
-    becomes(&mut client, &[], AFTER + Duration::from_secs(1)).await;
+    becomes(&mut client, &[], PATIENCE).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! An etcd of our own on the loopback: one member or three, with or without TLS, that can be stopped, killed and started again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use stockade::registry::entry::{AGENTS, SERVICES};
 use stockade::registry::{Access, Entry};
 
 use crate::certificates::Certificates;
+use crate::ports;
 
 /// For anything that takes as long as it takes, on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,13 +26,6 @@ struct Member {
     client: u16,
     peer: u16,
     process: Option<Child>,
-}
-
-/// Ports that nobody has now; the tests of one binary never get the same.
-pub fn ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<_> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port of the loopback")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
 }
 
 /// The program that all of these tests start, if it is to be another one than this host's.
@@ -57,7 +50,7 @@ impl Etcd {
     pub async fn start(count: usize, tls: bool) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let tls = tls.then(|| Certificates::make(directory.path()));
-        let ports = ports(count * 2);
+        let ports: Vec<u16> = (0..count * 2).map(|_| ports::free()).collect();
         let members = (0..count)
             .map(|at| Member {
                 name: format!("m{at}"),

@@ -8,9 +8,6 @@ use stockade::registry::entry::node_key;
 use crate::etcd::{Etcd, PATIENCE, becomes, entry, everything};
 use crate::node::{Node, TTL};
 
-/// After a fault everything has to be as it was within this.
-const AFTER: Duration = Duration::from_secs(TTL.as_secs() + 2);
-
 #[tokio::test]
 async fn agents_of_a_daemon_that_was_killed_are_gone_with_its_lease() {
     let etcd = Etcd::one().await;
@@ -19,7 +16,7 @@ async fn agents_of_a_daemon_that_was_killed_are_gone_with_its_lease() {
     node.runs(&["a", "b"]);
     becomes(&mut client, &["a", "b"], PATIENCE).await;
     node.crash();
-    becomes(&mut client, &[], AFTER).await;
+    becomes(&mut client, &[], PATIENCE).await;
     assert_eq!(everything(&mut client).await.len(), 0, "nor is the node there");
 }
 
@@ -34,7 +31,7 @@ async fn a_lease_that_was_revoked_by_hand_is_granted_anew_and_everything_put_bac
         let found = client.get(node_key("n"), None).await.expect("etcd answers");
         let lease = found.kvs().first().expect("the node").lease();
         client.lease_revoke(lease).await.expect("revoked");
-        becomes(&mut client, &["a", "b"], AFTER).await;
+        becomes(&mut client, &["a", "b"], PATIENCE).await;
     }
     assert_eq!(node.status().counts.leases, 3);
 }
@@ -58,7 +55,7 @@ async fn an_etcd_that_comes_late_goes_away_and_comes_back_empty_handed_ends_with
     tokio::time::sleep(TTL + Duration::from_secs(1)).await;
     etcd.run(0);
     let mut client = etcd.client().await;
-    becomes(&mut client, &["b", "c"], AFTER).await;
+    becomes(&mut client, &["b", "c"], PATIENCE).await;
     node.says(|status| status.connected && status.registered == 2).await;
 }
 
@@ -76,9 +73,9 @@ async fn an_etcd_that_has_lost_everything_is_filled_anew_whatever_revision_it_is
     etcd.wipe(0);
     etcd.run(0);
     let mut client = etcd.client().await;
-    becomes(&mut client, &["b", "c"], AFTER).await;
+    becomes(&mut client, &["b", "c"], PATIENCE).await;
     client.delete("/parallax/services/agent/b", None).await.expect("deleted");
-    becomes(&mut client, &["b", "c"], AFTER).await;
+    becomes(&mut client, &["b", "c"], PATIENCE).await;
     node.runs(&["c"]);
     becomes(&mut client, &["c"], PATIENCE).await;
     assert!(entry(&mut client, "c").await.is_some_and(|entry| entry.metadata.stockade.node == "n"));
@@ -98,7 +95,7 @@ async fn an_etcd_that_answers_nobody_holds_nothing_up_and_is_caught_up_with_afte
     node.runs(&["c"]);
     etcd.thaw(0);
     let mut client = etcd.client().await;
-    becomes(&mut client, &["c"], AFTER).await;
+    becomes(&mut client, &["c"], PATIENCE).await;
 }
 
 #[tokio::test]
@@ -116,9 +113,9 @@ async fn a_compaction_while_the_node_was_away_is_no_obstacle() {
     let revision = put.header().expect("a header").revision();
     client.compact(revision, Some(CompactionOptions::new().with_physical())).await.expect("compacted");
     node.runs(&["a", "b"]);
-    becomes(&mut client, &["a", "b"], AFTER).await;
+    becomes(&mut client, &["a", "b"], PATIENCE).await;
     client.delete("/parallax/services/agent/a", None).await.expect("deleted");
-    becomes(&mut client, &["a", "b"], AFTER).await;
+    becomes(&mut client, &["a", "b"], PATIENCE).await;
 }
 
 #[tokio::test]
@@ -138,7 +135,7 @@ async fn three_members_lose_their_leader_and_no_agent() {
         let id = if frozen { "d" } else { "c" };
         node.runs(&["a", id]);
         let mut client = survivor(&etcd, leader).await;
-        becomes(&mut client, &["a", id], AFTER + Duration::from_secs(5)).await;
+        becomes(&mut client, &["a", id], PATIENCE).await;
         if frozen {
             etcd.thaw(leader)
         } else {
@@ -178,10 +175,10 @@ async fn an_etcd_that_is_full_keeps_what_is_there_and_lets_go_of_what_has_ended(
     alarm.with_member(member);
     client.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(alarm.clone())).await.expect("on");
     node.runs(&["b", "c"]);
-    becomes(&mut client, &["b"], Duration::from_secs(2)).await;
+    becomes(&mut client, &["b"], PATIENCE).await;
     node.says(|status| status.trouble.as_ref().is_some_and(|why| why.contains("space"))).await;
     tokio::time::sleep(TTL + Duration::from_secs(1)).await;
     assert!(entry(&mut client, "b").await.is_some(), "its lease was not kept");
     client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(alarm)).await.expect("off");
-    becomes(&mut client, &["b", "c"], AFTER).await;
+    becomes(&mut client, &["b", "c"], PATIENCE).await;
 }

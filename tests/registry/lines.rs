@@ -45,7 +45,7 @@ async fn an_etcd_too_slow_to_be_used_is_named_as_such_and_used_again_when_it_is_
     let why = node.says(|status| status.trouble.is_some()).await.trouble.expect("waited for it");
     assert!(why.contains("127.0.0.1:") && (why.contains("within") || why.contains("timed out")), "{why}");
     relay.becomes(Network::Carries);
-    becomes(&mut client, &["a", "b"], AFTER).await;
+    becomes(&mut client, &["a", "b"], PATIENCE).await;
     node.says(|status| status.connected && status.trouble.is_none()).await;
 }
 
@@ -62,12 +62,12 @@ async fn a_node_that_is_cut_off_leaves_no_ghost_and_what_it_sent_before_brings_n
     node.runs(&["a", "b", "late"]);
     node.says(|status| !status.connected).await;
     node.runs(&["b", "c"]);
-    becomes(&mut client, &[], AFTER).await;
+    becomes(&mut client, &[], PATIENCE).await;
     let mut watch = client.watch(AGENTS, Some(WatchOptions::new().with_prefix())).await.expect("a watch");
     let revision = client.get("any", None).await.expect("answered").header().expect("one").revision();
     client.compact(revision, Some(CompactionOptions::new().with_physical())).await.expect("compacted");
     relay.becomes(Network::Carries);
-    becomes(&mut client, &["b", "c"], AFTER).await;
+    becomes(&mut client, &["b", "c"], PATIENCE).await;
     while let Ok(Ok(Some(told))) = tokio::time::timeout(Duration::from_secs(1), watch.message()).await {
         for event in told.events() {
             let key = event.kv().expect("a key").key_str().expect("text");

@@ -3,6 +3,8 @@
 #[allow(dead_code)]
 #[path = "../common/dev.rs"]
 mod dev;
+#[path = "../common/ports.rs"]
+mod ports;
 
 mod agents;
 mod certificates;

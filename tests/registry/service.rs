@@ -194,5 +194,5 @@ async fn no_agent_is_missed_while_a_service_that_was_killed_is_started_again() {
     assert_eq!(gone, Vec::<String>::new());
     becomes(&mut client, &["a", "b"], PATIENCE).await;
     dev.ok(&["stop", "a", "--force"]);
-    becomes(&mut client, &["b"], Duration::from_secs(1)).await;
+    becomes(&mut client, &["b"], PATIENCE).await;
 }

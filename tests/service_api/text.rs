@@ -98,6 +98,12 @@ async fn logs_come_as_text_json_and_bytes_cut_to_the_last_lines_or_a_moment() {
     shell(&client, "logs").await;
     type_in(&client, "logs", "printf '\\033[31mred\\033[0m\\n'; seq 100; echo d\"one\"\r").await;
     logged(&client, "logs", "done").await;
+    // And the prompt after it.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while client.get("/v1/agents/logs/logs?tail=1").await.expect(200).text().trim_end() == "done" {
+        assert!(std::time::Instant::now() < deadline, "the shell does not go on");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 
     let text = client.get("/v1/agents/logs/logs").await.expect(200).text();
     assert!(text.lines().any(|line| line == "red") && !text.contains('\u{1b}'), "{text}");

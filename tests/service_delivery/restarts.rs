@@ -9,10 +9,13 @@ use crate::common::node::Node;
 use crate::scripted::{asks, cli, got, queued};
 use crate::world::{daemon, patiently};
 
+fn keyed(message: Send, key: &str) -> Send {
+    Send { key: Some(key.into()), ..message }
+}
+
 #[test]
 fn what_waits_is_typed_by_the_next_daemon_and_a_turn_is_told_by_it() {
     let mut node = Node::start();
-    let keyed = |message: Send, key: &str| Send { key: Some(key.into()), ..message };
     let (first, second) = daemon(&mut node, Config::default(), async |world| {
         world.spawn(cli("a", "claude", &["slow=6"])).await;
         let first = world.send("a", keyed(Send { message: "one".into(), ..Send::default() }, "1")).await;
@@ -51,9 +54,7 @@ fn what_was_being_typed_when_the_daemon_ended_is_uncertain_and_not_typed_again()
         // It draws its composer, and reads nothing for a while: most of the message waits on the way.
         world.spawn(cli("a", "claude", &["stuck=15"])).await;
         world.until("a", "ready", |agent| agent.state == State::Ready).await;
-        let mut sent = asks(&long);
-        sent.key = Some("k".into());
-        sent.timeout_ms = Some(1500);
+        let sent = Send { timeout_ms: Some(6000), ..keyed(asks(&long), "k") };
         let late = world.send("a", sent).await;
         let Err(SupervisorError::Timeout { .. }) = late else { panic!("{late:?}") };
         let all = world.supervisor.deliveries(&world.me, "a").expect("known");
@@ -63,9 +64,7 @@ fn what_was_being_typed_when_the_daemon_ended_is_uncertain_and_not_typed_again()
     daemon(&mut node, Config::default(), async |world| {
         let delivery = world.delivery("a", &id);
         assert_eq!(delivery.stage, Stage::Uncertain, "{delivery:?}");
-        let mut again = asks(&long);
-        again.key = Some("k".into());
-        let again = world.send("a", again).await;
+        let again = world.send("a", keyed(asks(&long), "k")).await;
         let Err(SupervisorError::NotDelivered { stage: Stage::Uncertain, message, .. }) = again else {
             panic!("{again:?}")
         };

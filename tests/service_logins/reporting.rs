@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{complete, gone, login, operator, start, told};
+use crate::world::PATIENCE;
 
 #[tokio::test]
 async fn what_was_to_be_opened_in_a_browser_is_exact_where_the_screen_is_not() {
@@ -14,10 +15,12 @@ async fn what_was_to_be_opened_in_a_browser_is_exact_where_the_screen_is_not() {
     // The page alone has only its beginning.
     let screen = client.get("/v1/agents/browser/screen").await.expect(200).text();
     assert!(!screen.contains("state=s-1"), "{screen}");
-    assert!(
-        told(&client, "browser").await.contains(&"browser 0".to_owned()),
-        "the stand-in said that it opened it"
-    );
+    // The stand-in says that it opened it, once it has told whose page that is.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !told(&client, "browser").await.contains(&"browser 0".to_owned()) {
+        assert!(std::time::Instant::now() < deadline, "the stand-in did not say that it opened it");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     gone(&client, "browser").await;
 }
 

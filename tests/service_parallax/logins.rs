@@ -41,8 +41,8 @@ async fn a_login_is_told_of_a_thread_only_once_its_execution_spawns_no_more_and_
         "{told}"
     );
     assert_eq!(client.get("/api/agents/tl-first").await.expect(200).json()["status"], "authenticating");
-    client.ask("POST", "/api/threads", input("tl-second", "ex-login")).await.expect(201);
     let spawned = Instant::now();
+    client.ask("POST", "/api/threads", input("tl-second", "ex-login")).await.expect(201);
     let asked = bus.until(|e| is(e, "tl-first", "thread_auth_required")).await;
     assert!(spawned.elapsed() >= HELD_BACK, "told {:?} after the last spawn", spawned.elapsed());
     let (thread, data) = (&asked["data"]["thread"], &asked["data"]["event"]["data"]);

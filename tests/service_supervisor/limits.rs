@@ -7,7 +7,7 @@ use stockade::api::agent::{Limits, Spawn};
 use stockade::daemon::supervisor::{Config, Quota, Restarts, Rules, Stop, SupervisorError};
 
 use crate::common::node::Node;
-use crate::world::{caller, daemon, output, patiently, shell};
+use crate::world::{caller, daemon, output, patiently, shell, soon};
 
 /// With this quota for the tests' tenant.
 fn limited(quota: Quota) -> Config {
@@ -60,9 +60,11 @@ fn an_agent_that_fails_is_started_again_later_each_time_and_one_that_is_stopped_
             world.until("a", "it was started again", |agent| agent.restarts == count).await;
         }
         // Its log goes on.
+        let ups = async || output(&world.terminal("a"), 0).await.matches("up").count();
+        soon("it is up again", async || (ups().await >= 3).then_some(())).await;
         world.until("a", "it runs", |agent| agent.state == State::Ready).await;
         world.trace("a");
-        assert_eq!(output(&world.terminal("a"), 0).await.matches("up").count(), 3);
+        assert_eq!(ups().await, 3);
         let stopped = world.kill("a").await;
         assert_eq!((stopped.state, stopped.restarts), (State::Exited, 2), "{stopped:?}");
     });

@@ -131,7 +131,7 @@ fn the_sum_of_all_usage_records_is_what_the_kernel_has_counted_whoever_was_kille
     let apart = sum.cpu_us.abs_diff(i64::try_from(counted).expect("not so long"));
     // Nearly always 0.02 to 0.1 ms: what a process still does after it was counted. In one run of thirty 0.3 to 0.9 ms of the 480 are
     // missing; where, nobody has found out yet (docs/usage.md).
-    assert!(apart * 1000 <= counted * 4, "{} us are recorded, and {how} has {counted}", sum.cpu_us);
+    assert!(apart * 100 <= counted, "{} us are recorded, and {how} has {counted}", sum.cpu_us);
     drop(node);
 }
 
@@ -334,7 +334,7 @@ impl Drop for View {
 #[test]
 fn the_log_of_an_agent_that_was_removed_is_not_held_open_until_somebody_looks_again() {
     let mut node = Node::start();
-    let pause = Duration::from_secs(4);
+    let pause = Duration::from_secs(12);
     let usage = Options { interval: pause, look: pause, ..Options::default() };
     let config = Config { rules: Rules { usage, ..Rules::default() }, ..Config::default() };
     let (log, places) = (node.places().agent("a"), node.places());

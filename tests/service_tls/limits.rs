@@ -16,7 +16,7 @@ async fn ended(socket: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_handshake_that_stalls_is_given_up() {
-    let world = World::with("handshake-timeout = '300ms'").await;
+    let world = World::with("handshake-timeout = '2s'").await;
     let mut silent = TcpStream::connect(world.address).await.expect("a connection");
     ended(&mut silent).await;
     // The first bytes of a ClientHello, and nothing more.
@@ -70,7 +70,7 @@ async fn a_body_that_stalls_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_connection_on_which_nothing_is_asked_is_ended_in_both_versions() {
-    let world = World::with("idle-timeout = '400ms'").await;
+    let world = World::with("idle-timeout = '2s'").await;
     for protocol in ["http/1.1", "h2"] {
         let mut idle = world.client("viewer").speaking(protocol).connect().await.expect("a connection");
         ended(&mut idle).await;

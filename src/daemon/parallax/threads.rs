@@ -96,6 +96,8 @@ pub async fn spawn(
     let kept = |error| Fault::internal(format_args!("the record of thread {id} cannot be written: {error}"));
     // Before the agent: what it says first must find its thread.
     let mut added = daemon.parallax.threads.add(record.clone()).map_err(kept)?;
+    // However long it takes: as long as a start is under way its execution still spawns.
+    daemon.parallax.spawned(&record);
     let spawned = match daemon.supervisor.spawn(&caller, spawn).await {
         Ok(spawned) => spawned,
         Err(error) => {

@@ -22,6 +22,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
 pub(crate) use record::{Record, Verdict};
@@ -36,8 +37,8 @@ pub(crate) struct Store {
     key: Arc<[u8; KEY]>,
     records: files::Files,
     later: sync::Later,
-    /// Of the directory: it is one daemon's at a time.
-    _lock: Arc<File>,
+    /// The directory is one daemon's at a time.
+    _lock: Arc<Lock>,
 }
 
 impl Store {
@@ -48,7 +49,7 @@ impl Store {
             DirBuilder::new().recursive(true).mode(0o700).create(made)?;
         }
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
-        let lock = Arc::new(lock(&directory)?);
+        let lock = Arc::new(Lock::of(&directory)?);
         let key = Arc::new(key(&directory)?);
         let records = files::Files::of(directory.join("agents"))?;
         let prepare = {
@@ -142,15 +143,26 @@ impl Store {
     }
 }
 
-/// flock(2), for as long as it is open.
-fn lock(directory: &Path) -> io::Result<File> {
-    let file = File::open(directory)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(io::Error::other("another stockaded works with it: stop that one first"))
+/// Of a directory, until it is dropped (flock(2)).
+struct Lock(File);
+
+impl Lock {
+    fn of(directory: &Path) -> io::Result<Self> {
+        let file = File::open(directory)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(io::Error::other("another stockaded works with it: stop that one first"))
+            }
+            Err(error) => Err(error.into()),
         }
-        Err(error) => Err(error.into()),
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Whoever was forked meanwhile has a copy of the descriptor until it executes something: closing ours gives nothing back.
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 

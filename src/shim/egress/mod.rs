@@ -41,7 +41,7 @@ pub use ways::Ways;
 const START: Duration = Duration::from_secs(20);
 
 /// How long it may take to account for what is open once the agent has ended.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// As many as this within [`SPELL`], and no further one is started: something ends them as fast as they come.
 const MOST_RESTARTS: usize = 8;
