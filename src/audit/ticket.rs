@@ -43,6 +43,11 @@ impl Ticket {
         self.0.told.notify_all();
     }
 
+    /// Whether anybody but its owner has it.
+    pub(super) fn is_awaited(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Waits until the record is on disk; its number.
     ///
     /// # Errors

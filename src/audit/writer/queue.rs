@@ -52,15 +52,17 @@ struct State {
     closing: bool,
     lost: u64,
     rotate: Option<Ticket>,
-    /// Who waits until everything that was recorded so far is written.
-    flush: Vec<Ticket>,
+    /// How many events were ever taken in.
+    count: u64,
+    /// Who waits until so many of them are written.
+    flush: Vec<(u64, Ticket)>,
 }
 
 /// What the writer is to do next.
 #[derive(Default)]
 pub struct Turn {
     pub batch: Vec<Entry>,
-    /// Who waits until this batch is written, as the last of what there was.
+    /// Who waits until this batch is written, as the last of what there was then.
     pub flush: Vec<Ticket>,
     /// Who wants another key to sign.
     pub rotate: Option<Ticket>,
@@ -96,6 +98,7 @@ impl Queue {
         match state.admit(&entry.event) {
             Ok(()) => {
                 state.waiting.push_back(entry);
+                state.count += 1;
                 let due = Instant::now() + patience;
                 let is_sooner = state.due.is_none_or(|other| due < other);
                 if is_sooner {
@@ -130,7 +133,12 @@ impl Queue {
         let ticket = Ticket::new();
         let mut state = self.lock();
         match &state.phase {
-            Phase::Opening | Phase::Ready => state.flush.push(ticket.clone()),
+            Phase::Opening | Phase::Ready => {
+                // Who has given up is not kept for as long as a disk may hang.
+                state.flush.retain(|(_, other)| other.is_awaited());
+                let last = state.count;
+                state.flush.push((last, ticket.clone()));
+            }
             Phase::Unavailable(_) | Phase::Closed => ticket.complete(Err(state.why())),
         }
         self.changed.notify_all();
@@ -234,13 +242,14 @@ impl State {
         let count = self.waiting.len().min(BATCH);
         let batch = self.waiting.drain(..count).collect();
         self.due = (!self.waiting.is_empty()).then(Instant::now);
-        let flush = if self.waiting.is_empty() { std::mem::take(&mut self.flush) } else { Vec::new() };
+        let done = self.count - self.waiting.len() as u64;
+        let flush = self.flush.extract_if(.., |(last, _)| *last <= done).map(|(_, ticket)| ticket).collect();
         Turn { batch, flush, rotate: self.rotate.take(), closing: self.closing }
     }
 
     /// Nobody waits for what cannot be done now.
     fn refuse(&mut self, why: &Unavailable) {
-        let asked = self.flush.drain(..).chain(self.rotate.take());
+        let asked = self.flush.drain(..).map(|(_, ticket)| ticket).chain(self.rotate.take());
         asked.for_each(|ticket| ticket.complete(Err(why.clone())));
     }
 
@@ -341,10 +350,18 @@ mod tests {
             queue.push(Event::ServiceStopped { reason: Word::new("asked") });
         }
         let flushed = queue.flush();
+        drop(queue.flush());
         let first = queue.take(Duration::ZERO);
         assert_eq!((first.batch.len(), first.flush.len()), (BATCH, 0));
+        // What comes later is not waited for, and nobody is kept who waits no longer.
+        for _ in 0..2 * BATCH {
+            queue.push(Event::ServiceStopped { reason: Word::new("asked") });
+        }
+        let later = queue.flush();
         let last = queue.take(Duration::ZERO);
-        assert_eq!((last.batch.len(), last.flush.len()), (1, 1));
+        assert_eq!((last.batch.len(), last.flush.len()), (BATCH, 1));
+        assert_eq!(queue.lock().flush.len(), 1);
+        drop(later);
         last.flush.into_iter().for_each(|ticket| ticket.complete(Ok(7)));
         assert_eq!(flushed.wait(), Ok(7));
 

@@ -32,19 +32,16 @@ pub async fn tail(
     query: Query,
 ) -> Result<Response, Fault> {
     query.only(&["since", "tail", "follow"])?;
+    let (since, tail, follow) = (query.number("since")?, query.number::<u64>("tail")?, query.flag("follow")?);
+    if since.is_some() && tail.is_some() {
+        return Err(Fault::malformed_field("tail", "tail: since and tail exclude each other"));
+    }
     let audit = daemon.supervisor.audit().clone();
     let end = audit.end().await;
     let Audit { dir, synced, .. } = audit;
-    let since = match (query.number("since")?, query.number::<u64>("tail")?) {
-        (Some(_), Some(_)) => {
-            return Err(Fault::malformed_field("tail", "tail: since and tail exclude each other"));
-        }
-        (Some(since), None) => since,
-        (None, Some(tail)) => end.saturating_sub(tail),
-        (None, None) => 0,
-    };
+    let since = since.or(tail.map(|tail| end.saturating_sub(tail))).unwrap_or(0);
     // What is written while this is read belongs to whoever follows.
-    let until = if query.flag("follow")? { None } else { Some(end) };
+    let until = (!follow).then_some(end);
     let records = Tail::new(Reader::new(dir, since), synced, until, |lines| lines);
     Ok(stream::answer("application/x-ndjson", watch, records))
 }

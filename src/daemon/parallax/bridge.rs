@@ -19,8 +19,8 @@ use super::{Parallax, output, text, words};
 use crate::api::events::{Event, Happened, Turn};
 use crate::api::{Agent, Delivery, Login, State};
 
-/// A login that a thread waits for is told no sooner after the last thread of its execution was asked for: Parallax ends
-/// if it hears of one while it still asks for others.
+/// A login that a thread waits for is told no sooner after the last start of a thread of its execution: Parallax ends if it
+/// hears of one while it still asks for others.
 const HELD_BACK: Duration = Duration::from_secs(5);
 
 /// Another address is told no sooner after the one before it: the agent draws what it likes.
@@ -254,7 +254,7 @@ impl Bridge {
         for id in ids {
             let Some(told) = self.agents.get_mut(&id) else { continue };
             let record = self.parallax.threads.get(&id);
-            let held_back = record.as_ref().and_then(|record| self.parallax.last_spawn(record));
+            let held_back = record.as_ref().and_then(|record| self.parallax.spawns.last(record));
             if let Some(until) = held_back.map(|at| at + HELD_BACK).filter(|until| *until > now) {
                 told.thread_login = Some(until);
                 continue;

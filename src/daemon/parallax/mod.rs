@@ -15,6 +15,7 @@ pub mod request;
 #[cfg(test)]
 mod request_tests;
 pub mod sockets;
+mod spawns;
 pub mod store;
 pub mod terminal;
 pub mod text;
@@ -28,7 +29,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bus::Bus;
-use store::{Record, Store};
+use spawns::Spawns;
+use store::Store;
 
 use super::authz::{Caller, Endpoint, Role, Routes};
 use super::supervisor::Supervisor;
@@ -47,8 +49,8 @@ pub struct Parallax {
     pub(crate) bus: Bus,
     /// Sees every tenant's agents, and types nothing: what it finds is shown only to those who may see it.
     pub(crate) eye: Caller,
-    /// When the last thread of an execution was asked for.
-    spawns: Arc<Mutex<HashMap<String, Instant>>>,
+    /// Which executions ask for threads.
+    pub(crate) spawns: Spawns,
     /// By agent: CPU seconds at the last look.
     looks: Arc<Mutex<HashMap<String, (Instant, f64)>>>,
 }
@@ -71,24 +73,11 @@ impl Parallax {
             threads: Store::open(records.join("threads"))?,
             bus: Bus::default(),
             eye,
-            spawns: Arc::default(),
+            spawns: Spawns::default(),
             looks: Arc::default(),
         };
         tokio::spawn(bridge::Bridge::run(parallax.clone()));
         Ok(parallax)
-    }
-
-    /// This thread was asked for just now.
-    pub(crate) fn spawned(&self, record: &Record) {
-        let mut spawns = self.spawns.lock().expect("nobody panics while holding it");
-        let now = Instant::now();
-        spawns.retain(|_, at| now.duration_since(*at).as_secs() < 60);
-        spawns.insert(record.execution_id.clone(), now);
-    }
-
-    /// When the last thread of this one's execution was asked for, if that was not long ago.
-    pub(crate) fn last_spawn(&self, record: &Record) -> Option<Instant> {
-        self.spawns.lock().expect("nobody panics while holding it").get(&record.execution_id).copied()
     }
 
     /// Percent of one CPU since the last look, else since the start.

@@ -208,7 +208,7 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::api::agent::State;
     use crate::daemon::api::examples::agent;

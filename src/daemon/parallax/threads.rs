@@ -96,8 +96,8 @@ pub async fn spawn(
     let kept = |error| Fault::internal(format_args!("the record of thread {id} cannot be written: {error}"));
     // Before the agent: what it says first must find its thread.
     let mut added = daemon.parallax.threads.add(record.clone()).map_err(kept)?;
-    // However long it takes: as long as a start is under way its execution still spawns.
-    daemon.parallax.spawned(&record);
+    // However long it takes: until this is answered its execution spawns.
+    let _spawning = daemon.parallax.spawns.begin(&record);
     let spawned = match daemon.supervisor.spawn(&caller, spawn).await {
         Ok(spawned) => spawned,
         Err(error) => {
@@ -117,7 +117,6 @@ pub async fn spawn(
             format_args!("thread {id} was removed while it was started"),
         ));
     };
-    daemon.parallax.spawned(&record);
     let handle = record.handle(Some(&spawned.agent), &daemon.parallax.runtime_name);
     if added {
         let started = Envelope::of_thread(&record.tenant, &handle, "thread_started", None);
