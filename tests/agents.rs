@@ -82,7 +82,7 @@ impl Run {
 
     /// Ctrl-C, until it says that it goes.
     fn is_interrupted(&mut self, farewell: &str) {
-        self.session.ends_by(farewell, |session, _| session.send("\x03"));
+        self.session.insists(farewell, |session, _| session.send("\x03"));
         let said = self.session.expect("rc=");
         // On a busy machine Codex takes longer than it gives itself to empty its terminal's input, and says so.
         let code = u8::from(said.contains("timed out discarding buffered terminal input"));
