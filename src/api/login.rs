@@ -86,7 +86,7 @@ pub struct LoginResult {
     pub detail: String,
     /// What the agent is doing now.
     pub state: State,
-    /// The login that it waits for now, if it does.
+    /// The login that it waits for, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<Login>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::world::{Client, Service};
+use super::world::{Client, PATIENCE, Service};
 
 fn parallax() -> Client {
     Service::shared().client("parallax")
@@ -126,7 +126,9 @@ async fn a_terminal_speaks_text_takes_json_for_itself_and_closes_with_its_agent(
     // Typed letter by letter, so that the echo does not hold what the command prints.
     // Size and keys are not in step, with ssh neither.
     let mut output = String::new();
+    let deadline = std::time::Instant::now() + PATIENCE;
     while !output.contains("31 97") {
+        assert!(std::time::Instant::now() < deadline, "it keeps another size: {output:?}");
         terminal.send("stty size; echo don\"e\"\r").await;
         output = terminal.output_until("done").await;
         assert!(!output.contains("swallowed"), "{output:?}");

@@ -63,7 +63,7 @@ impl Drop for UnderWay {
 }
 
 fn key(record: &Record) -> Key {
-    (record.tenant.to_string(), record.execution_id.clone())
+    (record.tenant.clone(), record.execution_id.clone())
 }
 
 #[cfg(test)]
